@@ -1,0 +1,109 @@
+/**
+ * First peers from a URL that answers JSON: `{"ID": "12D3…", "Addrs": ["/ip4/…/tcp/5001"]}`, or a list of such
+ * objects. The ID may be empty. `serveIdentity` gives the answer for this node.
+ */
+import { readFileSync } from 'node:fs'
+import { type Server, createServer, request as httpRequest } from 'node:http'
+import { createServer as createTlsServer, request as httpsRequest } from 'node:https'
+import { join } from 'node:path'
+import { UserError, errorMessage } from '../lib/errors.ts'
+import type { HostPort } from '../lib/address.ts'
+import { bootstrapBodyBytesMax, requestHeadersTimeoutMs } from '../limits.ts'
+import type { Bootstrapper } from './bootstrapper.ts'
+
+/** Files of a certificate folder; server and client present the same certificate and trust the same CA. */
+export interface Certificates {
+  ca: Buffer
+  cert: Buffer
+  key: Buffer
+}
+
+/** Reads ca.crt, tls.crt and tls.key. Throws a UserError when one is missing. */
+export function readCertificates(folder: string): Certificates {
+  const read = (name: string) => {
+    try {
+      return readFileSync(join(folder, name))
+    } catch (error) {
+      throw new UserError(
+        `--http-bootstrap-cert-dir: ${join(folder, name)}: ${errorMessage(error)}: put ca.crt, tls.crt and tls.key there`,
+      )
+    }
+  }
+  return { ca: read('ca.crt'), cert: read('tls.crt'), key: read('tls.key') }
+}
+
+export function httpBootstrapper(url: URL, certificates?: Certificates): Bootstrapper {
+  return {
+    name: `http ${url.href}`,
+    peers: async (signal) => parsePeers(await fetchText(url, certificates, signal), url),
+  }
+}
+
+/** Answers `GET /id`. `identity` is asked at each request, since addresses may come late. */
+export async function serveIdentity(
+  address: HostPort,
+  identity: () => { id: string; addresses: string[] },
+  certificates?: Certificates,
+): Promise<Server> {
+  const listener: Parameters<typeof createServer>[1] = (request, response) => {
+    const known = (request.method === 'GET' || request.method === 'HEAD') && request.url === '/id'
+    const { id, addresses } = identity()
+    const body = known ? JSON.stringify({ ID: id, Addrs: addresses }) : ''
+    response.writeHead(known ? 200 : 404, {
+      ...(known ? { 'content-type': 'application/json' } : {}),
+      'content-length': Buffer.byteLength(body),
+    })
+    response.end(request.method === 'HEAD' ? '' : body)
+  }
+  const server =
+    certificates === undefined
+      ? createServer(listener)
+      : createTlsServer({ ...certificates, requestCert: true, rejectUnauthorized: true }, listener)
+  server.headersTimeout = requestHeadersTimeoutMs
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen({ port: address.port, ...(address.host === '' ? {} : { host: address.host }) }, resolve)
+  })
+  return server
+}
+
+function fetchText(url: URL, certificates: Certificates | undefined, signal: AbortSignal): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const request = url.protocol === 'https:' ? httpsRequest : httpRequest
+    const outgoing = request(url, { signal, agent: false, ...certificates }, (response) => {
+      const parts: Buffer[] = []
+      let receivedBytes = 0
+      response.on('data', (part: Buffer) => {
+        receivedBytes += part.length
+        if (receivedBytes > bootstrapBodyBytesMax) {
+          outgoing.destroy(new Error(`${url.href} answered more than ${bootstrapBodyBytesMax} bytes`))
+        }
+        parts.push(part)
+      })
+      response.on('end', () => {
+        if (response.statusCode === 200) resolve(Buffer.concat(parts).toString('utf8'))
+        else reject(new Error(`${url.href} answered ${response.statusCode}`))
+      })
+      response.on('error', reject)
+    })
+    outgoing.on('error', reject)
+    outgoing.end()
+  })
+}
+
+function parsePeers(text: string, url: URL): string[] {
+  let parsed: unknown
+  try {
+    parsed = JSON.parse(text)
+  } catch (error) {
+    throw new Error(`${url.href} did not answer JSON`, { cause: error })
+  }
+  return (Array.isArray(parsed) ? parsed : [parsed]).flatMap((entry: unknown) => {
+    const { ID, Addrs } = (entry ?? {}) as { ID?: unknown; Addrs?: unknown }
+    if (!Array.isArray(Addrs)) throw new Error(`${url.href} answered no {"ID", "Addrs"}`)
+    const id = typeof ID === 'string' && ID !== '' ? `/p2p/${ID}` : ''
+    return Addrs.filter((address) => typeof address === 'string').map((address) =>
+      address.includes('/p2p/') ? address : `${address}${id}`,
+    )
+  })
+}

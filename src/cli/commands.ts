@@ -1,0 +1,180 @@
+/** The commands: a name, a table of options, and what to do with them. */
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import { readCertificates } from '../bootstrap/http.ts'
+import { type DaemonConfig, startDaemon } from '../daemon.ts'
+import { configureHosts, restoreHosts } from '../hosts/apply.ts'
+import { waitForCleanup } from '../hosts/cleanup-wait.ts'
+import { wildcardRegistry } from '../hosts/registry-url.ts'
+import { systemClock } from '../lib/clock.ts'
+import { createLogger } from '../logger.ts'
+import { readBasicAuth } from '../registry/auth.ts'
+import { type OptionTable, UsageError, parseCommandLine } from './option.ts'
+import {
+  type CleanupOptions,
+  type CleanupWaitOptions,
+  type ConfigurationOptions,
+  type RegistryOptions,
+  type VersionOptions,
+  cleanupOptions,
+  cleanupWaitOptions,
+  configurationOptions,
+  registryOptions,
+  versionOptions,
+} from './options.ts'
+import { versionInfo } from './version.ts'
+
+/** What a command has of the process around it. */
+export interface Surroundings {
+  env: Readonly<Record<string, string | undefined>>
+  write: (text: string) => void
+  /** Aborts when the process is asked to stop. */
+  stop: AbortSignal
+}
+
+export interface CommandSpec {
+  name: string
+  summary: string
+  table: OptionTable<Record<string, unknown>>
+  run: (args: readonly string[], surroundings: Surroundings) => Promise<void>
+}
+
+export const commands: readonly CommandSpec[] = [
+  command(
+    'registry',
+    "Run the mirror: serve this node's images, and find those of others.",
+    registryOptions,
+    runRegistry,
+  ),
+  command('configuration', 'Point containerd at the mirror (hosts.toml).', configurationOptions, runConfiguration),
+  command(
+    'cleanup',
+    "Restore containerd's configuration, then answer /readyz until stopped.",
+    cleanupOptions,
+    runCleanup,
+  ),
+  command('cleanup-wait', 'Wait until the cleanup on every node is done.', cleanupWaitOptions, runCleanupWait),
+  command('version', 'Print the version.', versionOptions, runVersion),
+]
+
+function command<T>(
+  name: string,
+  summary: string,
+  table: OptionTable<T>,
+  run: (options: T, surroundings: Surroundings) => Promise<void>,
+): CommandSpec {
+  return {
+    name,
+    summary,
+    table,
+    async run(args, surroundings) {
+      const parsed = parseCommandLine({ name, summary }, table, args, surroundings.env)
+      if (parsed.kind === 'help') surroundings.write(parsed.text)
+      else await run(parsed.options, surroundings)
+    },
+  }
+}
+
+async function runRegistry(options: RegistryOptions, { stop }: Surroundings): Promise<void> {
+  const logger = createLogger(options.logLevel)
+  const config: DaemonConfig = {
+    version: versionInfo().version,
+    store:
+      options.ociLayout === undefined
+        ? {
+            kind: 'containerd',
+            socketPath: options.containerdSock,
+            namespace: options.containerdNamespace,
+            contentPath: options.containerdContentPath,
+          }
+        : { kind: 'layout', path: options.ociLayout },
+    bootstrap: chooseBootstrap(options),
+    bootstrapCertificates:
+      options.httpBootstrapCertDir === undefined ? undefined : readCertificates(options.httpBootstrapCertDir),
+    identityListen: options.httpBootstrapAddr,
+    registryListen: options.registryAddr,
+    routerListen: options.routerAddr,
+    metricsListen: options.metricsAddr,
+    advertisedIps: options.advertiseAddr,
+    dataDir: options.dataDir,
+    mirroredRegistries: options.mirroredRegistries.some(({ host }) => host === wildcardRegistry)
+      ? []
+      : options.mirroredRegistries.map(({ host }) => host),
+    registryFilters: options.registryFilters,
+    defaultRegistry: options.defaultRegistry,
+    resolveTimeoutMs: options.mirrorResolveTimeout,
+    providersWanted: options.mirrorResolveRetries,
+    auth: await readBasicAuth(options.basicAuthDir),
+  }
+  const daemon = await startDaemon(config, logger)
+  if (!stop.aborted) await once(stop, 'abort')
+  logger.info({ graceMs: options.shutdownGrace }, 'stopping: running transfers may end')
+  await daemon.close(options.shutdownGrace)
+  logger.info('stopped')
+}
+
+function chooseBootstrap(options: RegistryOptions): DaemonConfig['bootstrap'] {
+  const { dnsBootstrapDomain: domain, httpBootstrapUrl: url, staticBootstrapPeers: peers } = options
+  const given = [
+    ...(domain === undefined ? [] : [{ kind: 'dns' as const, domain }]),
+    ...(url === undefined ? [] : [{ kind: 'http' as const, url }]),
+    ...(peers.length === 0 ? [] : [{ kind: 'static' as const, peers }]),
+  ]
+  const kind = options.bootstrapKind ?? (given.length === 1 ? given[0]?.kind : undefined)
+  const chosen = given.find((candidate) => candidate.kind === kind)
+  if (chosen !== undefined) return chosen
+  // The first node of a swarm knows nobody: others come to it.
+  if (kind === 'static') return { kind, peers: [] }
+  if (kind === undefined && given.length > 1) {
+    throw new UsageError('registry: several bootstraps are given: choose one with --bootstrap-kind')
+  }
+  const needed = { dns: '--dns-bootstrap-domain', http: '--http-bootstrap-url' }
+  throw new UsageError(
+    kind === undefined
+      ? 'registry: how to find a first peer? Give --dns-bootstrap-domain, --http-bootstrap-url or --static-bootstrap-peers'
+      : `registry: --bootstrap-kind ${kind} needs ${needed[kind]}`,
+  )
+}
+
+async function runConfiguration(options: ConfigurationOptions): Promise<void> {
+  const logger = createLogger(options.logLevel)
+  const auth = await readBasicAuth(options.basicAuthDir)
+  const config = {
+    folder: options.containerdRegistryConfigPath,
+    registries: options.mirroredRegistries,
+    targets: options.mirrorTargets,
+    resolveTags: options.resolveTags,
+    prependExisting: options.prependExisting,
+    authorization: auth?.header,
+  }
+  await configureHosts(config, logger)
+  logger.info({ folder: config.folder, registries: config.registries.map(({ host }) => host) }, 'hosts.toml written')
+}
+
+async function runCleanup(options: CleanupOptions, { stop }: Surroundings): Promise<void> {
+  const logger = createLogger(options.logLevel)
+  const outcome = await restoreHosts(options.containerdRegistryConfigPath)
+  logger.info({ folder: options.containerdRegistryConfigPath, outcome }, 'cleanup')
+  const server = createServer((request, response) => {
+    response.writeHead(request.url === '/readyz' ? 200 : 404, { 'content-length': 0 }).end()
+  })
+  const { host, port } = options.addr
+  server.listen({ port, ...(host === '' ? {} : { host }) })
+  await once(server, 'listening')
+  if (!stop.aborted) await once(stop, 'abort')
+  server.close()
+  server.closeAllConnections()
+}
+
+async function runCleanupWait(options: CleanupWaitOptions, { stop }: Surroundings): Promise<void> {
+  const logger = createLogger(options.logLevel)
+  const { probeEndpoint: endpoint, threshold, period: periodMs } = options
+  await waitForCleanup({ endpoint, threshold, periodMs }, systemClock, logger, stop)
+}
+
+function runVersion({ format }: VersionOptions, { write }: Surroundings): Promise<void> {
+  const info = versionInfo()
+  const text = Object.entries(info).map(([name, value]) => `${name}: ${value}\n`)
+  write(format === 'json' ? `${JSON.stringify(info)}\n` : text.join(''))
+  return Promise.resolve()
+}

@@ -1,0 +1,222 @@
+/**
+ * Options of a command as a table: one entry gives parsing, validation, help and documentation. A value comes from the
+ * flag, else from the environment, else from the default. Tokens are read by commander; what they mean is decided here.
+ */
+import { Command, CommanderError, Option } from 'commander'
+import { formatDuration, parseDuration } from '../lib/duration.ts'
+import { UserError } from '../lib/errors.ts'
+
+/** A command line that cannot be understood: exit code 2. */
+export class UsageError extends UserError {}
+
+export interface OptionSpec<T> {
+  /** With dashes: `--registry-addr`. */
+  flag: string
+  env: string | undefined
+  /** In help: `<url>`, `<url...>` for lists, `[bool]` for switches. */
+  placeholder: string
+  help: string
+  /** As a user would write it; undefined: none. */
+  defaultText: string | undefined
+  /** Other spellings of the same option, which the documentation mentions. */
+  aliases: readonly { flag: string; env: string }[]
+  /** Undefined: the option was given nowhere. Throws a UserError. */
+  parse(values: readonly string[] | undefined): T
+}
+
+export type OptionTable<T> = { readonly [Name in keyof T]: OptionSpec<T[Name]> }
+
+interface Common {
+  flag: string
+  env?: string
+  help: string
+  aliases?: readonly { flag: string; env: string }[]
+}
+
+export function textOption(spec: Common & { placeholder?: string; default: string }): OptionSpec<string>
+export function textOption(spec: Common & { placeholder?: string }): OptionSpec<string | undefined>
+export function textOption(
+  spec: Common & { placeholder?: string; default?: string },
+): OptionSpec<string | undefined> | OptionSpec<string> {
+  return option(spec, spec.placeholder ?? '<text>', spec.default, (values) => last(values) ?? spec.default)
+}
+
+export function listOption(spec: Common & { placeholder?: string }): OptionSpec<readonly string[]> {
+  return option(spec, spec.placeholder ?? '<text...>', undefined, (values) => values ?? [])
+}
+
+export function boolOption(spec: Common & { default: boolean }): OptionSpec<boolean> {
+  return option(spec, '[bool]', String(spec.default), (values) => {
+    const text = last(values)
+    if (text === undefined) return spec.default
+    if (/^(true|1|t|yes|on)$/i.test(text)) return true
+    if (/^(false|0|f|no|off)$/i.test(text)) return false
+    throw new UserError(`${spec.flag}: "${text}" is neither true nor false`)
+  })
+}
+
+export function durationOption(spec: Common & { defaultMs: number }): OptionSpec<number> {
+  return option(spec, '<duration>', formatDuration(spec.defaultMs), (values) => {
+    const text = last(values)
+    if (text === undefined) return spec.defaultMs
+    const durationMs = parseDuration(text)
+    if (durationMs === undefined || durationMs < 0) {
+      throw new UserError(
+        `${spec.flag}: "${text}" is not a duration: write a number with a unit, such as 20ms or 1m30s`,
+      )
+    }
+    return durationMs
+  })
+}
+
+export function integerOption(spec: Common & { default: number; min: number }): OptionSpec<number> {
+  return option(spec, '<number>', String(spec.default), (values) => {
+    const text = last(values)
+    if (text === undefined) return spec.default
+    const number = Number(text)
+    if (!Number.isSafeInteger(number) || number < spec.min || text.trim() === '') {
+      throw new UserError(`${spec.flag}: "${text}" is not a whole number of at least ${spec.min}`)
+    }
+    return number
+  })
+}
+
+export function choiceOption<const Choice extends string>(
+  spec: Common & { choices: readonly Choice[]; default: Choice },
+): OptionSpec<Choice>
+export function choiceOption<const Choice extends string>(
+  spec: Common & { choices: readonly Choice[] },
+): OptionSpec<Choice | undefined>
+export function choiceOption<const Choice extends string>(
+  spec: Common & { choices: readonly Choice[]; default?: Choice },
+): OptionSpec<Choice | undefined> {
+  return option(spec, `<${spec.choices.join('|')}>`, spec.default, (values) => {
+    const text = last(values)
+    if (text === undefined) return spec.default
+    const choice = spec.choices.find((candidate) => candidate.toLowerCase() === text.toLowerCase())
+    if (choice === undefined) throw new UserError(`${spec.flag}: "${text}" is not one of ${spec.choices.join(', ')}`)
+    return choice
+  })
+}
+
+/** An option whose text means something more, or one that must be given. */
+export function mapOption<From, To>(base: OptionSpec<From>, map: (value: From, flag: string) => To): OptionSpec<To> {
+  return { ...base, parse: (values) => map(base.parse(values), base.flag) }
+}
+
+function option<T>(
+  spec: Common,
+  placeholder: string,
+  defaultText: string | undefined,
+  parse: OptionSpec<T>['parse'],
+): OptionSpec<T> {
+  return {
+    flag: spec.flag,
+    env: spec.env,
+    help: spec.help,
+    aliases: spec.aliases ?? [],
+    placeholder,
+    defaultText,
+    parse,
+  }
+}
+
+function last(values: readonly string[] | undefined): string | undefined {
+  return values?.at(-1)
+}
+
+export type ParsedCommandLine<T> = { kind: 'options'; options: T } | { kind: 'help'; text: string }
+
+/** Throws a UsageError with one line. */
+export function parseCommandLine<T>(
+  command: { name: string; summary: string },
+  table: OptionTable<T>,
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): ParsedCommandLine<T> {
+  const given = readTokens(command, table, args)
+  if (typeof given === 'string') return { kind: 'help', text: given }
+  const options: Partial<T> = {}
+  for (const name of Object.keys(table) as (keyof T)[]) {
+    const spec = table[name]
+    try {
+      options[name] = spec.parse(valuesOf(spec, given, env))
+    } catch (error) {
+      if (error instanceof UserError) throw new UsageError(error.message)
+      throw error
+    }
+  }
+  return { kind: 'options', options: options as T }
+}
+
+function valuesOf(
+  spec: OptionSpec<unknown>,
+  given: ReadonlyMap<string, readonly string[]>,
+  env: Readonly<Record<string, string | undefined>>,
+): readonly string[] | undefined {
+  const spellings = [{ flag: spec.flag, env: spec.env }, ...spec.aliases]
+  for (const { flag } of spellings) {
+    const values = given.get(flag)
+    if (values !== undefined) return values
+  }
+  for (const { env: name } of spellings) {
+    const value = name === undefined ? undefined : env[name]
+    if (value !== undefined) return spec.placeholder.endsWith('...>') ? splitList(value) : [value]
+  }
+  return undefined
+}
+
+/** Comma separated, quotes around what contains commas; empty means an empty list. */
+function splitList(text: string): string[] {
+  if (text.trim() === '') return []
+  const fields = text.match(/("(?:[^"]|"")*"|[^,]*)(?:,|$)/g) ?? []
+  return fields
+    .map((field) => field.replace(/,$/, '').trim())
+    .filter((field, index) => field !== '' || index < fields.length - 1)
+    .map((field) => (field.startsWith('"') ? field.slice(1, -1).replaceAll('""', '"') : field))
+    .filter((field) => field !== '')
+}
+
+/** Values by flag, or the text of the help. */
+function readTokens<T>(
+  { name, summary }: { name: string; summary: string },
+  table: OptionTable<T>,
+  args: readonly string[],
+): ReadonlyMap<string, readonly string[]> | string {
+  const given = new Map<string, readonly string[]>()
+  let help: string | undefined
+  const command = new Command(`spegel-ts ${name}`)
+    .description(summary)
+    .exitOverride()
+    .allowExcessArguments(false)
+    .configureOutput({ writeOut: (text) => (help = text), writeErr: () => undefined })
+  for (const spec of Object.values<OptionSpec<unknown>>(table)) {
+    for (const { flag, isAlias } of [
+      { flag: spec.flag, isAlias: false },
+      ...spec.aliases.map((alias) => ({ flag: alias.flag, isAlias: true })),
+    ]) {
+      const declared = new Option(`${flag} ${spec.placeholder}`, describe(spec)).hideHelp(isAlias)
+      command.addOption(declared)
+      command.on(`option:${declared.name()}`, (value: string | null) => {
+        given.set(flag, [...(given.get(flag) ?? []), value ?? 'true'])
+      })
+    }
+  }
+  try {
+    command.parse([...args], { from: 'user' })
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error
+    if (help !== undefined) return help
+    const message = error.message.replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ')
+    throw new UsageError(`${name}: ${message}: see spegel-ts ${name} --help`)
+  }
+  return given
+}
+
+function describe({ help, defaultText, env }: OptionSpec<unknown>): string {
+  const notes = [
+    ...(defaultText === undefined || defaultText === '' ? [] : [`default ${defaultText}`]),
+    ...(env === undefined ? [] : [`env ${env}`]),
+  ]
+  return notes.length === 0 ? help : `${help} (${notes.join(', ')})`
+}

@@ -1,0 +1,382 @@
+/** The options of every command. `docs/configuration.md` is generated from here. */
+import { isIP } from 'node:net'
+import { type HostPort, parseHostPort } from '../lib/address.ts'
+import { UserError } from '../lib/errors.ts'
+import { logLevels } from '../logger.ts'
+import { isRegistry } from '../oci/reference.ts'
+import {
+  type MirroredRegistry,
+  parseMirrorTargets,
+  parseMirroredRegistries,
+  wildcardRegistry,
+} from '../hosts/registry-url.ts'
+import {
+  type OptionSpec,
+  type OptionTable,
+  boolOption,
+  choiceOption,
+  durationOption,
+  integerOption,
+  listOption,
+  mapOption,
+  textOption,
+} from './option.ts'
+
+/** Spegel waits 20 ms. Our look-up of a key that another node holds takes up to 10 ms on a busy machine. */
+const resolveTimeoutMs = 500
+
+const logLevel = choiceOption({
+  flag: '--log-level',
+  env: 'LOG_LEVEL',
+  choices: logLevels,
+  default: 'INFO',
+  help: 'Least severe log lines to write.',
+})
+
+const hostsFolder = textOption({
+  flag: '--containerd-registry-config-path',
+  env: 'CONTAINERD_REGISTRY_CONFIG_PATH',
+  placeholder: '<folder>',
+  default: '/etc/containerd/certs.d',
+  help: "containerd's folder of hosts.toml files (config_path of its registry settings).",
+})
+
+const basicAuthFolder = textOption({
+  flag: '--basic-auth-dir',
+  env: 'BASIC_AUTH_DIR',
+  placeholder: '<folder>',
+  default: '/etc/secrets/basic-auth',
+  help: 'Folder with files username and password, needed to ask the mirror. Without the files: no authentication.',
+})
+
+const mirroredRegistries = mapOption(
+  listOption({
+    flag: '--mirrored-registries',
+    env: 'MIRRORED_REGISTRIES',
+    placeholder: '<url...>',
+    help: 'Registries to mirror, as URLs, or _default for all. Empty: all.',
+  }),
+  (values, flag): MirroredRegistry[] =>
+    parseMirroredRegistries(values.length === 0 ? [wildcardRegistry] : values, flag),
+)
+
+export interface RegistryOptions {
+  logLevel: (typeof logLevels)[number]
+  bootstrapKind: 'dns' | 'http' | 'static' | undefined
+  dnsBootstrapDomain: string | undefined
+  httpBootstrapAddr: HostPort | undefined
+  httpBootstrapUrl: URL | undefined
+  httpBootstrapCertDir: string | undefined
+  staticBootstrapPeers: readonly string[]
+  metricsAddr: HostPort
+  containerdSock: string
+  containerdNamespace: string
+  containerdContentPath: string
+  ociLayout: string | undefined
+  dataDir: string | undefined
+  routerAddr: HostPort
+  advertiseAddr: readonly string[]
+  registryAddr: HostPort
+  mirroredRegistries: MirroredRegistry[]
+  registryFilters: readonly RegExp[]
+  defaultRegistry: string | undefined
+  mirrorResolveTimeout: number
+  mirrorResolveRetries: number
+  basicAuthDir: string
+  shutdownGrace: number
+  debugWebEnabled: boolean
+}
+
+export const registryOptions: OptionTable<RegistryOptions> = {
+  logLevel,
+  bootstrapKind: choiceOption({
+    flag: '--bootstrap-kind',
+    env: 'BOOTSTRAP_KIND',
+    choices: ['dns', 'http', 'static'],
+    help: 'How to find a first peer. Without it: the kind whose option below is given.',
+  }),
+  dnsBootstrapDomain: textOption({
+    flag: '--dns-bootstrap-domain',
+    env: 'DNS_BOOTSTRAP_DOMAIN',
+    placeholder: '<name>',
+    help: 'Name whose addresses are the nodes, such as a headless service.',
+  }),
+  httpBootstrapAddr: mapOption(
+    textOption({
+      flag: '--http-bootstrap-addr',
+      env: 'HTTP_BOOTSTRAP_ADDR',
+      placeholder: '<addr>',
+      help: 'Address to tell other nodes who this one is (GET /id). Empty: nowhere.',
+    }),
+    optionalAddress,
+  ),
+  httpBootstrapUrl: mapOption(
+    textOption({
+      flag: '--http-bootstrap-url',
+      env: 'HTTP_BOOTSTRAP_URL',
+      placeholder: '<url>',
+      aliases: [{ flag: '--http-bootstrap-peer', env: 'HTTP_BOOTSTRAP_PEER' }],
+      help: 'URL that names first peers, such as http://10.0.0.1:5002/id.',
+    }),
+    optionalUrl,
+  ),
+  httpBootstrapCertDir: textOption({
+    flag: '--http-bootstrap-cert-dir',
+    env: 'HTTP_BOOTSTRAP_CERT_DIR',
+    placeholder: '<folder>',
+    help: 'Folder with ca.crt, tls.crt and tls.key for the HTTP bootstrap, on both sides.',
+  }),
+  staticBootstrapPeers: listOption({
+    flag: '--static-bootstrap-peers',
+    env: 'STATIC_BOOTSTRAP_PEERS',
+    placeholder: '<peer...>',
+    help: 'First peers, as IP:PORT or as multiaddrs (/ip4/10.0.0.1/tcp/5001, with or without /p2p/ID).',
+  }),
+  metricsAddr: addressOption({
+    flag: '--metrics-addr',
+    env: 'METRICS_ADDR',
+    default: ':9090',
+    help: 'Address of metrics and health.',
+  }),
+  containerdSock: textOption({
+    flag: '--containerd-sock',
+    env: 'CONTAINERD_SOCK',
+    placeholder: '<file>',
+    default: '/run/containerd/containerd.sock',
+    help: "containerd's socket.",
+  }),
+  containerdNamespace: textOption({
+    flag: '--containerd-namespace',
+    env: 'CONTAINERD_NAMESPACE',
+    placeholder: '<name>',
+    default: 'k8s.io',
+    help: "containerd's namespace with the images to share.",
+  }),
+  containerdContentPath: textOption({
+    flag: '--containerd-content-path',
+    env: 'CONTAINERD_CONTENT_PATH',
+    placeholder: '<folder>',
+    default: '/var/lib/containerd/io.containerd.content.v1.content',
+    help: "containerd's content store. Empty or not readable: the folder that containerd names, else through its socket.",
+  }),
+  ociLayout: textOption({
+    flag: '--oci-layout',
+    env: 'OCI_LAYOUT',
+    placeholder: '<folder>',
+    help: 'Share the images of an OCI image layout instead of containerd.',
+  }),
+  dataDir: mapOption(
+    textOption({
+      flag: '--data-dir',
+      env: 'DATA_DIR',
+      placeholder: '<folder>',
+      help: "Folder for this node's identity. Without it: a new identity at each start.",
+    }),
+    emptyToUndefined,
+  ),
+  routerAddr: addressOption({
+    flag: '--router-addr',
+    env: 'ROUTER_ADDR',
+    default: ':5001',
+    help: 'Address of the swarm (libp2p over TCP).',
+  }),
+  advertiseAddr: mapOption(
+    listOption({
+      flag: '--advertise-addr',
+      env: 'ADVERTISE_ADDR',
+      placeholder: '<ip...>',
+      help: 'IP addresses that other nodes reach this one at. Without it: that of --router-addr, else of the default route.',
+    }),
+    (values, flag) => {
+      const wrong = values.find((value) => isIP(value) === 0)
+      if (wrong !== undefined) throw new UserError(`${flag}: "${wrong}" is not an IP address`)
+      return values
+    },
+  ),
+  registryAddr: addressOption({
+    flag: '--registry-addr',
+    env: 'REGISTRY_ADDR',
+    default: ':5000',
+    help: 'Address that containerd and other nodes ask. The port must be the same on all nodes.',
+  }),
+  mirroredRegistries,
+  registryFilters: mapOption(
+    listOption({
+      flag: '--registry-filters',
+      env: 'REGISTRY_FILTERS',
+      placeholder: '<regex...>',
+      help: 'What matches registry/repository[:tag] is neither answered nor advertised, such as :latest$.',
+    }),
+    (values, flag) => values.map((value) => toRegExp(value, flag)),
+  ),
+  defaultRegistry: mapOption(
+    textOption({
+      flag: '--default-registry',
+      env: 'DEFAULT_REGISTRY',
+      placeholder: '<host>',
+      help: 'Registry that is meant where a request has no ns parameter, for clients other than containerd.',
+    }),
+    (value, flag) => {
+      if (value !== undefined && !isRegistry(value)) throw new UserError(`${flag}: "${value}" is not a host[:port]`)
+      return value
+    },
+  ),
+  mirrorResolveTimeout: durationOption({
+    flag: '--mirror-resolve-timeout',
+    env: 'MIRROR_RESOLVE_TIMEOUT',
+    defaultMs: resolveTimeoutMs,
+    help: 'How long to wait for a further peer while none is being asked. A look-up that finds nobody ends by itself.',
+  }),
+  mirrorResolveRetries: integerOption({
+    flag: '--mirror-resolve-retries',
+    env: 'MIRROR_RESOLVE_RETRIES',
+    default: 10,
+    min: 1,
+    help: 'How many peers with the content to look for.',
+  }),
+  basicAuthDir: basicAuthFolder,
+  shutdownGrace: durationOption({
+    flag: '--shutdown-grace',
+    env: 'SHUTDOWN_GRACE',
+    defaultMs: 25_000,
+    help: 'How long running transfers may go on after SIGTERM.',
+  }),
+  debugWebEnabled: boolOption({
+    flag: '--debug-web-enabled',
+    env: 'DEBUG_WEB_ENABLED',
+    default: true,
+    help: 'Accepted for manifests written for Spegel; there is no debug page yet.',
+  }),
+}
+
+export interface ConfigurationOptions {
+  logLevel: (typeof logLevels)[number]
+  containerdRegistryConfigPath: string
+  mirroredRegistries: MirroredRegistry[]
+  mirrorTargets: string[]
+  resolveTags: boolean
+  prependExisting: boolean
+  basicAuthDir: string
+}
+
+export const configurationOptions: OptionTable<ConfigurationOptions> = {
+  logLevel,
+  containerdRegistryConfigPath: hostsFolder,
+  mirroredRegistries,
+  mirrorTargets: mapOption(
+    listOption({
+      flag: '--mirror-targets',
+      env: 'MIRROR_TARGETS',
+      placeholder: '<url...>',
+      help: 'URLs of the mirror that containerd asks first, such as http://127.0.0.1:5000. Required.',
+    }),
+    parseMirrorTargets,
+  ),
+  resolveTags: boolOption({
+    flag: '--resolve-tags',
+    env: 'RESOLVE_TAGS',
+    default: true,
+    help: 'Let the mirror say what a tag stands for; otherwise only upstream does.',
+  }),
+  prependExisting: boolOption({
+    flag: '--prepend-existing',
+    env: 'PREPEND_EXISTING',
+    default: true,
+    help: 'Keep existing hosts, servers and certificates behind the mirror. false: set them aside until cleanup (the default of Spegel, which breaks registries that need a certificate from there).',
+  }),
+  basicAuthDir: basicAuthFolder,
+}
+
+export interface CleanupOptions {
+  logLevel: (typeof logLevels)[number]
+  addr: HostPort
+  containerdRegistryConfigPath: string
+}
+
+export const cleanupOptions: OptionTable<CleanupOptions> = {
+  logLevel,
+  addr: mapOption(
+    textOption({
+      flag: '--addr',
+      env: 'ADDR',
+      placeholder: '<addr>',
+      help: 'Address to answer /readyz on when everything is restored. Required.',
+    }),
+    requiredAddress,
+  ),
+  containerdRegistryConfigPath: hostsFolder,
+}
+
+export interface CleanupWaitOptions {
+  logLevel: (typeof logLevels)[number]
+  probeEndpoint: HostPort
+  threshold: number
+  period: number
+}
+
+export const cleanupWaitOptions: OptionTable<CleanupWaitOptions> = {
+  logLevel,
+  probeEndpoint: mapOption(
+    textOption({
+      flag: '--probe-endpoint',
+      env: 'PROBE_ENDPOINT',
+      placeholder: '<addr>',
+      help: 'host:port of the cleanups; all addresses of the host are asked. Required.',
+    }),
+    (value, flag) => {
+      const endpoint = requiredAddress(value, flag)
+      if (endpoint.host === '') throw new UserError(`${flag}: "${value}" has no host: write HOST:PORT`)
+      return endpoint
+    },
+  ),
+  threshold: integerOption({
+    flag: '--threshold',
+    env: 'THRESHOLD',
+    default: 3,
+    min: 1,
+    help: 'Rounds in a row in which every node must answer.',
+  }),
+  period: durationOption({ flag: '--period', env: 'PERIOD', defaultMs: 2_000, help: 'Time between rounds.' }),
+}
+
+export interface VersionOptions {
+  format: 'text' | 'json'
+}
+
+export const versionOptions: OptionTable<VersionOptions> = {
+  format: choiceOption({ flag: '--format', choices: ['text', 'json'], default: 'text', help: 'How to print it.' }),
+}
+
+function addressOption(spec: { flag: string; env: string; default: string; help: string }): OptionSpec<HostPort> {
+  return mapOption(textOption({ ...spec, placeholder: '<addr>' }), parseHostPort)
+}
+
+function emptyToUndefined(value: string | undefined): string | undefined {
+  return value === '' ? undefined : value
+}
+
+function optionalAddress(value: string | undefined, flag: string): HostPort | undefined {
+  return value === undefined || value === '' ? undefined : parseHostPort(value, flag)
+}
+
+function requiredAddress(value: string | undefined, flag: string): HostPort {
+  if (value === undefined) throw new UserError(`${flag} is required: write HOST:PORT or :PORT`)
+  return parseHostPort(value, flag)
+}
+
+function optionalUrl(value: string | undefined, flag: string): URL | undefined {
+  if (value === undefined || value === '') return undefined
+  const url = URL.parse(value)
+  if (url === null || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
+    throw new UserError(`${flag}: "${value}" is not a URL: write it with http:// or https://`)
+  }
+  return url
+}
+
+function toRegExp(text: string, flag: string): RegExp {
+  try {
+    return new RegExp(text)
+  } catch {
+    throw new UserError(`${flag}: "${text}" is not a regular expression`)
+  }
+}

@@ -1,0 +1,223 @@
+/** The `registry` command's program: the one place that names concrete classes and puts them together. */
+import { access } from 'node:fs/promises'
+import { type Bootstrapper } from './bootstrap/bootstrapper.ts'
+import { dnsBootstrapper } from './bootstrap/dns.ts'
+import { type Certificates, httpBootstrapper, serveIdentity } from './bootstrap/http.ts'
+import { staticBootstrapper } from './bootstrap/static.ts'
+import { ContainerdClient } from './containerd/client.ts'
+import { startMetricsServer } from './http/metrics-server.ts'
+import type { HostPort } from './lib/address.ts'
+import { type Clock, systemClock } from './lib/clock.ts'
+import { UserError, errorMessage } from './lib/errors.ts'
+import { ownAddress } from './lib/own-address.ts'
+import { type Random, systemRandom } from './lib/random.ts'
+import type { Logger } from './logger.ts'
+import { type Metrics, collectProcessMetrics, createMetrics } from './metrics.ts'
+import { nameFilter } from './oci/filter.ts'
+import type { BasicAuth } from './registry/auth.ts'
+import { RegistryServer } from './registry/server.ts'
+import { KadRouter } from './router/kad-router.ts'
+import { BlobFolder } from './store/blob-folder.ts'
+import { ContainerdStore } from './store/containerd/containerd-store.ts'
+import { LayoutStore } from './store/layout/layout-store.ts'
+import type { ContentStore } from './store/store.ts'
+import { track } from './tracker/tracker.ts'
+
+export interface DaemonConfig {
+  version: string
+  store:
+    | { kind: 'containerd'; socketPath: string; namespace: string; contentPath: string }
+    | { kind: 'layout'; path: string }
+  bootstrap:
+    | { kind: 'dns'; domain: string }
+    | { kind: 'http'; url: URL }
+    | { kind: 'static'; peers: readonly string[] }
+  /** For asking and for serving over HTTPS. */
+  bootstrapCertificates: Certificates | undefined
+  /** Where to tell others who this node is; undefined: nowhere. */
+  identityListen: HostPort | undefined
+  registryListen: HostPort
+  routerListen: HostPort
+  metricsListen: HostPort
+  /** Empty: found out. */
+  advertisedIps: readonly string[]
+  dataDir: string | undefined
+  /** Hosts; empty means all. */
+  mirroredRegistries: readonly string[]
+  registryFilters: readonly RegExp[]
+  defaultRegistry: string | undefined
+  resolveTimeoutMs: number
+  /** Peers to look for. */
+  providersWanted: number
+  auth: BasicAuth | undefined
+}
+
+export interface Daemon {
+  /** This node's id in the swarm. */
+  readonly id: string
+  /** Stops taking requests, lets transfers end within the grace time, leaves the swarm. */
+  close(graceMs: number): Promise<void>
+}
+
+interface World {
+  clock: Clock
+  random: Random
+  logger: Logger
+}
+
+/** Starts everything, or nothing. Throws a UserError for what the operator can mend. */
+export async function startDaemon(config: DaemonConfig, logger: Logger): Promise<Daemon> {
+  const world: World = { clock: systemClock, random: systemRandom, logger }
+  /** What has to be undone, the latest first. */
+  const closers: ((graceMs: number) => Promise<unknown>)[] = []
+  const close = async (graceMs: number) => {
+    for (const closer of closers.splice(0).toReversed()) await closer(graceMs)
+  }
+  try {
+    const id = await startParts(config, world, (closer) => closers.push(closer))
+    return { id, close }
+  } catch (error) {
+    await close(0)
+    throw error
+  }
+}
+
+async function startParts(
+  config: DaemonConfig,
+  world: World,
+  onStarted: (closer: (graceMs: number) => Promise<unknown>) => void,
+): Promise<string> {
+  const { clock, random, logger } = world
+  const metrics = createMetrics()
+  collectProcessMetrics(metrics)
+  const filter = nameFilter(config.mirroredRegistries, config.registryFilters)
+
+  const store = await openStore(config.store, world)
+  onStarted(() => store.close())
+
+  const router = await startRouter(config, world, metrics)
+  onStarted(() => router.close())
+
+  let inventoryComplete = false
+  const notReady = () => [
+    ...(inventoryComplete ? [] : ['tracker: the first inventory is not advertised yet']),
+    ...[store.problem(), router.problem()].filter((reason) => reason !== undefined),
+  ]
+  const registry = new RegistryServer(
+    { listen: config.registryListen, ...config },
+    { store, router, filter, auth: config.auth, notReady, clock, random, metrics, logger },
+  )
+  await registry.start()
+  onStarted((graceMs) => registry.close(graceMs))
+
+  const metricsServer = await startMetricsServer(config.metricsListen, {
+    metrics,
+    notReady,
+    beforeScrape: () => {
+      const { peers, keys, records } = router.stats()
+      metrics.dhtPeers.set(peers)
+      metrics.providedKeys.set(keys)
+      metrics.providerRecords.set(records)
+    },
+  })
+  onStarted(() => metricsServer.close())
+
+  if (config.identityListen !== undefined) {
+    const identity = () => ({ id: router.id, addresses: [...router.addresses] })
+    const server = await serveIdentity(config.identityListen, identity, config.bootstrapCertificates)
+    onStarted(
+      () =>
+        new Promise((resolve) => {
+          server.close(resolve)
+          server.closeAllConnections()
+        }),
+    )
+  }
+
+  const tracking = new AbortController()
+  const tracked = track({ store, router, filter, metrics }, () => (inventoryComplete = true), tracking.signal)
+  onStarted(() => {
+    tracking.abort()
+    return tracked
+  })
+  logger.info({ id: router.id, addresses: router.addresses, store: config.store.kind }, 'started')
+  return router.id
+}
+
+async function openStore(config: DaemonConfig['store'], { clock, random, logger }: World): Promise<ContentStore> {
+  if (config.kind === 'layout') return LayoutStore.open(config.path, clock)
+  const { socketPath, namespace } = config
+  const client = new ContainerdClient(socketPath, namespace)
+  try {
+    await access(socketPath)
+    logger.info({ version: await client.version(), socket: socketPath }, 'containerd')
+  } catch (error) {
+    client.close()
+    throw new UserError(
+      `--containerd-sock: ${socketPath}: ${errorMessage(error)}: start containerd, mount its socket, or name another`,
+    )
+  }
+  const folder = await contentFolder(config.contentPath, client, clock, logger)
+  const store = new ContainerdStore({ client, folder, clock, random, logger }, namespace)
+  await store.start()
+  return store
+}
+
+/** The configured folder, else the one that containerd names, else none: then bytes come over gRPC. */
+async function contentFolder(
+  configured: string,
+  client: ContainerdClient,
+  clock: Clock,
+  logger: Logger,
+): Promise<BlobFolder | undefined> {
+  const readable = async (path: string | undefined) =>
+    path !== undefined &&
+    path !== '' &&
+    (await access(path).then(
+      () => true,
+      () => false,
+    ))
+  if (await readable(configured)) return new BlobFolder(configured, clock)
+  const root = await client.contentRoot().catch(() => undefined)
+  if (root !== undefined && (await readable(root))) return new BlobFolder(root, clock)
+  logger.warn(
+    { configured, containerd: root },
+    'the content folder cannot be read: content is read through containerd, which costs several times the CPU; mount the folder or set --containerd-content-path',
+  )
+  return undefined
+}
+
+async function startRouter(
+  config: DaemonConfig,
+  { clock, random, logger }: World,
+  metrics: Metrics,
+): Promise<KadRouter> {
+  const { host } = config.routerListen
+  const wildcard = host === '' || host === '0.0.0.0' || host === '::'
+  const found = wildcard ? await ownAddress() : host
+  const advertisedIps = config.advertisedIps.length > 0 ? config.advertisedIps : found === undefined ? [] : [found]
+  if (advertisedIps.length === 0) {
+    throw new UserError('--advertise-addr: this machine has only loopback addresses: name the one that peers reach')
+  }
+  return KadRouter.start(
+    {
+      listen: config.routerListen,
+      advertisedIps,
+      dataDir: config.dataDir,
+      version: config.version,
+      providersWanted: config.providersWanted,
+    },
+    { bootstrapper: createBootstrapper(config), clock, random, logger, metrics },
+  )
+}
+
+function createBootstrapper({ bootstrap, bootstrapCertificates, routerListen }: DaemonConfig): Bootstrapper {
+  switch (bootstrap.kind) {
+    case 'dns':
+      return dnsBootstrapper(bootstrap.domain, routerListen.port)
+    case 'http':
+      return httpBootstrapper(bootstrap.url, bootstrapCertificates)
+    case 'static':
+      return staticBootstrapper(bootstrap.peers)
+  }
+}

@@ -1,0 +1,177 @@
+/**
+ * Writes and restores containerd's registry configuration folder (certs.d).
+ *
+ * The user's whole folder is first copied to `_backup` (complete copy, then one rename); from then on the live folder
+ * is a function of the backup and the options. So running twice, or again after a crash, gives the same result, and
+ * no moment exists in which a file of the user is only in memory. `_backup` has the name and form that Spegel uses.
+ */
+import { lstat, mkdir, readFile, readdir, rename, rm, stat, utimes } from 'node:fs/promises'
+import { join } from 'node:path'
+import { writeFileAtomic } from '../lib/atomic-file.ts'
+import { UserError, errorCode, errorMessage } from '../lib/errors.ts'
+import type { Logger } from '../logger.ts'
+import { prependHostsToml, renderHostsToml } from './hosts-toml.ts'
+import { type MirroredRegistry, wildcardRegistry } from './registry-url.ts'
+import { copyTree, syncFolder } from './tree.ts'
+
+const backupName = '_backup'
+/** A backup that is being made: the live folder is still the user's. */
+const partialName = '_backup.partial'
+/** A backup that was restored: the live folder is the user's again. */
+const doneName = '_backup.done'
+const ownNames = new Set([backupName, partialName, doneName])
+
+export interface HostsConfig {
+  /** certs.d */
+  folder: string
+  registries: readonly MirroredRegistry[]
+  targets: readonly string[]
+  resolveTags: boolean
+  /** Keep what the user has for a registry, behind the mirror. */
+  prependExisting: boolean
+  authorization: string | undefined
+}
+
+/** Points containerd at the mirror. Throws a UserError when the folder cannot be written; then nothing is lost. */
+export async function configureHosts(config: HostsConfig, logger: Logger): Promise<void> {
+  const { folder } = config
+  try {
+    await mkdir(folder, { recursive: true, mode: 0o755 })
+    await rm(join(folder, doneName), { recursive: true, force: true })
+    await backUp(folder)
+    // Everything is rendered before the first byte is written: a file that does not parse changes nothing.
+    const rendered = await render(config, logger)
+    await writeLive(folder, rendered)
+  } catch (error) {
+    throw explain(folder, error)
+  }
+}
+
+/** Makes the folder what it was. Nothing to do without a backup. */
+export async function restoreHosts(folder: string): Promise<'restored' | 'nothing to restore'> {
+  try {
+    await rm(join(folder, partialName), { recursive: true, force: true })
+    await rm(join(folder, doneName), { recursive: true, force: true })
+    const backup = join(folder, backupName)
+    if (!(await exists(backup))) return 'nothing to restore'
+    const { atime, mtime } = await stat(backup)
+    const names = await readdir(backup)
+    for (const name of names) await copyTree(join(backup, name), join(folder, name))
+    for (const name of await readdir(folder)) {
+      if (!names.includes(name) && !ownNames.has(name)) await rm(join(folder, name), { recursive: true })
+    }
+    await syncFolder(folder)
+    await rename(backup, join(folder, doneName))
+    await rm(join(folder, doneName), { recursive: true })
+    await utimes(folder, atime, mtime)
+    return 'restored'
+  } catch (error) {
+    throw explain(folder, error)
+  }
+}
+
+async function backUp(folder: string): Promise<void> {
+  if (await exists(join(folder, backupName))) return
+  const partial = join(folder, partialName)
+  await rm(partial, { recursive: true, force: true })
+  const { atime, mtime } = await stat(folder)
+  await mkdir(partial)
+  for (const name of await readdir(folder)) {
+    if (!ownNames.has(name)) await copyTree(join(folder, name), join(partial, name))
+  }
+  await utimes(partial, atime, mtime)
+  await syncFolder(partial)
+  await rename(partial, join(folder, backupName))
+}
+
+interface Rendered {
+  /** Text of hosts.toml by registry. */
+  hosts: Map<string, string>
+  /** Entries of the backup that stay as they are (hosts.toml excepted where one is rendered). */
+  kept: string[]
+}
+
+async function render(config: HostsConfig, logger: Logger): Promise<Rendered> {
+  const backup = join(config.folder, backupName)
+  const existing = await readdir(backup)
+  const named = new Map(config.registries.map((registry) => [registry.host, registry]))
+  const mirrorsAll = named.has(wildcardRegistry)
+  const hosts = new Map<string, string>()
+  const kept: string[] = []
+  for (const { host, server } of config.registries) {
+    hosts.set(host, await renderOne(config, host, server, config.prependExisting && existing.includes(host)))
+    if (config.prependExisting && existing.includes(host)) kept.push(host)
+  }
+  for (const name of existing.filter((entry) => !named.has(entry))) {
+    const hasHosts = await exists(join(backup, name, 'hosts.toml'))
+    if (mirrorsAll && hasHosts && config.prependExisting) {
+      // A folder of its own hides _default: the mirror has to be named there too.
+      hosts.set(name, await renderOne(config, name, undefined, true))
+      kept.push(name)
+    } else if (mirrorsAll && hasHosts) {
+      logger.warn({ registry: name }, `its own configuration is set aside until cleanup: see --prepend-existing`)
+    } else {
+      kept.push(name)
+    }
+  }
+  return { hosts, kept }
+}
+
+async function renderOne(
+  { folder, targets, resolveTags, authorization }: HostsConfig,
+  host: string,
+  server: string | undefined,
+  prepend: boolean,
+): Promise<string> {
+  const init = { server, targets, resolveTags, authorization }
+  const path = join(folder, backupName, host, 'hosts.toml')
+  const text = prepend ? await readFile(path, 'utf8').catch(() => undefined) : undefined
+  return text === undefined ? renderHostsToml(init) : prependHostsToml(text, path, init)
+}
+
+async function writeLive(folder: string, { hosts, kept }: Rendered): Promise<void> {
+  const backup = join(folder, backupName)
+  // New files first, old entries last: at no moment does containerd find less than it will in the end.
+  for (const name of kept) {
+    if (!hosts.has(name)) {
+      await copyTree(join(backup, name), join(folder, name))
+      continue
+    }
+    await mkdir(join(folder, name), { recursive: true })
+    for (const entry of await readdir(join(backup, name))) {
+      if (entry !== 'hosts.toml') await copyTree(join(backup, name, entry), join(folder, name, entry))
+    }
+  }
+  for (const [host, text] of hosts) {
+    await mkdir(join(folder, host), { recursive: true, mode: 0o755 })
+    await writeFileAtomic(join(folder, host, 'hosts.toml'), text, 0o644)
+  }
+  for (const host of hosts.keys()) {
+    const wanted = kept.includes(host) ? [...(await readdir(join(backup, host))), 'hosts.toml'] : ['hosts.toml']
+    for (const entry of await readdir(join(folder, host))) {
+      if (!wanted.includes(entry)) await rm(join(folder, host, entry), { recursive: true })
+    }
+  }
+  for (const name of await readdir(folder)) {
+    if (!hosts.has(name) && !kept.includes(name) && !ownNames.has(name)) {
+      await rm(join(folder, name), { recursive: true })
+    }
+  }
+  await syncFolder(folder)
+}
+
+async function exists(path: string): Promise<boolean> {
+  return (await lstat(path).catch(() => undefined)) !== undefined
+}
+
+function explain(folder: string, error: unknown): unknown {
+  const code = errorCode(error)
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') {
+    const advice = 'run as root, and mount it writable'
+    return new UserError(`--containerd-registry-config-path: ${folder}: ${errorMessage(error)}: ${advice}`)
+  }
+  if (code === 'ENOTDIR' || code === 'EEXIST') {
+    return new UserError(`--containerd-registry-config-path: ${folder} is not a folder: name containerd's certs.d`)
+  }
+  return error
+}

@@ -1,0 +1,33 @@
+/** Metrics and health on an address of their own. */
+import { type FastifyInstance, fastify } from 'fastify'
+import type { HostPort } from '../lib/address.ts'
+import { requestHeaderBytesMax, requestHeadersTimeoutMs } from '../limits.ts'
+import type { Metrics } from '../metrics.ts'
+import { addHealthRoutes } from './health.ts'
+import { listen } from './listen.ts'
+
+export interface MetricsServerComponents {
+  metrics: Metrics
+  /** Sets the gauges that are read rather than counted. */
+  beforeScrape: () => void
+  notReady: () => string[]
+}
+
+/** Throws a UserError when the address cannot be had. */
+export async function startMetricsServer(
+  address: HostPort,
+  { metrics, beforeScrape, notReady }: MetricsServerComponents,
+): Promise<FastifyInstance> {
+  const app = fastify({
+    logger: false,
+    forceCloseConnections: true,
+    http: { maxHeaderSize: requestHeaderBytesMax, headersTimeout: requestHeadersTimeoutMs },
+  })
+  app.get('/metrics', async (_request, reply) => {
+    beforeScrape()
+    return reply.type(metrics.registry.contentType).send(await metrics.registry.metrics())
+  })
+  addHealthRoutes(app, notReady)
+  await listen(app, address, '--metrics-addr')
+  return app
+}

@@ -1,0 +1,132 @@
+/**
+ * Every bound and every wait of the daemon, with its unit, its reason, and what happens when it is reached.
+ * What an operator may want to change is an option instead (see src/cli/options.ts).
+ */
+
+const MiB = 1024 * 1024
+
+// --- Requests from containerd and from peers -------------------------------------------------------------------
+
+/** Request line and headers. containerd sends under 1 KiB. Above: Node answers 431 and closes. */
+export const requestHeaderBytesMax = 16 * 1024
+
+/** From the first byte of a request to the end of its headers; ends slow-loris connections with 408 and close. */
+export const requestHeadersTimeoutMs = 10_000
+
+/** Idle keep-alive. containerd drops idle connections after 30 s: ours must live longer, or requests race the close. */
+export const keepAliveTimeoutMs = 75_000
+
+/** Open connections to the registry port. Above: a new connection is closed at once, and containerd goes upstream. */
+export const registryConnectionsMax = 2048
+
+/** A client that takes no byte for this long is gone (containerd itself gives up after 5 minutes). */
+export const clientStallTimeoutMs = 300_000
+
+/** Time for a client to close its side after our FIN, before the socket is destroyed. */
+export const finLingerMs = 5_000
+
+// --- Bodies ----------------------------------------------------------------------------------------------------
+
+/** containerd refuses manifests over about 4 MB; above this a manifest counts as not there. */
+export const manifestBytesMax = 8 * MiB
+
+/**
+ * Two buffers per stream. 1 MiB costs 0.47 CPU s/GiB, 256 KiB 0.65; but small requests wait behind large chunks:
+ * p50 of a HEAD beside 16 downloads 7.9 ms against 2.8 ms.
+ */
+export const chunkBytesFew = MiB
+export const chunkBytesMany = 256 * 1024
+/** Up to this many streams count as few. */
+export const streamsFew = 4
+/** Buffers kept for reuse; the others are left to the garbage collector. */
+export const buffersKeptMax = 32
+
+// --- Peers -----------------------------------------------------------------------------------------------------
+
+/** TCP connect to a peer. Within a cluster it takes a millisecond; an unplugged node costs this much once. */
+export const peerConnectTimeoutMs = 500
+
+/** No byte from a peer for this long while we want one: go on at the next peer. */
+export const peerStallTimeoutMs = 10_000
+
+/** In all, before our headers: GET of a blob, and the short questions. After it: 404. */
+export const blobHeadersBudgetMs = 2_000
+export const manifestBudgetMs = 1_000
+
+/** Connections to one peer, and idle ones kept. A request above it waits for a free one within its budget. */
+export const peerConnectionsMax = 64
+export const peerIdleConnectionMs = 30_000
+
+/** Response headers of a peer. */
+export const peerHeaderBytesMax = 16 * 1024
+
+// --- Router ----------------------------------------------------------------------------------------------------
+
+/** Peers in a bucket, and nodes that hold a record (k of Kademlia; Go's default, so both count alike). */
+export const replication = 20
+
+/** Provider records: as Spegel, 15 minutes plus twice its greatest delay of 2 minutes. */
+export const recordValidityMs = 19 * 60_000
+export const reprovideIntervalMs = 15 * 60_000
+
+/** Records kept for others, about 250 bytes each. Full: new keys are refused, known ones still refreshed. */
+export const recordsMax = 500_000
+/** Providers kept per key. Full: the record that expires first makes room. */
+export const providersPerKeyMax = 100
+
+/** Found providers, and the knowledge that there are none. A miss must not hide a node that just got the content. */
+export const lookupCacheMs = 5_000
+export const lookupMissCacheMs = 200
+export const lookupCacheEntriesMax = 10_000
+
+/** One question to one peer, and questions of a look-up that run at once (alpha). */
+export const rpcTimeoutMs = 1_000
+export const rpcConcurrency = 4
+/** A look-up in all. */
+export const lookupTimeoutMs = 2_000
+/** A message of the DHT: 20 peers with a few addresses each are 4 KiB. */
+export const dhtMessageBytesMax = 64 * 1024
+/** Our end closes an idle stream before Go (60 s) or we on the other side (65 s) reset it. */
+export const dhtStreamIdleMs = 30_000
+export const dhtServerStreamIdleMs = 65_000
+/** Questions under way on one stream. Above: the question fails, and the look-up goes on elsewhere. */
+export const rpcPerStreamMax = 256
+/** A peer that did not answer is not asked for this long. */
+export const deadPeerMs = 30_000
+
+/** Announcements per write, so that receivers are not flooded; then the stream's back-pressure decides. */
+export const provideBatchMessages = 50
+export const provideConcurrency = 8
+export const provideTimeoutMs = 30_000
+/** Changes are gathered this long, so that the layers of an image go out together. */
+export const provideDelayMs = 20
+
+/** Connections of the swarm. Above: libp2p closes those of the least value. */
+export const swarmConnectionsMax = 1_000
+
+export const bootstrapFirstRetryMs = 100
+export const bootstrapLastRetryMs = 10_000
+/** One round of asking the bootstrap source and dialling. */
+export const bootstrapRoundTimeoutMs = 10_000
+/** Once connected: look again, so that a swarm that was split grows together. */
+export const bootstrapRefreshMs = 60_000
+/** First peers dialled in a round. */
+export const bootstrapPeersMax = 8
+export const bootstrapBodyBytesMax = MiB
+
+// --- Store -----------------------------------------------------------------------------------------------------
+
+/** A call to containerd. It answers within a millisecond; a hung one must not hang a request. */
+export const containerdCallTimeoutMs = 2_000
+export const containerdListTimeoutMs = 60_000
+export const containerdReconnectFirstMs = 100
+export const containerdReconnectLastMs = 1_000
+
+/** Events can be lost (queue overflow): the folder is read again this often. 10,000 entries cost about 10 ms. */
+export const rescanIntervalMs = 60_000
+/** As long as the folder is not there. */
+export const rescanMissingMs = 2_000
+
+/** containerd records a blob a few ms after its file is in place: when to ask whether it is ours. */
+export const confirmDelaysMs: readonly number[] = [0, 10, 30, 100, 300, 1_000, 3_000]
+export const confirmConcurrency = 8

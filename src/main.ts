@@ -1,0 +1,20 @@
+/** The executable: the only file that touches argv, environment, standard streams, signals and the exit code. */
+import { runCli } from './cli/cli.ts'
+
+const stop = new AbortController()
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  process.on(signal, () => {
+    // The first asks, the second insists.
+    if (stop.signal.aborted) process.exit(1)
+    stop.abort()
+  })
+}
+
+process.exitCode = await runCli(process.argv.slice(2), {
+  env: process.env,
+  write: (text) => process.stdout.write(text),
+  writeError: (text) => process.stderr.write(text),
+  stop: stop.signal,
+})
+// Timers and sockets of libraries must not keep a stopped daemon alive.
+process.exit()

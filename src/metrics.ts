@@ -1,0 +1,161 @@
+/**
+ * All metrics: names, labels and help. The first group has the names that Spegel's dashboards know; the second is
+ * ours. `docs/metrics.md` is generated from here.
+ */
+import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
+
+interface MetricSpec {
+  type: 'counter' | 'gauge' | 'histogram'
+  name: string
+  help: string
+  labels: readonly string[]
+  buckets?: readonly number[]
+}
+
+const secondsBuckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
+const firstByteBuckets = [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048]
+const sizeBuckets = Array.from({ length: 10 }, (_, power) => 1024 * 5 ** power)
+
+export const metricSpecs = {
+  mirrorRequests: {
+    type: 'counter',
+    name: 'spegel_mirror_requests_total',
+    help: 'Requests of containerd that this node could not answer from its own store, by outcome.',
+    labels: ['registry', 'cache'],
+  },
+  mirrorLastSuccess: {
+    type: 'gauge',
+    name: 'spegel_mirror_last_success_timestamp_seconds',
+    help: 'When a request was last answered by a peer, as Unix time.',
+    labels: [],
+  },
+  resolveDuration: {
+    type: 'histogram',
+    name: 'spegel_resolve_duration_seconds',
+    help: 'Time from the question in the swarm to the first provider.',
+    labels: ['router'],
+    buckets: secondsBuckets,
+  },
+  advertisedTags: {
+    type: 'gauge',
+    name: 'spegel_advertised_image_tags',
+    help: 'Tags that this node offers, by registry.',
+    labels: ['registry'],
+  },
+  advertisedImages: {
+    type: 'gauge',
+    name: 'spegel_advertised_image_digests',
+    help: 'Different images (digests that tags stand for) that this node offers, by registry.',
+    labels: ['registry'],
+  },
+  advertisedDigests: {
+    type: 'gauge',
+    name: 'spegel_advertised_content_digests',
+    help: 'Digests (manifests, configs, layers) that this node offers.',
+    labels: [],
+  },
+  httpDuration: {
+    type: 'histogram',
+    name: 'http_request_duration_seconds',
+    help: 'Time from the request to the end of its body.',
+    labels: ['handler', 'method', 'code'],
+    buckets: secondsBuckets,
+  },
+  httpResponseSize: {
+    type: 'histogram',
+    name: 'http_response_size_bytes',
+    help: 'Bytes of the bodies sent.',
+    labels: ['handler', 'method', 'code'],
+    buckets: sizeBuckets,
+  },
+  httpInflight: {
+    type: 'gauge',
+    name: 'http_requests_inflight',
+    help: 'Requests that are being answered.',
+    labels: ['handler'],
+  },
+  sentBytes: {
+    type: 'counter',
+    name: 'spegel_sent_bytes_total',
+    help: 'Bytes of content sent. source: store (this node has it) or peer (passed on); to: containerd or peer.',
+    labels: ['source', 'to'],
+  },
+  mirrorMisses: {
+    type: 'counter',
+    name: 'spegel_mirror_misses_total',
+    help: 'Requests of containerd answered with 404. reason: no-provider, providers-failed or timeout.',
+    labels: ['reason'],
+  },
+  firstByte: {
+    type: 'histogram',
+    name: 'spegel_time_to_first_byte_seconds',
+    help: 'Time from the request to its response headers, by source.',
+    labels: ['source'],
+    buckets: firstByteBuckets,
+  },
+  peerFailures: {
+    type: 'counter',
+    name: 'spegel_peer_failures_total',
+    help: 'Peers that were asked and did not deliver. reason: connect, status, headers, body, stall or digest.',
+    labels: ['reason'],
+  },
+  resumes: {
+    type: 'counter',
+    name: 'spegel_mirror_resumes_total',
+    help: 'Bodies that went on at another peer after a break, in the same response. outcome: resumed or given-up.',
+    labels: ['outcome'],
+  },
+  dhtPeers: {
+    type: 'gauge',
+    name: 'spegel_dht_peers',
+    help: 'Peers in the routing table.',
+    labels: [],
+  },
+  providedKeys: {
+    type: 'gauge',
+    name: 'spegel_provided_keys',
+    help: 'Keys that this node keeps announced in the swarm.',
+    labels: [],
+  },
+  providerRecords: {
+    type: 'gauge',
+    name: 'spegel_provider_records',
+    help: 'Provider records of other nodes that this node keeps.',
+    labels: [],
+  },
+  provideFailures: {
+    type: 'counter',
+    name: 'spegel_provide_failures_total',
+    help: 'Peers that did not take announcements; other peers hold the same records.',
+    labels: [],
+  },
+} as const satisfies Record<string, MetricSpec>
+
+type Specs = typeof metricSpecs
+type Labels<Spec extends MetricSpec> = Spec['labels'][number]
+type MetricOf<Spec extends MetricSpec> = Spec['type'] extends 'counter'
+  ? Counter<Labels<Spec>>
+  : Spec['type'] extends 'gauge'
+    ? Gauge<Labels<Spec>>
+    : Histogram<Labels<Spec>>
+
+/** One object per metric, by the name it has in this program. */
+export type Metrics = { readonly [Name in keyof Specs]: MetricOf<Specs[Name]> } & { readonly registry: Registry }
+
+/** A registry of its own, so that several daemons can live in one process (tests). */
+export function createMetrics(): Metrics {
+  const registry = new Registry()
+  const metrics: Record<string, unknown> = { registry }
+  for (const [key, spec] of Object.entries<MetricSpec>(metricSpecs)) {
+    const options = { name: spec.name, help: spec.help, labelNames: [...spec.labels], registers: [registry] }
+    if (spec.type === 'counter') metrics[key] = new Counter(options)
+    else if (spec.type === 'gauge') metrics[key] = new Gauge(options)
+    else metrics[key] = new Histogram({ ...options, buckets: [...(spec.buckets ?? [])] })
+  }
+  return metrics as Metrics
+}
+
+/** Node's own metrics (`process_*`, `nodejs_*`): once per process. */
+export function collectProcessMetrics(metrics: Metrics): void {
+  collectDefaultMetrics({ register: metrics.registry })
+}

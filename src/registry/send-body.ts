@@ -1,0 +1,98 @@
+/**
+ * The one place where content leaves the program. Headers once, always with Content-Length; then chunks, each written
+ * before the next is asked for. A body that cannot be finished ends by FIN: containerd resumes a short body at its
+ * next host, but a reset fails its whole pull.
+ */
+import type { FastifyReply } from 'fastify'
+import type { Clock } from '../lib/clock.ts'
+import { finLingerMs } from '../limits.ts'
+import type { BodyPlan } from '../oci/range.ts'
+import type { WriteChunk } from '../store/store.ts'
+
+export interface ResponseHead {
+  plan: BodyPlan
+  contentType: string
+  digest: string
+}
+
+export interface BodyResult {
+  outcome: 'complete' | 'client-gone' | 'broken'
+  sentBytes: number
+  /** Why it broke. */
+  error?: unknown
+}
+
+/** Pushes the body into `write`; rejects when it cannot go on. The signal aborts when the client is gone. */
+export type SendChunks = (write: WriteChunk, signal: AbortSignal) => Promise<void>
+
+/** `shutdown` ends the body by FIN. Never rejects: what happened is in the result. */
+export async function sendBody(
+  reply: FastifyReply,
+  head: ResponseHead,
+  send: SendChunks,
+  clock: Clock,
+  shutdown: AbortSignal,
+): Promise<BodyResult> {
+  const response = writeHead(reply, head)
+  const gone = new AbortController()
+  response.once('close', () => gone.abort(new Error('the client closed the connection')))
+  let sentBytes = 0
+  const write: WriteChunk = (chunk) =>
+    new Promise((resolve, reject) => {
+      if (gone.signal.aborted) {
+        reject(gone.signal.reason as Error)
+        return
+      }
+      if (sentBytes + chunk.byteLength > head.plan.contentLength) {
+        reject(new Error('the source gives more than was announced'))
+        return
+      }
+      const onGone = () => reject(gone.signal.reason as Error)
+      gone.signal.addEventListener('abort', onGone, { once: true })
+      response.write(chunk, (error) => {
+        gone.signal.removeEventListener('abort', onGone)
+        if (error === undefined || error === null) {
+          sentBytes += chunk.byteLength
+          resolve()
+        } else {
+          reject(error)
+        }
+      })
+    })
+  let failure: unknown
+  try {
+    await send(write, AbortSignal.any([gone.signal, shutdown]))
+  } catch (error) {
+    failure = error
+  }
+  if (sentBytes === head.plan.contentLength) {
+    response.end()
+    return { outcome: 'complete', sentBytes }
+  }
+  if (gone.signal.aborted) return { outcome: 'client-gone', sentBytes }
+  const { socket } = response
+  socket?.end()
+  if (socket !== null) {
+    const cancel = clock.after(finLingerMs, () => socket.destroy())
+    socket.once('close', cancel)
+  }
+  return { outcome: 'broken', sentBytes, error: failure ?? new Error('the source ended early') }
+}
+
+/** The answer to HEAD. */
+export function sendHead(reply: FastifyReply, head: ResponseHead): void {
+  writeHead(reply, head).end()
+}
+
+function writeHead(reply: FastifyReply, head: ResponseHead): FastifyReply['raw'] {
+  reply.hijack()
+  const { status, contentLength, contentRange } = head.plan
+  reply.raw.writeHead(status, {
+    'accept-ranges': 'bytes',
+    'content-length': contentLength,
+    'content-type': head.contentType,
+    'docker-content-digest': head.digest,
+    ...(contentRange === undefined ? {} : { 'content-range': contentRange }),
+  })
+  return reply.raw
+}

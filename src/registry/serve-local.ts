@@ -1,0 +1,96 @@
+/** Answers from this node's own store, for containerd and for peers alike. */
+import type { FastifyReply } from 'fastify'
+import { BoundedMap } from '../lib/bounded-map.ts'
+import type { Clock } from '../lib/clock.ts'
+import { manifestBytesMax } from '../limits.ts'
+import type { Metrics } from '../metrics.ts'
+import type { ContentRequest } from '../oci/content-request.ts'
+import type { Digest } from '../oci/digest.ts'
+import { manifestMediaType } from '../oci/manifest.ts'
+import { planBody } from '../oci/range.ts'
+import { type Content, ContentNotFound, type ContentStore, readContent } from '../store/store.ts'
+import type { Exchange } from './exchange.ts'
+import { sendBody, sendHead } from './send-body.ts'
+import { sendRangeError } from './send-error.ts'
+
+const mediaTypesKept = 4_096
+
+export interface ServeLocalComponents {
+  store: ContentStore
+  clock: Clock
+  metrics: Metrics
+  shutdown: AbortSignal
+}
+
+export class ServeLocal {
+  readonly #components: ServeLocalComponents
+  /** Media types of manifests by digest: they never change. */
+  readonly #mediaTypes = new BoundedMap<Digest, string>(mediaTypesKept)
+
+  constructor(components: ServeLocalComponents) {
+    this.#components = components
+  }
+
+  /** False when the content is not here and nothing was sent. */
+  async serve(request: ContentRequest, exchange: Exchange, reply: FastifyReply): Promise<boolean> {
+    const { store } = this.#components
+    let content: Content
+    let digest: Digest
+    let contentType: string
+    try {
+      digest = request.digest ?? (await store.resolve(request.key))
+      contentType = request.kind === 'blob' ? 'application/octet-stream' : await this.#mediaType(digest)
+      content = await store.open(digest)
+    } catch (error) {
+      if (error instanceof ContentNotFound) return false
+      throw error
+    }
+    try {
+      await this.#send(content, digest, contentType, exchange, reply)
+    } finally {
+      await content.close()
+    }
+    return true
+  }
+
+  async #send(
+    content: Content,
+    digest: Digest,
+    contentType: string,
+    exchange: Exchange,
+    reply: FastifyReply,
+  ): Promise<void> {
+    const { clock, metrics, shutdown } = this.#components
+    const plan = planBody(exchange.rangeHeader, content.size)
+    if (plan === 'unsatisfiable') {
+      sendRangeError(reply, content.size)
+      return
+    }
+    const head = { plan, contentType, digest }
+    metrics.firstByte.observe({ source: 'store' }, exchange.elapsedMs / 1000)
+    if (exchange.isHead) {
+      sendHead(reply, head)
+      return
+    }
+    const { sentBytes } = await sendBody(
+      reply,
+      head,
+      (write, signal) => (plan.contentLength === 0 ? Promise.resolve() : content.send(plan.bounds, write, signal)),
+      clock,
+      shutdown,
+    )
+    exchange.sentBytes = sentBytes
+    metrics.sentBytes.inc({ source: 'store', to: exchange.fromPeer ? 'peer' : 'containerd' }, sentBytes)
+  }
+
+  /** Rejects with ContentNotFound when the content is not a manifest. */
+  async #mediaType(digest: Digest): Promise<string> {
+    const known = this.#mediaTypes.get(digest)
+    if (known !== undefined) return known
+    const bytes = await readContent(this.#components.store, digest, manifestBytesMax, this.#components.shutdown)
+    const mediaType = manifestMediaType(bytes)
+    if (mediaType === undefined) throw new ContentNotFound(`${digest} is not a manifest`)
+    this.#mediaTypes.set(digest, mediaType)
+    return mediaType
+  }
+}

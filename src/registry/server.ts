@@ -1,0 +1,197 @@
+/**
+ * The registry port: what containerd and peers ask under /v2/, and the health of the daemon. Requests are parsed,
+ * answered from the store, else from peers, else refused; nothing is ever stored.
+ */
+import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify'
+import { addHealthRoutes } from '../http/health.ts'
+import { listen } from '../http/listen.ts'
+import type { HostPort } from '../lib/address.ts'
+import type { Clock } from '../lib/clock.ts'
+import { errorMessage } from '../lib/errors.ts'
+import type { Random } from '../lib/random.ts'
+import {
+  clientStallTimeoutMs,
+  finLingerMs,
+  keepAliveTimeoutMs,
+  registryConnectionsMax,
+  requestHeaderBytesMax,
+  requestHeadersTimeoutMs,
+} from '../limits.ts'
+import type { Logger } from '../logger.ts'
+import type { Metrics } from '../metrics.ts'
+import { parseContentRequest } from '../oci/content-request.ts'
+import type { NameFilter } from '../oci/filter.ts'
+import type { Router } from '../router/router.ts'
+import type { ContentStore } from '../store/store.ts'
+import type { BasicAuth } from './auth.ts'
+import { Exchange } from './exchange.ts'
+import { Mirror } from './mirror.ts'
+import { PeerClient, mirroredHeader } from './peer-client.ts'
+import { sendError, sendNotFound } from './send-error.ts'
+import { ServeLocal } from './serve-local.ts'
+
+export interface RegistryConfig {
+  listen: HostPort
+  /** Stands in where a request names no registry. */
+  defaultRegistry: string | undefined
+  /** How long to wait for a further peer while none is being asked. */
+  resolveTimeoutMs: number
+}
+
+export interface RegistryComponents {
+  store: ContentStore
+  /** Undefined: a plain registry that answers from its store only. */
+  router: Router | undefined
+  filter: NameFilter
+  auth: BasicAuth | undefined
+  /** Why the daemon is not ready; empty when it is. */
+  notReady: () => string[]
+  clock: Clock
+  random: Random
+  metrics: Metrics
+  logger: Logger
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    exchange: Exchange | undefined
+  }
+}
+
+export class RegistryServer {
+  readonly #app: FastifyInstance
+  readonly #config: RegistryConfig
+  readonly #components: RegistryComponents
+  readonly #local: ServeLocal
+  readonly #mirror: Mirror | undefined
+  readonly #client: PeerClient
+  readonly #shutdown = new AbortController()
+
+  constructor(config: RegistryConfig, components: RegistryComponents) {
+    const { store, router, clock, random, metrics, logger, auth } = components
+    const shutdown = this.#shutdown.signal
+    this.#config = config
+    this.#components = components
+    this.#local = new ServeLocal({ store, clock, metrics, shutdown })
+    this.#client = new PeerClient(config.listen.port, auth?.header)
+    this.#mirror =
+      router === undefined
+        ? undefined
+        : new Mirror({ router, client: this.#client, clock, random, metrics, logger, shutdown }, config)
+    this.#app = this.#createApp()
+  }
+
+  /** Throws a UserError when the address cannot be had. */
+  start(): Promise<void> {
+    return listen(this.#app, this.#config.listen, '--registry-addr')
+  }
+
+  /** Takes no new requests, lets bodies end within the grace time, then ends them by FIN. */
+  async close(graceMs: number): Promise<void> {
+    const { clock } = this.#components
+    const closed = this.#app.close()
+    const cancelGrace = clock.after(graceMs, () => this.#shutdown.abort(new Error('the daemon is stopping')))
+    const cancelAll = clock.after(graceMs + finLingerMs, () => this.#app.server.closeAllConnections())
+    await closed
+    cancelGrace()
+    cancelAll()
+    await this.#client.close()
+  }
+
+  #createApp(): FastifyInstance {
+    const { metrics, clock } = this.#components
+    const app = fastify({
+      logger: false,
+      exposeHeadRoutes: false,
+      forceCloseConnections: 'idle',
+      keepAliveTimeout: keepAliveTimeoutMs,
+      connectionTimeout: clientStallTimeoutMs,
+      http: {
+        maxHeaderSize: requestHeaderBytesMax,
+        headersTimeout: requestHeadersTimeoutMs,
+        connectionsCheckingInterval: 1_000,
+      },
+      // Paths are parsed once, by parseContentRequest.
+      routerOptions: { maxParamLength: requestHeaderBytesMax },
+    })
+    app.server.maxConnections = registryConnectionsMax
+    app.decorateRequest('exchange', undefined)
+    app.addHook('onRequest', (request, reply, done) => {
+      metrics.httpInflight.inc({ handler: handlerOf(request) })
+      request.exchange = new Exchange(clock, {
+        fromPeer: request.headers[mirroredHeader] === 'true',
+        isHead: request.method === 'HEAD',
+        rangeHeader: request.headers.range,
+      })
+      // 'close' comes once for every response, hijacked or not, finished or not.
+      reply.raw.once('close', () => metrics.httpInflight.dec({ handler: handlerOf(request) }))
+      done()
+    })
+    app.addHook('onResponse', (request, reply, done) => {
+      const labels = { handler: handlerOf(request), method: request.method, code: String(reply.raw.statusCode) }
+      metrics.httpDuration.observe(labels, (request.exchange?.elapsedMs ?? 0) / 1000)
+      metrics.httpResponseSize.observe(labels, request.exchange?.sentBytes ?? 0)
+      done()
+    })
+    addHealthRoutes(app, this.#components.notReady)
+    for (const url of ['/v2', '/v2/*']) {
+      app.route({ method: ['GET', 'HEAD'], url, handler: (request, reply) => this.#onContent(request, reply) })
+    }
+    app.setNotFoundHandler((request, reply) => {
+      const under = request.url.startsWith('/v2')
+      if (under) sendError(reply, 405, 'UNSUPPORTED', 'this registry only answers GET and HEAD')
+      else sendNotFound(reply, undefined, 'only /v2/, /livez and /readyz are here')
+    })
+    app.setErrorHandler((error, request, reply) => this.#onError(error, request, reply))
+    return app
+  }
+
+  async #onContent(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const { auth, filter } = this.#components
+    const exchange = request.exchange
+    if (exchange === undefined) throw new Error('a request without an exchange')
+    if (auth !== undefined && !auth.accepts(request.headers.authorization)) {
+      sendError(reply, 401, 'UNAUTHORIZED', 'the shared user name and password are needed')
+      return
+    }
+    const parsed = parseContentRequest(request.url, this.#config.defaultRegistry)
+    if (parsed.outcome === 'base') {
+      void reply.header('docker-distribution-api-version', 'registry/2.0').code(200).send()
+      return
+    }
+    if (parsed.outcome === 'invalid') {
+      sendNotFound(reply, parsed.kind, parsed.reason)
+      return
+    }
+    const content = parsed.request
+    if (!filter.allows(content)) {
+      sendNotFound(reply, content.kind, `${content.repository} is not mirrored here`, exchange.fromPeer)
+      return
+    }
+    if (await this.#local.serve(content, exchange, reply)) return
+    const mirrored = !exchange.fromPeer && (await this.#mirror?.serve(content, exchange, reply)) === true
+    if (!mirrored) sendNotFound(reply, content.kind, `no peer has ${content.key}`, exchange.fromPeer)
+  }
+
+  /** A bug of ours, or a request that Node refused. Before headers containerd must be able to go on: 404. */
+  #onError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+    const status = (error as { statusCode?: unknown }).statusCode
+    if (typeof status === 'number' && status >= 400 && status < 500) {
+      sendNotFound(reply, undefined, errorMessage(error))
+      return
+    }
+    this.#components.logger.error({ url: request.url, error: errorMessage(error), stack: stackOf(error) }, 'bug')
+    if (reply.raw.headersSent) reply.raw.socket?.end()
+    else sendNotFound(reply, undefined, 'the mirror failed')
+  }
+}
+
+function handlerOf(request: FastifyRequest): string {
+  const path = request.url.split('?', 1)[0] ?? ''
+  if (path === '/readyz' || path === '/livez') return path
+  return path.startsWith('/v2') ? '/v2/*' : 'other'
+}
+
+function stackOf(error: unknown): string | undefined {
+  return error instanceof Error ? error.stack : undefined
+}

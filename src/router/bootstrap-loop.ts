@@ -1,0 +1,141 @@
+/**
+ * Finds first peers, and goes on doing so: often while this node knows nobody, now and then afterwards, so that a
+ * swarm that was split grows together again. Says once that it is alone, and once why it cannot find out.
+ */
+import type { Libp2p } from '@libp2p/interface'
+import { multiaddr } from '@multiformats/multiaddr'
+import type { Bootstrapper } from '../bootstrap/bootstrapper.ts'
+import { Backoff } from '../lib/backoff.ts'
+import type { Clock } from '../lib/clock.ts'
+import { errorMessage } from '../lib/errors.ts'
+import { type Random, shuffled } from '../lib/random.ts'
+import {
+  bootstrapFirstRetryMs,
+  bootstrapLastRetryMs,
+  bootstrapPeersMax,
+  bootstrapRefreshMs,
+  bootstrapRoundTimeoutMs,
+} from '../limits.ts'
+import type { Logger } from '../logger.ts'
+
+export interface BootstrapComponents {
+  bootstrapper: Bootstrapper
+  libp2p: Libp2p
+  /** Peers in the routing table. */
+  peerCount: () => number
+  /** Called once after each return from loneliness. */
+  onConnected: () => void
+  clock: Clock
+  random: Random
+  logger: Logger
+}
+
+export class BootstrapLoop {
+  readonly #components: BootstrapComponents
+  readonly #ownAddresses: readonly string[]
+  readonly #stop = new AbortController()
+  readonly #backoff: Backoff
+  #running: Promise<void> = Promise.resolve()
+  #problem: string | undefined
+  #connected = false
+  #said = ''
+
+  constructor(components: BootstrapComponents, ownAddresses: readonly string[]) {
+    this.#components = components
+    this.#ownAddresses = ownAddresses
+    this.#backoff = new Backoff(bootstrapFirstRetryMs, bootstrapLastRetryMs, components.random)
+    this.#problem = `router: no peer yet, asking ${components.bootstrapper.name}`
+  }
+
+  /** Undefined when there are peers, or when this node is known to be the only one. */
+  problem(): string | undefined {
+    return this.#components.peerCount() > 0 ? undefined : this.#problem
+  }
+
+  start(): void {
+    this.#running = this.#run()
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort()
+    await this.#running
+  }
+
+  async #run(): Promise<void> {
+    const { clock, peerCount, random, onConnected } = this.#components
+    const { signal } = this.#stop
+    while (!signal.aborted) {
+      await this.#round()
+      const connected = peerCount() > 0
+      if (connected && !this.#connected) {
+        this.#backoff.reset()
+        this.#say('info', `${peerCount()} peers`)
+        onConnected()
+      }
+      this.#connected = connected
+      const delayMs = connected ? bootstrapRefreshMs * (0.8 + 0.4 * random()) : this.#backoff.nextDelayMs()
+      await clock.sleep(delayMs, signal).catch(() => undefined)
+    }
+  }
+
+  async #round(): Promise<void> {
+    const { bootstrapper, random, peerCount } = this.#components
+    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(bootstrapRoundTimeoutMs)])
+    try {
+      const listed = await abortable(bootstrapper.peers(signal), signal)
+      const others = listed.filter((address) => !this.#ownAddresses.includes(withoutPeerId(address)))
+      const known = await this.#knownAddresses()
+      const unknown = shuffled(others, random).filter((address) => !known.has(withoutPeerId(address)))
+      const failures = await this.#dial(unknown.slice(0, bootstrapPeersMax), signal)
+      if (peerCount() > 0 || failures.length < Math.min(unknown.length, bootstrapPeersMax)) return
+      if (failures.length > 0) {
+        this.#problem = `router: none of the peers from ${bootstrapper.name} answers: ${failures[0]}`
+        this.#say('warn', this.#problem)
+      } else {
+        this.#problem = undefined
+        this.#say('info', `alone: ${bootstrapper.name} names nobody else; peers that come later will be found`)
+      }
+    } catch (error) {
+      if (this.#stop.signal.aborted || peerCount() > 0) return
+      this.#problem = `router: ${bootstrapper.name} cannot be asked: ${errorMessage(error)}`
+      this.#say('warn', this.#problem)
+    }
+  }
+
+  /** Returns why each failed one failed. Dialling this node itself is no failure. */
+  async #dial(addresses: readonly string[], signal: AbortSignal): Promise<string[]> {
+    const { libp2p } = this.#components
+    const results = await Promise.allSettled(addresses.map((address) => libp2p.dial(multiaddr(address), { signal })))
+    return results.flatMap((result, index) => {
+      if (result.status === 'fulfilled') return []
+      const message = errorMessage(result.reason)
+      return message.includes('dial self') ? [] : [`${addresses[index]}: ${message}`]
+    })
+  }
+
+  async #knownAddresses(): Promise<Set<string>> {
+    const { libp2p } = this.#components
+    const peers = await Promise.all(
+      libp2p.getPeers().map((peerId) => libp2p.peerStore.get(peerId).catch(() => undefined)),
+    )
+    return new Set(peers.flatMap((peer) => peer?.addresses.map(({ multiaddr: address }) => address.toString()) ?? []))
+  }
+
+  #say(level: 'info' | 'warn', message: string): void {
+    if (message === this.#said) return
+    this.#said = message
+    this.#components.logger[level](message)
+  }
+}
+
+function withoutPeerId(address: string): string {
+  return address.replace(/\/p2p\/.*$/, '')
+}
+
+function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = new Promise<never>((_resolve, reject) => {
+    if (signal.aborted) reject(signal.reason as Error)
+    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
+  })
+  return Promise.race([promise, aborted])
+}

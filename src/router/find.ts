@@ -1,0 +1,171 @@
+/**
+ * Who has a key? The nodes closest to a key hold its records (Kademlia). This node's own records answer at once when
+ * it is one of them; otherwise, or when it knows nobody, the closest others are asked, and those closer still that
+ * they name, until the three closest have answered.
+ */
+import type { Libp2p } from '@libp2p/interface'
+import { peerIdFromMultihash, peerIdFromString } from '@libp2p/peer-id'
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import * as digest from 'multiformats/hashes/digest'
+import { lookupTimeoutMs, replication, rpcConcurrency } from '../limits.ts'
+import { type DhtKey, kadId } from './content-cid.ts'
+import { compareDistance } from './distance.ts'
+import type { Message, Peer as PeerMessage } from './generated/kad-dht.ts'
+import type { ProviderStore } from './provider-store.ts'
+import type { Peer } from './router.ts'
+import { type RoutingTable, type TablePeer } from './routing-table.ts'
+import { type DhtRpc, messageType } from './rpc.ts'
+
+/** How many of the closest must have answered before "nobody has it" is believed; Go's resiliency is 3 as well. */
+const answersNeeded = 3
+
+export interface FindComponents {
+  libp2p: Libp2p
+  table: RoutingTable
+  store: ProviderStore
+  rpc: DhtRpc
+}
+
+/** Calls back with each provider once, never with this node. Resolves when the search is over. */
+export async function findProviders(
+  key: DhtKey,
+  providersWanted: number,
+  components: FindComponents,
+  onProvider: (peer: Peer) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const search = new Search(key, providersWanted, components, onProvider, signal)
+  await search.readOwnRecords()
+  if (search.foundCount > 0 && components.table.isResponsible(key.kadId)) return
+  await search.askOthers()
+}
+
+class Search {
+  readonly #key: DhtKey
+  readonly #providersWanted: number
+  readonly #components: FindComponents
+  readonly #onProvider: (peer: Peer) => void
+  readonly #signal: AbortSignal
+  readonly #selfId: string
+  readonly #found = new Set<string>()
+  /** Everybody we heard of, by id. */
+  readonly #candidates = new Map<string, TablePeer & { state: 'new' | 'asked' | 'answered' | 'failed' }>()
+
+  constructor(
+    key: DhtKey,
+    providersWanted: number,
+    components: FindComponents,
+    onProvider: (peer: Peer) => void,
+    signal: AbortSignal,
+  ) {
+    this.#key = key
+    this.#providersWanted = providersWanted
+    this.#components = components
+    this.#onProvider = onProvider
+    this.#signal = AbortSignal.any([signal, AbortSignal.timeout(lookupTimeoutMs)])
+    this.#selfId = components.libp2p.peerId.toString()
+  }
+
+  get foundCount(): number {
+    return this.#found.size
+  }
+
+  async readOwnRecords(): Promise<void> {
+    const { store, libp2p } = this.#components
+    const ids = store.providers(this.#key.multihash)
+    const peers = await Promise.all(
+      ids.map((id) => libp2p.peerStore.get(peerIdFromString(id)).catch(() => undefined)),
+    )
+    // All in one turn, so that whoever chooses among them sees them all.
+    for (const peer of peers) {
+      if (peer !== undefined) {
+        this.#report(
+          peer.id.toString(),
+          peer.addresses.map((address) => address.multiaddr),
+        )
+      }
+    }
+  }
+
+  async askOthers(): Promise<void> {
+    for (const peer of this.#components.table.closest(this.#key.kadId)) {
+      this.#candidates.set(peer.id, { ...peer, state: 'new' })
+    }
+    const running = new Set<Promise<void>>()
+    while (!this.#signal.aborted && this.#found.size < this.#providersWanted) {
+      const next = this.#next()
+      if (next !== undefined && running.size < rpcConcurrency) {
+        const asking: Promise<void> = this.#ask(next).finally(() => running.delete(asking))
+        running.add(asking)
+      } else if (running.size > 0) {
+        await Promise.race(running)
+      } else {
+        return
+      }
+    }
+  }
+
+  /** The closest that was not asked yet, unless the closest ones have all answered. */
+  #next(): (TablePeer & { state: string }) | undefined {
+    const alive = [...this.#candidates.values()]
+      .filter(({ state }) => state !== 'failed')
+      .sort((a, b) => compareDistance(this.#key.kadId, a, b))
+    return alive.slice(0, answersNeeded).find(({ state }) => state === 'new')
+  }
+
+  async #ask(peer: TablePeer & { state: string }): Promise<void> {
+    peer.state = 'asked'
+    try {
+      const answer = await this.#components.rpc.ask(peer.peerId, this.#question(), this.#signal)
+      peer.state = 'answered'
+      for (const provider of answer.providers)
+        this.#onMentioned(provider, (id, addresses) => this.#report(id, addresses))
+      for (const closer of answer.closer.slice(0, replication)) await this.#consider(closer)
+    } catch {
+      peer.state = 'failed'
+      if (!this.#signal.aborted) await this.#components.table.markDead(peer)
+    }
+  }
+
+  #question(): Message {
+    return { type: messageType.getProviders, key: this.#key.multihash, closer: [], providers: [] }
+  }
+
+  async #consider(message: PeerMessage): Promise<void> {
+    await this.#onMentioned(message, async (id, addresses) => {
+      if (this.#candidates.has(id) || this.#components.table.isDead(id)) return
+      const peerId = peerIdFromMultihash(digest.decode(message.id))
+      this.#candidates.set(id, { peerId, id, kadId: kadId(message.id), state: 'new' })
+      await this.#components.libp2p.peerStore.merge(peerId, { multiaddrs: [...addresses] })
+    })
+  }
+
+  /** What others say may be nonsense: then it is as if they had not said it. */
+  #onMentioned<T>(message: PeerMessage, use: (id: string, addresses: Multiaddr[]) => T): T | undefined {
+    try {
+      const id = peerIdFromMultihash(digest.decode(message.id)).toString()
+      return id === this.#selfId
+        ? undefined
+        : use(
+            id,
+            message.multiaddrs.map((bytes) => multiaddr(bytes)),
+          )
+    } catch {
+      return undefined
+    }
+  }
+
+  #report(id: string, addresses: readonly Multiaddr[]): void {
+    const ips = [...new Set(addresses.flatMap(ipOf))]
+    if (id === this.#selfId || ips.length === 0 || this.#found.has(id)) return
+    this.#found.add(id)
+    this.#onProvider({ id, addresses: ips })
+  }
+}
+
+function ipOf(address: Multiaddr): string[] {
+  return address
+    .getComponents()
+    .slice(0, 1)
+    .flatMap(({ name, value }) => ((name === 'ip4' || name === 'ip6') && value !== undefined ? [value] : []))
+}

@@ -1,0 +1,44 @@
+/**
+ * This node's key in the swarm: Ed25519, `private.key` in the data folder as PKCS#8 PEM. A key that survives restarts
+ * lets other nodes' records of us stay true. Without a data folder the identity is new at every start.
+ */
+import { type KeyObject, createPrivateKey, generateKeyPairSync } from 'node:crypto'
+import { mkdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { privateKeyFromRaw } from '@libp2p/crypto/keys'
+import type { Ed25519PrivateKey } from '@libp2p/interface'
+import { writeFileAtomic } from '../lib/atomic-file.ts'
+import { UserError, errorCode, errorMessage } from '../lib/errors.ts'
+
+export async function loadIdentity(dataDir: string | undefined): Promise<Ed25519PrivateKey> {
+  if (dataDir === undefined) return toLibp2pKey(generateKeyPairSync('ed25519').privateKey)
+  const path = join(dataDir, 'private.key')
+  try {
+    return toLibp2pKey(await readOrCreate(dataDir, path))
+  } catch (error) {
+    throw new UserError(
+      `--data-dir: ${path}: ${errorMessage(error)}: make it readable, or remove it for a new identity`,
+    )
+  }
+}
+
+async function readOrCreate(dataDir: string, path: string): Promise<KeyObject> {
+  try {
+    return createPrivateKey(await readFile(path))
+  } catch (error) {
+    if (errorCode(error) !== 'ENOENT') throw error
+  }
+  const { privateKey } = generateKeyPairSync('ed25519')
+  await mkdir(dataDir, { recursive: true, mode: 0o755 })
+  await writeFileAtomic(path, privateKey.export({ type: 'pkcs8', format: 'pem' }), 0o600)
+  return privateKey
+}
+
+function toLibp2pKey(key: KeyObject): Ed25519PrivateKey {
+  const { d: seed, x: publicKey } = key.export({ format: 'jwk' })
+  if (key.asymmetricKeyType !== 'ed25519' || seed === undefined || publicKey === undefined) {
+    throw new Error('not an Ed25519 key')
+  }
+  const raw = Buffer.concat([Buffer.from(seed, 'base64url'), Buffer.from(publicKey, 'base64url')])
+  return privateKeyFromRaw(raw) as Ed25519PrivateKey
+}

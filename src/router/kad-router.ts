@@ -1,0 +1,172 @@
+/** Router over the DHT: puts the parts of this folder together. */
+import { multiaddr } from '@multiformats/multiaddr'
+import { randomBytes } from 'node:crypto'
+import { type Bootstrapper, toMultiaddr } from '../bootstrap/bootstrapper.ts'
+import type { HostPort } from '../lib/address.ts'
+import type { Clock } from '../lib/clock.ts'
+import type { Random } from '../lib/random.ts'
+import type { Logger } from '../logger.ts'
+import type { Metrics } from '../metrics.ts'
+import { BootstrapLoop } from './bootstrap-loop.ts'
+import { dhtKey, kadId } from './content-cid.ts'
+import { findProviders } from './find.ts'
+import { loadIdentity } from './identity.ts'
+import { type SwarmNode, startSwarmNode } from './libp2p-node.ts'
+import { LookupCache } from './lookup-cache.ts'
+import { Provider } from './provide.ts'
+import { ProviderStore } from './provider-store.ts'
+import type { Peer, Router } from './router.ts'
+import { RoutingTable } from './routing-table.ts'
+import { DhtRpc } from './rpc.ts'
+
+/** After joining, the table is filled by walking to random places. */
+const refreshDelaysMs = [500, 2_000]
+const refreshTimeoutMs = 10_000
+
+export interface KadRouterConfig {
+  listen: HostPort
+  /** IP addresses that other nodes reach this one at. */
+  advertisedIps: readonly string[]
+  dataDir: string | undefined
+  version: string
+  /** A look-up ends when this many were found. */
+  providersWanted: number
+}
+
+export interface KadRouterComponents {
+  bootstrapper: Bootstrapper
+  clock: Clock
+  random: Random
+  logger: Logger
+  metrics: Metrics
+}
+
+export class KadRouter implements Router {
+  /** This node's id in the swarm. */
+  readonly id: string
+  /** What others dial: `/ip4/10.0.0.1/tcp/5001`. */
+  readonly addresses: readonly string[]
+  readonly #node: SwarmNode
+  readonly #components: KadRouterComponents
+  readonly #store: ProviderStore
+  readonly #table: RoutingTable
+  readonly #rpc: DhtRpc
+  readonly #provider: Provider
+  readonly #bootstrap: BootstrapLoop
+  readonly #lookups: LookupCache
+  readonly #stop = new AbortController()
+
+  private constructor(
+    node: SwarmNode,
+    store: ProviderStore,
+    addresses: readonly string[],
+    providersWanted: number,
+    components: KadRouterComponents,
+  ) {
+    const { libp2p, dht } = node
+    const { clock, random, metrics, logger, bootstrapper } = components
+    this.#node = node
+    this.#store = store
+    this.#components = components
+    this.addresses = addresses
+    this.id = libp2p.peerId.toString()
+    store.setSelf(this.id)
+    const table = new RoutingTable(dht.routingTable, kadId(libp2p.peerId.toMultihash().bytes), clock)
+    const rpc = new DhtRpc(libp2p, clock)
+    this.#table = table
+    this.#rpc = rpc
+    this.#provider = new Provider(
+      { libp2p, table, store, rpc, clock, random, metrics },
+      addresses.map((address) => multiaddr(address)),
+    )
+    this.#bootstrap = new BootstrapLoop(
+      {
+        bootstrapper,
+        libp2p,
+        peerCount: () => table.size,
+        onConnected: () => this.#refreshTable(),
+        clock,
+        random,
+        logger,
+      },
+      addresses,
+    )
+    this.#lookups = new LookupCache(async (key, onPeer) => {
+      const startedMs = clock.nowMs()
+      let first = true
+      const onProvider = (peer: Peer) => {
+        if (first) metrics.resolveDuration.observe({ router: 'libp2p' }, (clock.nowMs() - startedMs) / 1000)
+        first = false
+        onPeer(peer)
+      }
+      await findProviders(dhtKey(key), providersWanted, { libp2p, table, store, rpc }, onProvider, this.#stop.signal)
+    }, clock)
+  }
+
+  /** Joins the swarm; finding the first peer goes on in the background. */
+  static async start(config: KadRouterConfig, components: KadRouterComponents): Promise<KadRouter> {
+    const store = new ProviderStore(components.clock)
+    const addresses = config.advertisedIps.map((ip) => toMultiaddr(ip, config.listen.port))
+    const node = await startSwarmNode({
+      privateKey: await loadIdentity(config.dataDir),
+      listen: listenAddresses(config.listen),
+      announce: addresses,
+      datastore: store,
+      version: config.version,
+    })
+    const router = new KadRouter(node, store, addresses, config.providersWanted, components)
+    router.#bootstrap.start()
+    return router
+  }
+
+  /** For metrics: peers in the routing table, keys kept announced, records kept for others. */
+  stats(): { peers: number; keys: number; records: number } {
+    return { peers: this.#table.size, keys: this.#provider.keyCount, records: this.#store.recordCount }
+  }
+
+  lookup(key: string, signal: AbortSignal): AsyncIterable<Peer> {
+    return this.#lookups.lookup(key, signal)
+  }
+
+  advertise(keys: readonly string[]): void {
+    this.#provider.add(keys)
+  }
+
+  withdraw(keys: readonly string[]): void {
+    this.#provider.remove(keys)
+  }
+
+  problem(): string | undefined {
+    return this.#bootstrap.problem()
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort()
+    await Promise.all([this.#bootstrap.close(), this.#provider.close()])
+    this.#rpc.close()
+    await this.#node.libp2p.stop()
+  }
+
+  /** The first self-query of kad-dht may run before the table has anybody; the next one comes after 5 minutes. */
+  #refreshTable(): void {
+    const { clock } = this.#components
+    for (const delayMs of refreshDelaysMs) clock.after(delayMs, () => void this.#walk())
+  }
+
+  async #walk(): Promise<void> {
+    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(refreshTimeoutMs)])
+    const self = this.#node.libp2p.peerId.toMultihash().bytes
+    for (const target of [self, dhtKey(randomBytes(16).toString('hex')).multihash]) {
+      try {
+        for await (const event of this.#node.dht.getClosestPeers(target, { signal })) void event
+      } catch {
+        // A walk that fails found fewer peers; kad-dht's own refresh follows.
+      }
+    }
+  }
+}
+
+function listenAddresses({ host, port }: HostPort): string[] {
+  if (host !== '') return [toMultiaddr(host, port)]
+  return [toMultiaddr('0.0.0.0', port), toMultiaddr('::', port)]
+}

@@ -1,0 +1,149 @@
+/**
+ * The libp2p node, every option that matters to a cluster set by hand with its reason. Versions of libp2p are pinned
+ * exactly in package.json because of the few private parts that `DhtInternals` names.
+ */
+import { noise } from '@chainsafe/libp2p-noise'
+import { identify } from '@libp2p/identify'
+import {
+  type ComponentLogger,
+  FaultTolerance,
+  type Libp2p,
+  type Logger as Libp2pLogger,
+  type PeerId,
+  type PrivateKey,
+} from '@libp2p/interface'
+import { type KadDHT, kadDHT, passthroughMapper } from '@libp2p/kad-dht'
+import { ping } from '@libp2p/ping'
+import { tcp } from '@libp2p/tcp'
+import { yamux } from '@libp2p/yamux'
+import { createLibp2p } from 'libp2p'
+import {
+  bootstrapRoundTimeoutMs,
+  dhtServerStreamIdleMs,
+  replication,
+  rpcTimeoutMs,
+  swarmConnectionsMax,
+} from '../limits.ts'
+import type { ProviderStore } from './provider-store.ts'
+
+/** Spegel's swarm: nodes of both kinds find each other. */
+export const dhtProtocol = '/spegel/kad/1.0.0'
+
+export interface SwarmNode {
+  libp2p: Libp2p
+  dht: DhtInternals
+}
+
+/** Parts of kad-dht 16.4 that are public at run time but not in its types. Checked at start. */
+export interface DhtInternals {
+  routingTable: {
+    kb: { toIterable(): Iterable<{ peerId: PeerId; kadId: Uint8Array }> }
+    remove(peer: PeerId): Promise<void>
+    addEventListener(event: 'peer:add' | 'peer:remove', listener: () => void): void
+  }
+  rpc: { incomingMessageTimeout: number }
+  getClosestPeers(key: Uint8Array, options: { signal: AbortSignal }): AsyncIterable<unknown>
+}
+
+export interface SwarmNodeInit {
+  privateKey: PrivateKey
+  /** Multiaddrs to listen on. */
+  listen: string[]
+  /** The multiaddrs that others dial. */
+  announce: string[]
+  datastore: ProviderStore
+  version: string
+}
+
+/** Creates and starts the node. */
+export async function startSwarmNode(init: SwarmNodeInit): Promise<SwarmNode> {
+  const libp2p = await createLibp2p({
+    privateKey: init.privateKey,
+    nodeInfo: { name: 'spegel-ts', version: init.version, userAgent: `spegel-ts/${init.version}` },
+    addresses: {
+      listen: init.listen,
+      // Exactly the node's address: without it loopback and every bridge of the host are announced too, and a Go node
+      // asks itself. A public address would not be announced at all before AutoNAT confirms it.
+      announce: init.announce,
+    },
+    datastore: init.datastore,
+    logger: silentLogger,
+    // A node without IPv6 still listens on IPv4.
+    transportManager: { faultTolerance: FaultTolerance.NO_FATAL },
+    transports: [
+      tcp({
+        // A look-up is a few hundred bytes each way: Nagle would add 40 ms.
+        dialOpts: { noDelay: true },
+        listenOpts: { noDelay: true },
+      }),
+    ],
+    streamMuxers: [yamux()],
+    // Go's nodes offer tls first and take noise; noise dials in half the time of tls in JavaScript (12 against 26 ms).
+    connectionEncrypters: [noise()],
+    connectionManager: {
+      maxConnections: swarmConnectionsMax,
+      // Default 5 a second and per address: when a cluster boots, everybody dials at once.
+      inboundConnectionThreshold: 1_000,
+      // Default 10.
+      maxIncomingPendingConnections: 200,
+      // Defaults 10 s and 6 s: within a cluster an address that does not answer in 2 s is dead.
+      dialTimeout: bootstrapRoundTimeoutMs,
+      addressDialTimeout: 2_000,
+    },
+    // Default every 10 s: 85 % of the idle CPU. A dead peer is found by the first question that it does not answer.
+    connectionMonitor: { pingInterval: 60_000 },
+    // Defaults 1 h and 6 h. Provider records are dropped after 19 minutes, but a question about a record whose peer
+    // the peer store has forgotten fails as a whole; refreshed by every announcement.
+    peerStore: { maxAddressAge: 24 * 3_600_000, maxPeerAge: 24 * 3_600_000 },
+    services: {
+      identify: identify(),
+      ping: ping(),
+      dht: kadDHT({
+        protocol: dhtProtocol,
+        // Default client: others would never ask us.
+        clientMode: false,
+        // Default: drops private addresses, that is all of a cluster.
+        peerInfoMapper: passthroughMapper,
+        kBucketSize: replication,
+        // Default 1 s: all queries wait for the first self-query.
+        initialQuerySelfInterval: 50,
+        // Default 5 s at least: a peer of the cluster answers in milliseconds.
+        networkDialTimeout: { minTimeout: rpcTimeoutMs },
+        // Default 32: announcements and look-ups of a boot storm come in one stream each.
+        maxInboundStreams: 256,
+        maxOutboundStreams: 256,
+        // Own records are announced by provide.ts; kad-dht's re-provider finds none (provider-store.ts).
+        reprovide: { interval: 24 * 3_600_000 },
+      }),
+    },
+  })
+  const dht = internals(libp2p.services.dht)
+  // Default 10 s, not settable: Go keeps streams for 60 s, and after four resets opens one for every message.
+  dht.rpc.incomingMessageTimeout = dhtServerStreamIdleMs
+  return { libp2p, dht }
+}
+
+function internals(dht: KadDHT): DhtInternals {
+  const candidate = dht as unknown as DhtInternals
+  if (
+    typeof candidate.routingTable?.kb?.toIterable !== 'function' ||
+    typeof candidate.routingTable.remove !== 'function' ||
+    typeof candidate.rpc?.incomingMessageTimeout !== 'number'
+  ) {
+    throw new Error('this version of @libp2p/kad-dht is laid out differently: see DhtInternals')
+  }
+  return candidate
+}
+
+/** libp2p logs every step of every dial; what an operator needs to know is logged by the router. */
+const silentLogger: ComponentLogger = {
+  forComponent() {
+    const log: Libp2pLogger = Object.assign(() => undefined, {
+      error: () => undefined,
+      trace: () => undefined,
+      enabled: false,
+      newScope: () => log,
+    })
+    return log
+  },
+}

@@ -1,0 +1,158 @@
+/**
+ * Keeps this node's keys announced: to the 20 nodes closest to each key, again before their records expire, and at
+ * once to a node that joins and belongs to those 20. In bulk: all keys for one peer go over one stream.
+ */
+import type { Libp2p } from '@libp2p/interface'
+import type { Multiaddr } from '@multiformats/multiaddr'
+import type { Clock } from '../lib/clock.ts'
+import type { Random } from '../lib/random.ts'
+import { provideConcurrency, provideDelayMs, provideTimeoutMs, reprovideIntervalMs } from '../limits.ts'
+import type { Metrics } from '../metrics.ts'
+import { type DhtKey, dhtKey } from './content-cid.ts'
+import { Message } from './generated/kad-dht.ts'
+import { lengthPrefixed } from './length-prefixed.ts'
+import type { ProviderStore } from './provider-store.ts'
+import type { RoutingTable, TablePeer } from './routing-table.ts'
+import { type DhtRpc, messageType } from './rpc.ts'
+
+/** Keys that come due within one step are announced together; also how often due keys are looked for. */
+const stepMs = 10_000
+/** A peer that joins is given its records after this long: many join at once. */
+const newcomerDelayMs = 200
+
+interface Offer {
+  key: DhtKey
+  dueMs: number
+}
+
+export interface ProviderComponents {
+  libp2p: Libp2p
+  table: RoutingTable
+  store: ProviderStore
+  rpc: DhtRpc
+  clock: Clock
+  random: Random
+  metrics: Metrics
+}
+
+export class Provider {
+  readonly #components: ProviderComponents
+  readonly #announced: Multiaddr[]
+  readonly #offers = new Map<string, Offer>()
+  readonly #newcomers = new Set<TablePeer>()
+  readonly #stop = new AbortController()
+  #cancelTimer: (() => void) | undefined
+  #timerMs = Number.POSITIVE_INFINITY
+  #running: Promise<void> = Promise.resolve()
+
+  constructor(components: ProviderComponents, announced: Multiaddr[]) {
+    this.#components = components
+    this.#announced = announced
+    components.table.onAdd((peer) => {
+      this.#newcomers.add(peer)
+      this.#runIn(newcomerDelayMs)
+    })
+  }
+
+  get keyCount(): number {
+    return this.#offers.size
+  }
+
+  add(keys: readonly string[]): void {
+    for (const contentKey of keys) {
+      if (this.#offers.has(contentKey)) continue
+      const key = dhtKey(contentKey)
+      this.#offers.set(contentKey, { key, dueMs: 0 })
+      this.#components.store.setOwn(key.multihash, true)
+    }
+    this.#runIn(provideDelayMs)
+  }
+
+  remove(keys: readonly string[]): void {
+    for (const contentKey of keys) {
+      const offer = this.#offers.get(contentKey)
+      if (offer === undefined) continue
+      this.#offers.delete(contentKey)
+      this.#components.store.setOwn(offer.key.multihash, false)
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort()
+    this.#cancelTimer?.()
+    await this.#running
+  }
+
+  /** Runs once within the delay, and from then on each step. */
+  #runIn(delayMs: number): void {
+    const atMs = this.#components.clock.nowMs() + delayMs
+    if (this.#stop.signal.aborted || atMs >= this.#timerMs) return
+    this.#cancelTimer?.()
+    this.#timerMs = atMs
+    this.#cancelTimer = this.#components.clock.after(delayMs, () => {
+      this.#timerMs = Number.POSITIVE_INFINITY
+      this.#running = this.#running.then(() => this.#run())
+    })
+  }
+
+  async #run(): Promise<void> {
+    if (this.#stop.signal.aborted) return
+    const { table, clock, store } = this.#components
+    store.removeExpired()
+    const newcomers = new Set([...this.#newcomers].map(({ id }) => id))
+    this.#newcomers.clear()
+    const messages = new Map<string, { peer: TablePeer; offers: Offer[] }>()
+    const nowMs = clock.nowMs()
+    if (table.size > 0) {
+      for (const offer of this.#offers.values()) {
+        const due = offer.dueMs <= nowMs
+        if (!due && newcomers.size === 0) continue
+        for (const peer of table.closest(offer.key.kadId)) {
+          if (!due && !newcomers.has(peer.id)) continue
+          const forPeer = messages.get(peer.id) ?? { peer, offers: [] }
+          forPeer.offers.push(offer)
+          messages.set(peer.id, forPeer)
+        }
+        if (due) offer.dueMs = this.#nextDueMs(nowMs)
+      }
+    }
+    await this.#send([...messages.values()])
+    this.#runIn(stepMs)
+  }
+
+  /** Spread over the last third of the interval, so that a node does not announce all its keys in one burst. */
+  #nextDueMs(nowMs: number): number {
+    return nowMs + reprovideIntervalMs * (2 / 3 + this.#components.random() / 3)
+  }
+
+  async #send(work: { peer: TablePeer; offers: Offer[] }[]): Promise<void> {
+    const senders = Array.from({ length: Math.min(provideConcurrency, work.length) }, async () => {
+      for (let item = work.pop(); item !== undefined; item = work.pop()) await this.#sendTo(item.peer, item.offers)
+    })
+    await Promise.all(senders)
+  }
+
+  async #sendTo(peer: TablePeer, offers: readonly Offer[]): Promise<void> {
+    const { rpc, table, metrics, libp2p } = this.#components
+    const self = { id: libp2p.peerId.toMultihash().bytes, multiaddrs: this.#announced.map(({ bytes }) => bytes) }
+    const messages = offers.map(({ key }) =>
+      lengthPrefixed(
+        Message.encode({
+          type: messageType.addProvider,
+          key: key.multihash,
+          closer: [],
+          providers: [self],
+        }).finish(),
+      ),
+    )
+    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(provideTimeoutMs)])
+    try {
+      await rpc.tell(peer.peerId, messages, signal)
+    } catch {
+      if (this.#stop.signal.aborted) return
+      // The other 19 hold the same records; this one gets them when it is back in the table.
+      metrics.provideFailures.inc()
+      await table.markDead(peer)
+    }
+  }
+}

@@ -1,0 +1,24 @@
+/** PORT Router: who in the swarm has a content key? */
+
+/** A node that has something. */
+export interface Peer {
+  /** Its identity in the swarm. */
+  readonly id: string
+  /** Its IP addresses, the registry port being the same on all nodes. At least one. */
+  readonly addresses: readonly string[]
+}
+
+export interface Router {
+  /**
+   * Nodes that have the key, as they are found, each once, never this node itself. Ends when nobody else is known,
+   * or when the signal aborts. Never rejects for a reason of the network: not found is not found.
+   */
+  lookup(key: string, signal: AbortSignal): AsyncIterable<Peer>
+  /** From now on this node offers these keys. Returns at once; announcing goes on in the background. */
+  advertise(keys: readonly string[]): void
+  /** No longer. Other nodes may believe otherwise until their record expires. */
+  withdraw(keys: readonly string[]): void
+  /** Undefined when all is well, else why not, for the readiness page. */
+  problem(): string | undefined
+  close(): Promise<void>
+}

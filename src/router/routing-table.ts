@@ -1,0 +1,84 @@
+/** What this node knows of the swarm: a view of kad-dht's routing table, plus who did not answer lately. */
+import type { PeerId } from '@libp2p/interface'
+import type { Clock } from '../lib/clock.ts'
+import { deadPeerMs, replication } from '../limits.ts'
+import { closest, compareDistance } from './distance.ts'
+import type { DhtInternals } from './libp2p-node.ts'
+
+export interface TablePeer {
+  readonly peerId: PeerId
+  readonly id: string
+  readonly kadId: Uint8Array
+}
+
+export class RoutingTable {
+  readonly #table: DhtInternals['routingTable']
+  readonly #selfKadId: Uint8Array
+  readonly #clock: Clock
+  #peers: TablePeer[] | undefined
+  readonly #deadUntilMs = new Map<string, number>()
+  readonly #onAdd: ((peer: TablePeer) => void)[] = []
+
+  constructor(table: DhtInternals['routingTable'], selfKadId: Uint8Array, clock: Clock) {
+    this.#table = table
+    this.#selfKadId = selfKadId
+    this.#clock = clock
+    table.addEventListener('peer:remove', () => this.#refresh())
+    table.addEventListener('peer:add', () => this.#refresh())
+  }
+
+  get size(): number {
+    return this.peers.length
+  }
+
+  get peers(): readonly TablePeer[] {
+    this.#peers ??= [...this.#table.kb.toIterable()].map(({ peerId, kadId }) => ({
+      peerId,
+      id: peerId.toString(),
+      kadId,
+    }))
+    return this.#peers
+  }
+
+  /** Calls back for each peer that comes in. */
+  onAdd(callback: (peer: TablePeer) => void): void {
+    this.#onAdd.push(callback)
+  }
+
+  /** The closest peers to a position that are not known to be dead, closest first. */
+  closest(target: Uint8Array, count: number = replication): TablePeer[] {
+    const alive = this.peers.filter((peer) => !this.isDead(peer.id))
+    return closest(target, alive, count)
+  }
+
+  /** True when this node is among those that hold the records of the position. */
+  isResponsible(target: Uint8Array): boolean {
+    const last = this.closest(target)[replication - 1]
+    return last === undefined || compareDistance(target, { kadId: this.#selfKadId }, last) < 0
+  }
+
+  isDead(id: string): boolean {
+    const untilMs = this.#deadUntilMs.get(id)
+    if (untilMs === undefined) return false
+    if (untilMs > this.#clock.nowMs()) return true
+    this.#deadUntilMs.delete(id)
+    return false
+  }
+
+  /** The peer cannot be reached: out of the table, and not asked again for a while. It comes back by connecting. */
+  async markDead(peer: TablePeer): Promise<void> {
+    for (const id of this.#deadUntilMs.keys()) this.isDead(id)
+    this.#deadUntilMs.set(peer.id, this.#clock.nowMs() + deadPeerMs)
+    await this.#table.remove(peer.peerId)
+  }
+
+  #refresh(): void {
+    const before = new Set(this.#peers?.map(({ id }) => id))
+    this.#peers = undefined
+    for (const peer of this.peers) {
+      if (before.has(peer.id)) continue
+      this.#deadUntilMs.delete(peer.id)
+      for (const callback of this.#onAdd) callback(peer)
+    }
+  }
+}

@@ -1,0 +1,166 @@
+/**
+ * Our end of the DHT protocol: questions and announcements to one peer. Questions share one long-lived stream per
+ * peer and are answered in order; the stock client opens a stream for each (1.5–3 ms instead of 0.6–0.9, and three
+ * times the CPU). Announcements go in bulk over a stream of their own; the protocol does not acknowledge them.
+ */
+import type { Libp2p, PeerId, Stream } from '@libp2p/interface'
+import { LengthPrefixedDecoder } from './length-prefixed.ts'
+import type { Clock } from '../lib/clock.ts'
+import {
+  dhtMessageBytesMax,
+  dhtStreamIdleMs,
+  provideBatchMessages,
+  rpcPerStreamMax,
+  rpcTimeoutMs,
+} from '../limits.ts'
+import { Message } from './generated/kad-dht.ts'
+import { lengthPrefixed } from './length-prefixed.ts'
+import { dhtProtocol } from './libp2p-node.ts'
+
+export const messageType = { addProvider: 2, getProviders: 3 } as const
+
+export class DhtRpc {
+  readonly #libp2p: Libp2p
+  readonly #clock: Clock
+  readonly #channels = new Map<string, Promise<Channel>>()
+
+  constructor(libp2p: Libp2p, clock: Clock) {
+    this.#libp2p = libp2p
+    this.#clock = clock
+  }
+
+  /** Asks one peer; rejects when it does not answer in time. */
+  async ask(peerId: PeerId, message: Message, signal: AbortSignal): Promise<Message> {
+    const timed = AbortSignal.any([signal, AbortSignal.timeout(rpcTimeoutMs)])
+    const channel = await raceAbort(this.#channel(peerId), timed)
+    return raceAbort(channel.ask(lengthPrefixed(Message.encode(message).finish())), timed)
+  }
+
+  /** Sends messages that need no answer, as fast as the peer takes them. */
+  async tell(peerId: PeerId, messages: readonly Uint8Array[], signal: AbortSignal): Promise<void> {
+    const stream = await this.#open(peerId, signal)
+    try {
+      for (let at = 0; at < messages.length; at += provideBatchMessages) {
+        const batch = Buffer.concat(messages.slice(at, at + provideBatchMessages))
+        if (!stream.send(batch)) await stream.onDrain({ signal })
+      }
+      await stream.close({ signal })
+    } catch (error) {
+      stream.abort(error as Error)
+      throw error
+    }
+  }
+
+  close(): void {
+    for (const channel of this.#channels.values()) channel.then((open) => open.close()).catch(() => undefined)
+    this.#channels.clear()
+  }
+
+  #channel(peerId: PeerId): Promise<Channel> {
+    const id = peerId.toString()
+    const existing = this.#channels.get(id)
+    if (existing !== undefined) return existing
+    const forget = () => {
+      if (this.#channels.get(id) === opening) this.#channels.delete(id)
+    }
+    const opening = this.#open(peerId, AbortSignal.timeout(rpcTimeoutMs)).then(
+      (stream) => new Channel(stream, this.#clock, forget),
+    )
+    this.#channels.set(id, opening)
+    opening.catch(forget)
+    return opening
+  }
+
+  #open(peerId: PeerId, signal: AbortSignal): Promise<Stream> {
+    return this.#libp2p.dialProtocol(peerId, dhtProtocol, { signal })
+  }
+}
+
+/** One stream: questions out, answers back in the same order. */
+class Channel {
+  readonly #stream: Stream
+  readonly #clock: Clock
+  readonly #onClosed: () => void
+  readonly #waiting: { resolve: (answer: Message) => void; reject: (error: Error) => void }[] = []
+  readonly #decoder = new LengthPrefixedDecoder(dhtMessageBytesMax)
+  #cancelIdle: (() => void) | undefined
+
+  constructor(stream: Stream, clock: Clock, onClosed: () => void) {
+    this.#stream = stream
+    this.#clock = clock
+    this.#onClosed = onClosed
+    stream.addEventListener('message', ({ data }) => this.#receive(data.subarray()))
+    stream.addEventListener('remoteCloseWrite', () => this.#fail(new Error('the peer closed the stream')))
+    stream.addEventListener('close', () => this.#fail(new Error('the stream was closed')))
+    this.#restartIdle()
+  }
+
+  ask(request: Uint8Array): Promise<Message> {
+    return new Promise((resolve, reject) => {
+      if (this.#waiting.length >= rpcPerStreamMax) {
+        reject(new Error('too many questions under way to this peer'))
+        return
+      }
+      const timeout = this.#clock.after(rpcTimeoutMs, () => {
+        // Answers come in order: behind one that does not come, none does.
+        this.#fail(new Error(`no answer within ${rpcTimeoutMs} ms`))
+      })
+      this.#waiting.push({
+        resolve: (answer) => {
+          timeout()
+          resolve(answer)
+        },
+        reject: (error) => {
+          timeout()
+          reject(error)
+        },
+      })
+      this.#restartIdle()
+      try {
+        this.#stream.send(request)
+      } catch (error) {
+        this.#fail(error as Error)
+      }
+    })
+  }
+
+  close(): void {
+    this.#fail(new Error('closed'))
+  }
+
+  #receive(data: Uint8Array): void {
+    try {
+      for (const bytes of this.#decoder.decode(data)) {
+        const waiting = this.#waiting.shift()
+        if (waiting === undefined) throw new Error('an answer to no question')
+        waiting.resolve(Message.decode(bytes))
+      }
+    } catch (error) {
+      this.#fail(error as Error)
+    }
+  }
+
+  #restartIdle(): void {
+    this.#cancelIdle?.()
+    this.#cancelIdle = this.#clock.after(dhtStreamIdleMs, () => this.#fail(new Error('idle')))
+  }
+
+  #fail(error: Error): void {
+    this.#onClosed()
+    this.#cancelIdle?.()
+    const orderly = this.#waiting.length === 0
+    for (const { reject } of this.#waiting.splice(0)) reject(error)
+    if (this.#stream.status !== 'open') return
+    if (orderly) this.#stream.close().catch(() => undefined)
+    else this.#stream.abort(error)
+  }
+}
+
+function raceAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason as Error)
+    if (signal.aborted) onAbort()
+    signal.addEventListener('abort', onAbort, { once: true })
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
+  })
+}

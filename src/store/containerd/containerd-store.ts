@@ -1,0 +1,268 @@
+/**
+ * ContentStore over containerd. Files tell, gRPC confirms: the blob folder says within milliseconds what appeared or
+ * went away (no version sends an event for removal, those before 2.1 none for content); since all namespaces share
+ * the folder, a new blob counts once containerd knows it in ours. Where the folder cannot be read, everything goes
+ * over gRPC, removals being found by the next full listing.
+ *
+ * containerd may go away and come back: files are served meanwhile, and the inventory is read anew at every return.
+ */
+import type { ContainerdClient } from '../../containerd/client.ts'
+import type { Envelope } from '../../containerd/generated/containerd.ts'
+import { ContentCreate } from '../../containerd/generated/events.ts'
+import { Backoff } from '../../lib/backoff.ts'
+import type { Clock } from '../../lib/clock.ts'
+import { errorMessage } from '../../lib/errors.ts'
+import type { Random } from '../../lib/random.ts'
+import {
+  confirmConcurrency,
+  confirmDelaysMs,
+  containerdReconnectFirstMs,
+  containerdReconnectLastMs,
+  rescanIntervalMs,
+} from '../../limits.ts'
+import type { Logger } from '../../logger.ts'
+import { type Digest, isDigest } from '../../oci/digest.ts'
+import { parseImageReference, tagKey } from '../../oci/reference.ts'
+import type { BlobFolder } from '../blob-folder.ts'
+import { ChangeQueue } from '../change-queue.ts'
+import { type Content, ContentNotFound, type ContentStore, type StoreChange } from '../store.ts'
+import { GrpcContent } from './grpc-content.ts'
+
+export interface ContainerdStoreComponents {
+  client: ContainerdClient
+  /** Undefined: there is no folder that we can read. */
+  folder: BlobFolder | undefined
+  clock: Clock
+  random: Random
+  logger: Logger
+}
+
+export class ContainerdStore implements ContentStore {
+  readonly #client: ContainerdClient
+  readonly #folder: BlobFolder | undefined
+  readonly #clock: Clock
+  readonly #random: Random
+  readonly #logger: Logger
+  readonly #namespace: string
+  readonly #changes = new ChangeQueue()
+  readonly #stop = new AbortController()
+  /** Blobs that containerd knows in our namespace (and whose file is there, if we see the folder). */
+  readonly #blobs = new Set<Digest>()
+  /** Blobs whose file appeared: waiting to be confirmed. */
+  readonly #unconfirmed = new Set<Digest>()
+  #confirming = 0
+  #tags = new Map<string, Digest>()
+  #problem: string | undefined = 'containerd: the first inventory is not complete'
+  #syncing: Promise<void> | undefined
+  #syncAgain = false
+  #following: Promise<unknown> = Promise.resolve()
+
+  constructor(components: ContainerdStoreComponents, namespace: string) {
+    this.#client = components.client
+    this.#folder = components.folder
+    this.#clock = components.clock
+    this.#random = components.random
+    this.#logger = components.logger
+    this.#namespace = namespace
+  }
+
+  /** Starts to follow containerd; the first inventory is on its way when this resolves. */
+  async start(): Promise<void> {
+    await this.#folder?.start(({ added, removed }) => {
+      this.#forget(removed)
+      for (const digest of added) this.#confirmSoon(digest)
+    })
+    this.#following = Promise.all([this.#follow(), this.#syncFromTimeToTime()])
+  }
+
+  async resolve(name: string): Promise<Digest> {
+    const known = this.#tags.get(name)
+    if (known !== undefined) return known
+    // The event of a tag may still be on its way.
+    const image = await this.#client.image(name).catch(() => undefined)
+    const digest = image?.target?.digest
+    if (digest === undefined || !isDigest(digest)) throw new ContentNotFound(`containerd has no image ${name}`)
+    return digest
+  }
+
+  async open(digest: Digest): Promise<Content> {
+    if (this.#folder === undefined) return this.#openByGrpc(digest)
+    const content = await this.#folder.open(digest)
+    if (this.#blobs.has(digest) || (await this.#isOurs(digest))) return content
+    await content.close()
+    throw new ContentNotFound(`${digest} is not in namespace ${this.#namespace}`)
+  }
+
+  watch(signal: AbortSignal): AsyncIterable<StoreChange> {
+    return this.#changes.changes(signal)
+  }
+
+  problem(): string | undefined {
+    return this.#problem
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort()
+    this.#folder?.stop()
+    this.#client.close()
+    await this.#following
+  }
+
+  async #openByGrpc(digest: Digest): Promise<Content> {
+    const info = await this.#client.contentInfo(digest).catch((error: unknown) => {
+      throw new ContentNotFound(`${digest}: containerd cannot be asked`, { cause: error })
+    })
+    if (info === undefined) throw new ContentNotFound(`${digest} is not in containerd`)
+    return new GrpcContent(this.#client, digest, info.size)
+  }
+
+  async #isOurs(digest: Digest): Promise<boolean> {
+    const info = await this.#client.contentInfo(digest).catch(() => undefined)
+    return info !== undefined
+  }
+
+  // --- Following containerd ---
+
+  async #follow(): Promise<void> {
+    const backoff = new Backoff(containerdReconnectFirstMs, containerdReconnectLastMs, this.#random)
+    while (!this.#stop.signal.aborted) {
+      const connection = new AbortController()
+      const signal = AbortSignal.any([this.#stop.signal, connection.signal])
+      const filters = [`namespace==${this.#namespace},topic~="^/(images|content|snapshot)/"`]
+      // Subscribed first, listed second: nothing falls in between.
+      const broken = this.#client.subscribe(filters, (event) => this.#onEvent(event), signal)
+      try {
+        await Promise.race([broken, this.#sync()])
+        backoff.reset()
+        await broken
+      } catch (error) {
+        connection.abort()
+        await broken.catch(() => undefined)
+        if (this.#stop.signal.aborted) return
+        if (this.#problem === undefined) {
+          this.#logger.warn(
+            { error: errorMessage(error) },
+            'lost containerd: serving what is on disk until it is back',
+          )
+        }
+        this.#problem = `containerd: ${errorMessage(error)}`
+        await this.#clock.sleep(backoff.nextDelayMs(), this.#stop.signal).catch(() => undefined)
+      }
+    }
+  }
+
+  #onEvent({ topic, event }: Envelope): void {
+    if (topic === '/content/create' && event !== undefined) {
+      const { digest } = ContentCreate.decode(event.value)
+      if (isDigest(digest)) this.#learn([digest])
+    } else if (topic.startsWith('/images/') || topic === '/snapshot/remove') {
+      // After a removal the garbage collector follows; without a folder only a listing tells what it took.
+      this.#sync().catch(() => undefined)
+    }
+  }
+
+  async #syncFromTimeToTime(): Promise<void> {
+    const { signal } = this.#stop
+    while (!signal.aborted) {
+      await this.#clock.sleep(rescanIntervalMs, signal).catch(() => undefined)
+      if (!signal.aborted) await this.#sync().catch(() => undefined)
+    }
+  }
+
+  /** Makes what we know equal to what containerd has. Calls during a run share one further run. */
+  #sync(): Promise<void> {
+    if (this.#syncing !== undefined) {
+      this.#syncAgain = true
+      return this.#syncing
+    }
+    this.#syncing = this.#syncUntilQuiet().finally(() => {
+      this.#syncing = undefined
+    })
+    return this.#syncing
+  }
+
+  async #syncUntilQuiet(): Promise<void> {
+    do {
+      this.#syncAgain = false
+      const known = [...this.#blobs]
+      const listed = new Set<Digest>()
+      for await (const { digest } of this.#client.content(this.#stop.signal)) {
+        if (isDigest(digest) && this.#folder?.exists(digest) !== false) listed.add(digest)
+      }
+      // Known before the listing began and not in it: gone.
+      this.#forget(known.filter((digest) => !listed.has(digest)))
+      this.#learn(listed)
+      this.#setTags(await this.#client.images())
+      if (this.#problem !== undefined) {
+        this.#problem = undefined
+        this.#logger.info({ blobs: this.#blobs.size, tags: this.#tags.size }, 'inventory of containerd is complete')
+      }
+    } while (this.#syncAgain && !this.#stop.signal.aborted)
+  }
+
+  // --- What we know ---
+
+  #confirmSoon(digest: Digest): void {
+    this.#unconfirmed.add(digest)
+    if (this.#confirming < confirmConcurrency) void this.#confirmWaiting()
+  }
+
+  async #confirmWaiting(): Promise<void> {
+    this.#confirming += 1
+    for (const digest of this.#unconfirmed) {
+      this.#unconfirmed.delete(digest)
+      await this.#confirm(digest)
+    }
+    this.#confirming -= 1
+  }
+
+  async #confirm(digest: Digest): Promise<void> {
+    for (const delayMs of confirmDelaysMs) {
+      await this.#clock.sleep(delayMs, this.#stop.signal).catch(() => undefined)
+      if (this.#stop.signal.aborted || this.#blobs.has(digest) || this.#folder?.exists(digest) !== true) return
+      if (await this.#isOurs(digest)) {
+        this.#learn([digest])
+        return
+      }
+    }
+    // Another namespace's, or containerd is away: the next inventory decides.
+  }
+
+  #learn(digests: Iterable<Digest>): void {
+    const present = [...digests].filter((digest) => this.#folder?.exists(digest) !== false)
+    for (const digest of present) this.#blobs.add(digest)
+    this.#changes.set(present, true)
+    this.#offerTags()
+  }
+
+  #forget(digests: Iterable<Digest>): void {
+    const gone = [...digests]
+    for (const digest of gone) {
+      this.#blobs.delete(digest)
+      this.#unconfirmed.delete(digest)
+    }
+    this.#changes.set(gone, false)
+    this.#offerTags()
+  }
+
+  #setTags(images: readonly { name: string; target: { digest: string } | undefined }[]): void {
+    const tags = new Map<string, Digest>()
+    for (const { name, target } of images) {
+      const reference = parseImageReference(name)
+      if (reference?.tag === undefined || reference.digest !== undefined) continue
+      if (target === undefined || !isDigest(target.digest)) continue
+      tags.set(tagKey(reference.registry, reference.repository, reference.tag), target.digest)
+    }
+    this.#changes.set(
+      [...this.#tags.keys()].filter((name) => !tags.has(name)),
+      false,
+    )
+    this.#tags = tags
+    this.#offerTags()
+  }
+
+  /** A tag is only worth offering with its manifest. */
+  #offerTags(): void {
+    for (const [name, digest] of this.#tags) this.#changes.set([name], this.#blobs.has(digest))
+  }
+}
