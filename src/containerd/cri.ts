@@ -1,0 +1,51 @@
+/** What a kubelet asks of containerd about images (CRI), for the demo and the tests. */
+import { Metadata, type ServiceError, credentials } from '@grpc/grpc-js'
+import { ImageServiceClient } from './generated/cri.ts'
+
+export class CriClient {
+  readonly #client: ImageServiceClient
+
+  constructor(socketPath: string) {
+    this.#client = new ImageServiceClient(`unix:${socketPath}`, credentials.createInsecure(), {
+      'grpc.use_local_subchannel_pool': 1,
+      'grpc.max_reconnect_backoff_ms': 1_000,
+    })
+  }
+
+  /** Pulls as for a pod; rejects with containerd's reason. */
+  async pull(image: string, timeoutMs: number): Promise<string> {
+    const { imageRef } = await promised<{ imageRef: string }>((callback) =>
+      this.#client.pullImage(
+        { image: { image }, auth: undefined },
+        new Metadata(),
+        { deadline: Date.now() + timeoutMs },
+        callback,
+      ),
+    )
+    return imageRef
+  }
+
+  /** Returns when containerd has collected what only this image used. */
+  async remove(image: string): Promise<void> {
+    await promised((callback) => this.#client.removeImage({ image: { image } }, callback))
+  }
+
+  async images(): Promise<{ id: string; repoTags: string[]; repoDigests: string[] }[]> {
+    const { images } = await promised<{ images: { id: string; repoTags: string[]; repoDigests: string[] }[] }>(
+      (callback) => this.#client.listImages({}, callback),
+    )
+    return images
+  }
+
+  close(): void {
+    this.#client.close()
+  }
+}
+
+function promised<Response>(
+  start: (callback: (error: ServiceError | null, response: Response) => void) => unknown,
+): Promise<Response> {
+  return new Promise((resolve, reject) => {
+    start((error, response) => (error === null ? resolve(response) : reject(error)))
+  })
+}

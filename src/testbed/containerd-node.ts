@@ -1,0 +1,173 @@
+/**
+ * A node of the test-bed: a real containerd on a host with its own folders, asked over CRI as a kubelet would, and our
+ * daemon beside it.
+ */
+import type { ChildProcess } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { ContainerdClient } from '../containerd/client.ts'
+import { CriClient } from '../containerd/cri.ts'
+import { fetchFrom } from './fetch.ts'
+import type { Host } from './network.ts'
+import { end, logTo, waitUntil } from './process.ts'
+
+const spegel = fileURLToPath(new URL('../../bin/spegel-ts', import.meta.url))
+
+export interface NodeInit {
+  host: Host
+  containerd: string
+  /** Everything of the node goes below it. */
+  folder: string
+  /** More lines for containerd's config.toml. */
+  extraConfig?: string
+}
+
+export class ContainerdNode {
+  readonly host: Host
+  readonly folder: string
+  readonly socket: string
+  readonly contentPath: string
+  readonly certsFolder: string
+  readonly #init: NodeInit
+  #containerd: ChildProcess | undefined
+  #daemon: ChildProcess | undefined
+  #cri: CriClient | undefined
+
+  constructor(init: NodeInit) {
+    this.#init = init
+    this.host = init.host
+    this.folder = init.folder
+    this.socket = join(init.folder, 'state/containerd.sock')
+    this.contentPath = join(init.folder, 'root/io.containerd.content.v1.content')
+    this.certsFolder = join(init.folder, 'certs.d')
+  }
+
+  get cri(): CriClient {
+    this.#cri ??= new CriClient(this.socket)
+    return this.#cri
+  }
+
+  get daemonLog(): string {
+    return join(this.folder, 'spegel-ts.log')
+  }
+
+  get daemon(): ChildProcess {
+    if (this.#daemon === undefined) throw new Error('the daemon was not started')
+    return this.#daemon
+  }
+
+  // --- containerd ---
+
+  async startContainerd(): Promise<void> {
+    for (const name of ['root', 'state', 'certs.d']) await mkdir(join(this.folder, name), { recursive: true })
+    const config = join(this.folder, 'config.toml')
+    await writeFile(config, this.#config())
+    const log = join(this.folder, 'containerd.log')
+    const child = this.host.spawn(this.#init.containerd, ['--config', config], { stdio: logTo(log) })
+    this.#containerd = child
+    const client = new ContainerdClient(this.socket, 'k8s.io')
+    try {
+      const answers = async () => existsSync(this.socket) && (await client.version()) !== ''
+      await waitUntil('containerd', answers, { timeoutMs: 20_000, child, log })
+    } finally {
+      client.close()
+    }
+  }
+
+  async stopContainerd(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    if (this.#containerd !== undefined) await end(this.#containerd, signal)
+  }
+
+  // --- Our daemon ---
+
+  /** Writes hosts.toml as a user would: asks the mirror first, then `upstream`. */
+  async configure(registry: string, options: readonly string[] = []): Promise<void> {
+    await this.spegel([
+      'configuration',
+      '--containerd-registry-config-path',
+      this.certsFolder,
+      '--mirrored-registries',
+      registry,
+      '--mirror-targets',
+      'http://127.0.0.1:5000',
+      ...options,
+    ])
+  }
+
+  /** Runs a command of ours on this node to its end. */
+  async spegel(args: readonly string[]): Promise<void> {
+    const log = join(this.folder, 'commands.log')
+    const child = this.host.spawn(spegel, args, { stdio: logTo(log) })
+    const code = await new Promise((resolve) => child.once('exit', resolve))
+    if (code !== 0)
+      throw new Error(`spegel-ts ${args.join(' ')} ended with ${String(code)}: ${await readFile(log, 'utf8')}`)
+  }
+
+  async startDaemon(peers: readonly string[], options: readonly string[] = []): Promise<void> {
+    const args = [
+      'registry',
+      '--containerd-sock',
+      this.socket,
+      '--containerd-content-path',
+      this.contentPath,
+      '--data-dir',
+      join(this.folder, 'data'),
+      '--bootstrap-kind',
+      'static',
+      ...(peers.length === 0 ? [] : ['--static-bootstrap-peers', ...peers]),
+      ...options,
+    ]
+    this.#daemon = this.host.spawn(spegel, args, { stdio: logTo(this.daemonLog) })
+    await this.waitReady()
+  }
+
+  /** Until /readyz answers 200. */
+  async waitReady(): Promise<void> {
+    const probe = async () => (await fetchFrom(this.host, 'http://127.0.0.1:5000/readyz')).status === 200
+    await waitUntil('spegel-ts', probe, { timeoutMs: 20_000, child: this.daemon, log: this.daemonLog })
+  }
+
+  async stopDaemon(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    if (this.#daemon !== undefined) await end(this.#daemon, signal)
+  }
+
+  /** The daemon's log lines, parsed. */
+  async daemonLines(): Promise<Record<string, unknown>[]> {
+    const text = await readFile(this.daemonLog, 'utf8')
+    return text
+      .split('\n')
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line) as Record<string, unknown>)
+  }
+
+  /** Everything down; the folder is gone. */
+  async remove(): Promise<void> {
+    this.#cri?.close()
+    await this.stopDaemon()
+    await this.stopContainerd()
+    await rm(this.folder, { recursive: true, force: true })
+  }
+
+  /** Version 2 is understood by 1.6 to 2.3. */
+  #config(): string {
+    const disabled = ['btrfs', 'zfs', 'devmapper', 'aufs', 'blockfile', 'erofs'].map(
+      (name) => `"io.containerd.snapshotter.v1.${name}"`,
+    )
+    return `version = 2
+root = "${join(this.folder, 'root')}"
+state = "${join(this.folder, 'state')}"
+disabled_plugins = [${disabled.join(', ')}, "io.containerd.internal.v1.tracing", "io.containerd.tracing.processor.v1.otlp"]
+[grpc]
+  address = "${this.socket}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "${join(this.folder, 'opt')}"
+[plugins."io.containerd.grpc.v1.cri"]
+  restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".registry]
+  config_path = "${this.certsFolder}"
+${this.#init.extraConfig ?? ''}
+`
+  }
+}

@@ -1,0 +1,37 @@
+/** HTTP requests from inside a host's network: a process of Node there, so that tests need no curl. */
+import { once } from 'node:events'
+import type { Host } from './network.ts'
+
+export interface Fetched {
+  status: number
+  headers: Record<string, string>
+  body: Buffer
+}
+
+const script = `
+const [url, init] = process.argv.slice(1)
+try {
+  const response = await fetch(url, JSON.parse(init))
+  const body = Buffer.from(await response.arrayBuffer()).toString('base64')
+  console.log(JSON.stringify({ status: response.status, headers: Object.fromEntries(response.headers), body }))
+} catch (error) {
+  console.error(String(error.cause ?? error))
+  process.exitCode = 1
+}`
+
+/** Rejects when there is no answer. Bodies are held in memory: for small ones. */
+export async function fetchFrom(
+  host: Host,
+  url: string,
+  init: { method?: string; headers?: Record<string, string> } = {},
+): Promise<Fetched> {
+  const args = ['--input-type=module', '-e', script, url, JSON.stringify(init)]
+  const child = host.spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+  let [output, errors] = ['', '']
+  child.stdout?.on('data', (data: Buffer) => (output += data.toString()))
+  child.stderr?.on('data', (data: Buffer) => (errors += data.toString()))
+  await once(child, 'close')
+  if (child.exitCode !== 0) throw new Error(`${url} from ${host.name}: ${errors.trim()}`)
+  const { status, headers, body } = JSON.parse(output) as Omit<Fetched, 'body'> & { body: string }
+  return { status, headers, body: Buffer.from(body, 'base64') }
+}

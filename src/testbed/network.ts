@@ -1,0 +1,90 @@
+/**
+ * Hosts on one machine: network namespaces joined by a bridge in a namespace of its own, so nothing appears in the
+ * root namespace. Names begin with the pid of their maker: what a killed process left is found and removed by the next.
+ */
+import { type ChildProcess, type SpawnOptions, execFile, spawn } from 'node:child_process'
+import { access } from 'node:fs/promises'
+import { readdirSync } from 'node:fs'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
+
+const prefix = 'spegel-ts-'
+const subnet = '10.77.0'
+const namespaceFolder = '/run/netns'
+
+export interface Host {
+  readonly name: string
+  readonly ip: string
+  /** Starts a program in the host's network. */
+  spawn(command: string, args: readonly string[], options?: SpawnOptions): ChildProcess
+  /** Plugs the cable in or out: packets are lost without a word. */
+  setCable(plugged: boolean): Promise<void>
+}
+
+export class Network {
+  readonly #prefix = `${prefix}${process.pid}-${Math.floor(Math.random() * 1e6)}-`
+  #hostCount = 0
+
+  static async create(): Promise<Network> {
+    await removeLeftovers()
+    const network = new Network()
+    await network.#namespace('switch')
+    await ip(network.#name('switch'), 'link', 'add', 'br0', 'type', 'bridge')
+    await ip(network.#name('switch'), 'link', 'set', 'br0', 'up')
+    return network
+  }
+
+  /** Addresses are given in order: the first host is .1. */
+  async addHost(name: string): Promise<Host> {
+    this.#hostCount += 1
+    const address = `${subnet}.${this.#hostCount}`
+    const [namespace, ethernetSwitch, port] = [this.#name(name), this.#name('switch'), `p-${name}`]
+    await this.#namespace(name)
+    await ip(ethernetSwitch, 'link', 'add', port, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', namespace)
+    await ip(ethernetSwitch, 'link', 'set', port, 'master', 'br0', 'up')
+    await ip(namespace, 'addr', 'add', `${address}/24`, 'dev', 'eth0')
+    await ip(namespace, 'link', 'set', 'eth0', 'up')
+    return {
+      name,
+      ip: address,
+      // nsenter, not "ip netns exec": the latter mounts /sys anew, which hides cgroups.
+      spawn: (command, args, options = {}) =>
+        spawn('nsenter', [`--net=${namespaceFolder}/${namespace}`, command, ...args], options),
+      setCable: (plugged) => ip(ethernetSwitch, 'link', 'set', port, plugged ? 'up' : 'down'),
+    }
+  }
+
+  async close(): Promise<void> {
+    await removeNamespaces((name) => name.startsWith(this.#prefix))
+  }
+
+  async #namespace(name: string): Promise<void> {
+    await run('ip', ['netns', 'add', this.#name(name)])
+    await ip(this.#name(name), 'link', 'set', 'lo', 'up')
+  }
+
+  #name(name: string): string {
+    return `${this.#prefix}${name}`
+  }
+}
+
+async function ip(namespace: string, ...args: string[]): Promise<void> {
+  await run('ip', ['-n', namespace, ...args])
+}
+
+/** Namespaces whose maker is no more. */
+async function removeLeftovers(): Promise<void> {
+  const alive = new Set(readdirSync('/proc'))
+  await removeNamespaces((name) => !alive.has(/^spegel-ts-(\d+)-/.exec(name)?.[1] ?? ''))
+}
+
+async function removeNamespaces(unwanted: (name: string) => boolean): Promise<void> {
+  const there = await access(namespaceFolder).then(
+    () => readdirSync(namespaceFolder),
+    () => [],
+  )
+  for (const name of there.filter((candidate) => candidate.startsWith(prefix) && unwanted(candidate))) {
+    await run('ip', ['netns', 'del', name])
+  }
+}

@@ -1,0 +1,44 @@
+/** Programs of the test-bed: started, watched until they answer, ended by pid. */
+import type { ChildProcess } from 'node:child_process'
+import { openSync, readFileSync } from 'node:fs'
+
+/** For `stdio`: everything the program says goes to a file. */
+export function logTo(path: string): ['ignore', number, number] {
+  const file = openSync(path, 'a')
+  return ['ignore', file, file]
+}
+
+/** Polls until the probe is true. Rejects when the program ends first, or after the time, with the tail of its log. */
+export async function waitUntil(
+  what: string,
+  probe: () => Promise<boolean>,
+  options: { timeoutMs: number; child?: ChildProcess; log?: string },
+): Promise<void> {
+  const { timeoutMs, child, log } = options
+  const deadlineMs = performance.now() + timeoutMs
+  for (;;) {
+    if (await probe().catch(() => false)) return
+    const ended = child !== undefined && (child.exitCode !== null || child.signalCode !== null)
+    if (ended || performance.now() > deadlineMs) {
+      const tail = log === undefined ? '' : `\n${readFileSync(log, 'utf8').slice(-2_000)}`
+      throw new Error(
+        `${what}: ${ended ? `the program ended (${child.exitCode})` : `not within ${timeoutMs} ms`}${tail}`,
+      )
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+/** Ends a program and waits for it; SIGKILL when it does not listen. */
+export async function end(
+  child: ChildProcess,
+  signal: NodeJS.Signals = 'SIGTERM',
+  patienceMs = 10_000,
+): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+  child.kill(signal)
+  const timer = setTimeout(() => child.kill('SIGKILL'), patienceMs)
+  await ended
+  clearTimeout(timer)
+}

@@ -1,0 +1,114 @@
+/** A real registry (docker-registry) on a host of the test-bed, filled from OCI layouts, with its access log. */
+import type { ChildProcess } from 'node:child_process'
+import { copyFile, link, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import type { Digest } from '../oci/digest.ts'
+import { parseManifest } from '../oci/manifest.ts'
+import { fetchFrom } from './fetch.ts'
+import { blobPath, type WrittenImage } from './layout-writer.ts'
+import type { Host } from './network.ts'
+import { end, logTo, waitUntil } from './process.ts'
+
+const port = 5000
+
+export interface AccessLogEntry {
+  client: string
+  method: string
+  path: string
+  status: number
+  bytes: number
+}
+
+export class RegistryProcess {
+  readonly url: string
+  readonly #host: Host
+  readonly #binary: string
+  readonly #folder: string
+  #child: ChildProcess | undefined
+
+  constructor(host: Host, binary: string, folder: string) {
+    this.#host = host
+    this.#binary = binary
+    this.#folder = folder
+    this.url = `http://${host.ip}:${port}`
+  }
+
+  async start(): Promise<void> {
+    await mkdir(join(this.#folder, 'data'), { recursive: true })
+    const config = join(this.#folder, 'config.yml')
+    await writeFile(
+      config,
+      `version: 0.1
+log: { level: info, accesslog: { disabled: false } }
+storage: { filesystem: { rootdirectory: ${join(this.#folder, 'data')} } }
+http: { addr: ${this.#host.ip}:${port} }
+`,
+    )
+    const child = this.#host.spawn(this.#binary, ['serve', config], { stdio: logTo(this.#log) })
+    this.#child = child
+    const answers = async () => (await fetchFrom(this.#host, `${this.url}/v2/`)).status === 200
+    await waitUntil('docker-registry', answers, { timeoutMs: 10_000, child, log: this.#log })
+  }
+
+  async stop(): Promise<void> {
+    if (this.#child !== undefined) await end(this.#child)
+  }
+
+  /**
+   * Puts an image of a layout into the registry's storage, by links to its blobs: instant, also while it runs.
+   * The image's tag is the part of its name after the registry.
+   */
+  async place(layout: string, image: WrittenImage, repository: string, tag: string): Promise<void> {
+    const root = join(this.#folder, 'data', 'docker/registry/v2')
+    const repositoryRoot = join(root, 'repositories', repository)
+    const addBlob = async (digest: Digest) => {
+      const hex = digest.replace('sha256:', '')
+      const target = join(root, 'blobs/sha256', hex.slice(0, 2), hex, 'data')
+      await mkdir(dirname(target), { recursive: true })
+      await link(blobPath(layout, digest), target).catch(() => copyFile(blobPath(layout, digest), target))
+      await writeLink(join(repositoryRoot, '_layers/sha256', hex, 'link'), digest)
+    }
+    const addManifest = async (digest: Digest): Promise<void> => {
+      await addBlob(digest)
+      await writeLink(
+        join(repositoryRoot, '_manifests/revisions/sha256', digest.replace('sha256:', ''), 'link'),
+        digest,
+      )
+      const document = parseManifest(await readFile(blobPath(layout, digest)))
+      for (const child of document?.manifests ?? []) await addManifest(child.digest as Digest)
+      for (const child of [
+        ...(document?.layers ?? []),
+        ...(document?.config === undefined ? [] : [document.config]),
+      ]) {
+        await addBlob(child.digest as Digest)
+      }
+    }
+    const { digest } = image.target
+    await addManifest(digest)
+    await writeLink(join(repositoryRoot, '_manifests/tags', tag, 'current/link'), digest)
+    await writeLink(
+      join(repositoryRoot, '_manifests/tags', tag, 'index/sha256', digest.replace('sha256:', ''), 'link'),
+      digest,
+    )
+  }
+
+  /** Requests so far, probes of the test-bed excepted. */
+  requests(): AccessLogEntry[] {
+    const lines = readFileSync(this.#log, 'utf8').matchAll(
+      /^(\S+) - - \[[^\]]*\] "(GET|HEAD) (\S+) HTTP\/1\.[01]" (\d+) (\d+)/gm,
+    )
+    return [...lines].flatMap(([, client = '', method = '', path = '', status, bytes]) =>
+      path === '/v2/' ? [] : [{ client, method, path, status: Number(status), bytes: Number(bytes) }],
+    )
+  }
+
+  get #log(): string {
+    return join(this.#folder, 'log')
+  }
+}
+
+async function writeLink(path: string, digest: Digest): Promise<void> {
+  await mkdir(dirname(path), { recursive: true })
+  await writeFile(path, digest)
+}

@@ -1,0 +1,170 @@
+/**
+ * Programs that the system tests and `demo --containerd` need, unpacked below `.cache/` in the checkout: containerd and
+ * docker-registry from the distribution, a recent containerd built from its published Go module. Nothing is installed
+ * in the system, except that root may let apt install iproute2 where it is missing. Says what it does.
+ */
+import { type SpawnOptions, execFile, spawn } from 'node:child_process'
+import { access, mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { UserError, errorMessage } from '../lib/errors.ts'
+
+const run = promisify(execFile)
+
+const cacheFolder = fileURLToPath(new URL('../../.cache/tools', import.meta.url))
+
+/** Newest release of the newest long-term line; pinned so that test results can be compared. */
+const recentContainerd = 'v2.3.4'
+/** Oldest Go that fetches the toolchain which a module asks for by itself. */
+const goMinorMin = 21
+
+export interface Tools {
+  /** The distribution's containerd (1.6 or 1.7). */
+  containerdOld: string
+  /** 2.3 */
+  containerdNew: string
+  /** Distribution's registry, as upstream. */
+  registry: string
+}
+
+/** Prepares everything, or throws a UserError that says what is missing. Later calls find it done. */
+export async function prepareTools(say: (line: string) => void): Promise<Tools> {
+  if (process.getuid?.() !== 0) {
+    throw new UserError(
+      'this needs root, to make network namespaces and mounts: run it as root, or npm run test:unit',
+    )
+  }
+  await mkdir(cacheFolder, { recursive: true })
+  return withLock(async () => {
+    await needIproute(say)
+    const packages = await unpackPackages(['containerd', 'docker-registry'], 'distribution', say)
+    return {
+      containerdOld: join(packages, 'usr/bin/containerd'),
+      containerdNew: await buildContainerd(recentContainerd, say),
+      registry: join(packages, 'usr/bin/docker-registry'),
+    }
+  })
+}
+
+async function needIproute(say: (line: string) => void): Promise<void> {
+  if (await succeeds('ip', ['-V'])) return
+  say('installing iproute2 with apt-get')
+  await apt(['update'])
+  await apt(['install', '-y', '--no-install-recommends', 'iproute2'])
+}
+
+/** Downloads Debian packages and unpacks them, without installing. Returns the folder. */
+async function unpackPackages(
+  names: readonly string[],
+  folder: string,
+  say: (line: string) => void,
+): Promise<string> {
+  const target = join(cacheFolder, folder)
+  if (await exists(target)) return target
+  say(`unpacking the distribution's packages ${names.join(', ')} to ${target}`)
+  const work = `${target}.${process.pid}`
+  await mkdir(join(work, 'debs'), { recursive: true })
+  try {
+    await apt(['update'])
+    await apt(['download', ...names], { cwd: join(work, 'debs') })
+    for (const deb of await readdir(join(work, 'debs'))) await run('dpkg', ['-x', join(work, 'debs', deb), work])
+    await rm(join(work, 'debs'), { recursive: true })
+    await rename(work, target)
+  } catch (error) {
+    throw new UserError(`cannot get ${names.join(', ')} from the distribution: ${errorMessage(error)}`)
+  } finally {
+    await rm(work, { recursive: true, force: true })
+  }
+  return target
+}
+
+async function buildContainerd(version: string, say: (line: string) => void): Promise<string> {
+  const folder = join(cacheFolder, `containerd-${version}`)
+  const binary = join(folder, 'containerd')
+  if (await exists(binary)) return binary
+  const go = await findGo(say)
+  say(`building containerd ${version} with ${go} (about two minutes, once)`)
+  try {
+    await run(go, ['install', `github.com/containerd/containerd/v2/cmd/containerd@${version}`], {
+      env: { ...process.env, GOBIN: `${folder}.${process.pid}`, CGO_ENABLED: '0', GOTOOLCHAIN: 'auto' },
+      maxBuffer: 64 * 1024 * 1024,
+    })
+    await rename(`${folder}.${process.pid}`, folder)
+  } catch (error) {
+    throw new UserError(`cannot build containerd ${version}: ${errorMessage(error)}`)
+  }
+  return binary
+}
+
+/** The `go` on PATH if it is recent enough, else the distribution's, else the one of its backports. */
+async function findGo(say: (line: string) => void): Promise<string> {
+  if (await isRecentGo('go')) return 'go'
+  say('no recent Go on PATH: looking for one in the distribution')
+  await apt(['update'])
+  const { stdout } = await run('apt-cache', ['search', '--names-only', '^golang-1\\.[0-9]+-go$'])
+  const minors = [...stdout.matchAll(/^golang-1\.(\d+)-go/gm)].map((match) => Number(match[1])).sort((a, b) => b - a)
+  const [minor] = minors
+  if (minor === undefined || minor < goMinorMin) {
+    throw new UserError(
+      `building containerd needs Go 1.${goMinorMin} or later: install it, or add the backports of this distribution to apt's sources`,
+    )
+  }
+  const root = await unpackPackages([`golang-1.${minor}-go`, `golang-1.${minor}-src`], `go-1.${minor}`, say)
+  return join(root, `usr/lib/go-1.${minor}/bin/go`)
+}
+
+async function isRecentGo(command: string): Promise<boolean> {
+  const { stdout } = await run(command, ['env', 'GOVERSION']).catch(() => ({ stdout: '' }))
+  return Number(/^go1\.(\d+)/.exec(stdout)?.[1] ?? 0) >= goMinorMin
+}
+
+async function apt(args: readonly string[], options: SpawnOptions = {}): Promise<void> {
+  const child = spawn('apt-get', ['-q', ...args], {
+    ...options,
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let output = ''
+  child.stdout?.on('data', (data: Buffer) => (output += data.toString()))
+  child.stderr?.on('data', (data: Buffer) => (output += data.toString()))
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.on('error', reject)
+    child.on('close', resolve)
+  })
+  if (code !== 0) throw new Error(`apt-get ${args.join(' ')} ended with ${code}: ${output.trim().slice(-500)}`)
+}
+
+async function succeeds(command: string, args: readonly string[]): Promise<boolean> {
+  return run(command, [...args]).then(
+    () => true,
+    () => false,
+  )
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  )
+}
+
+/** One preparation at a time in this checkout: test files run in processes side by side. */
+async function withLock<T>(action: () => Promise<T>): Promise<T> {
+  const lock = join(cacheFolder, 'lock')
+  for (;;) {
+    try {
+      await writeFile(lock, String(process.pid), { flag: 'wx' })
+      break
+    } catch {
+      const holder = Number(await readFile(lock, 'utf8').catch(() => '0'))
+      if (holder > 0 && !(await exists(`/proc/${holder}`))) await rm(lock, { force: true })
+      else await new Promise((resolve) => setTimeout(resolve, 200))
+    }
+  }
+  try {
+    return await action()
+  } finally {
+    await rm(lock, { force: true })
+  }
+}

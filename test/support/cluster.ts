@@ -1,0 +1,102 @@
+/** A cluster for system tests: real containerd nodes in namespaces, a real registry as upstream, our daemons. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { ContainerdNode } from '../../src/testbed/containerd-node.ts'
+import { type ImageSpec, type WrittenImage, writeImage } from '../../src/testbed/layout-writer.ts'
+import { type Host, Network } from '../../src/testbed/network.ts'
+import { RegistryProcess } from '../../src/testbed/registry-process.ts'
+import { type Tools, prepareTools } from '../../src/testbed/tools.ts'
+
+export interface ClusterInit {
+  nodes: number
+  containerd: keyof Pick<Tools, 'containerdOld' | 'containerdNew'>
+  extraConfig?: string
+  daemonOptions?: readonly string[]
+}
+
+export class Cluster {
+  readonly nodes: ContainerdNode[]
+  readonly upstream: RegistryProcess
+  readonly folder: string
+  /** Where nothing but the test's own client runs. */
+  readonly client: Host
+  readonly #network: Network
+
+  private constructor(
+    network: Network,
+    folder: string,
+    nodes: ContainerdNode[],
+    upstream: RegistryProcess,
+    client: Host,
+  ) {
+    this.#network = network
+    this.folder = folder
+    this.nodes = nodes
+    this.upstream = upstream
+    this.client = client
+  }
+
+  static async create(init: ClusterInit): Promise<Cluster> {
+    const tools = await prepareTools((line) => process.stderr.write(`set-up: ${line}\n`))
+    const folder = await mkdtemp(join(tmpdir(), 'spegel-ts-test-'))
+    const network = await Network.create()
+    const nodes: ContainerdNode[] = []
+    for (let number = 1; number <= init.nodes; number++) {
+      nodes.push(
+        new ContainerdNode({
+          host: await network.addHost(`n${number}`),
+          containerd: tools[init.containerd],
+          folder: join(folder, `n${number}`),
+          ...(init.extraConfig === undefined ? {} : { extraConfig: init.extraConfig }),
+        }),
+      )
+    }
+    const upstream = new RegistryProcess(await network.addHost('upstream'), tools.registry, join(folder, 'upstream'))
+    const cluster = new Cluster(network, folder, nodes, upstream, await network.addHost('client'))
+    try {
+      await upstream.start()
+      await Promise.all(nodes.map((node) => node.startContainerd()))
+      for (const node of nodes) await node.configure(upstream.url)
+      await Promise.all(nodes.map((node) => node.startDaemon(cluster.peers, init.daemonOptions)))
+    } catch (error) {
+      await cluster.close()
+      throw error
+    }
+    return cluster
+  }
+
+  /** Where each node finds a first peer: the first node. */
+  get peers(): string[] {
+    return [`${this.node(1).host.ip}:5001`]
+  }
+
+  /** Nodes are counted from 1. */
+  node(number: number): ContainerdNode {
+    const node = this.nodes[number - 1]
+    if (node === undefined) throw new Error(`there is no node ${number}`)
+    return node
+  }
+
+  /** The registry part of image names: upstream's own address, so that containerd finds it without DNS. */
+  get registry(): string {
+    return new URL(this.upstream.url).host
+  }
+
+  /** Makes an image and puts it upstream. `name` is repository:tag. Returns the name to pull. */
+  async publish(name: string, spec: Omit<ImageSpec, 'name'>): Promise<{ reference: string; image: WrittenImage }> {
+    const reference = `${this.registry}/${name}`
+    const layout = join(this.folder, 'images', name.replaceAll(/[:/]/g, '-'))
+    const image = await writeImage(layout, { name: reference, ...spec })
+    const [repository = '', tag = ''] = name.split(':')
+    await this.upstream.place(layout, image, repository, tag)
+    return { reference, image }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.nodes.map((node) => node.remove()))
+    await this.upstream.stop()
+    await this.#network.close()
+    await rm(this.folder, { recursive: true, force: true })
+  }
+}

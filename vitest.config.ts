@@ -1,0 +1,22 @@
+import { defineConfig } from 'vitest/config'
+
+const fast = { testTimeout: 20_000, hookTimeout: 20_000 }
+/** Real containerd in namespaces: one file after the other, since they share two cores. */
+const slow = { testTimeout: 180_000, hookTimeout: 600_000, fileParallelism: false, maxWorkers: 1 }
+
+export default defineConfig({
+  test: {
+    projects: [
+      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], ...fast } },
+      { test: { name: 'conformance', include: ['test/conformance/**/*.test.ts'], ...fast } },
+      { test: { name: 'daemon', include: ['test/daemon/**/*.test.ts'], ...fast, testTimeout: 60_000 } },
+      { test: { name: 'system', include: ['test/system/**/*.test.ts'], ...slow } },
+    ],
+    coverage: {
+      provider: 'v8',
+      include: ['src/**'],
+      exclude: ['**/generated/**'],
+      reporter: ['text-summary', 'html'],
+    },
+  },
+})
