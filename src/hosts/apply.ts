@@ -12,7 +12,7 @@ import { UserError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Logger } from '../logger.ts'
 import { prependHostsToml, renderHostsToml } from './hosts-toml.ts'
 import { type MirroredRegistry, wildcardRegistry } from './registry-url.ts'
-import { copyTree, syncFolder } from './tree.ts'
+import { copyTree, syncFolder, timesOf } from './tree.ts'
 
 const backupName = '_backup'
 /** A backup that is being made: the live folder is still the user's. */
@@ -54,7 +54,7 @@ export async function restoreHosts(folder: string): Promise<'restored' | 'nothin
     await rm(join(folder, doneName), { recursive: true, force: true })
     const backup = join(folder, backupName)
     if (!(await exists(backup))) return 'nothing to restore'
-    const { atime, mtime } = await stat(backup)
+    const times = timesOf(await stat(backup))
     const names = await readdir(backup)
     for (const name of names) await copyTree(join(backup, name), join(folder, name))
     for (const name of await readdir(folder)) {
@@ -63,7 +63,7 @@ export async function restoreHosts(folder: string): Promise<'restored' | 'nothin
     await syncFolder(folder)
     await rename(backup, join(folder, doneName))
     await rm(join(folder, doneName), { recursive: true })
-    await utimes(folder, atime, mtime)
+    await utimes(folder, ...times)
     return 'restored'
   } catch (error) {
     throw explain(folder, error)
@@ -74,12 +74,12 @@ async function backUp(folder: string): Promise<void> {
   if (await exists(join(folder, backupName))) return
   const partial = join(folder, partialName)
   await rm(partial, { recursive: true, force: true })
-  const { atime, mtime } = await stat(folder)
+  const times = timesOf(await stat(folder))
   await mkdir(partial)
   for (const name of await readdir(folder)) {
     if (!ownNames.has(name)) await copyTree(join(folder, name), join(partial, name))
   }
-  await utimes(partial, atime, mtime)
+  await utimes(partial, ...times)
   await syncFolder(partial)
   await rename(partial, join(folder, backupName))
 }

@@ -5,6 +5,7 @@ import {
   copyFile,
   lchown,
   lstat,
+  lutimes,
   mkdir,
   open,
   readdir,
@@ -31,18 +32,19 @@ export async function copyTree(from: string, to: string): Promise<void> {
     }
     await lchown(to, stats.uid, stats.gid)
     await chmod(to, stats.mode & 0o7777)
-    await utimes(to, stats.atime, stats.mtime)
+    await utimes(to, ...timesOf(stats))
     return
   }
   await replace(to, async (temporary) => {
     if (stats.isSymbolicLink()) {
       await symlink(await readlink(from), temporary)
       await lchown(temporary, stats.uid, stats.gid)
+      await lutimes(temporary, ...timesOf(stats))
     } else if (stats.isFile()) {
       await copyFile(from, temporary, constants.COPYFILE_EXCL)
       await lchown(temporary, stats.uid, stats.gid)
       await chmod(temporary, stats.mode & 0o7777)
-      await utimes(temporary, stats.atime, stats.mtime)
+      await utimes(temporary, ...timesOf(stats))
     } else {
       throw new UserError(`${from} is neither file, folder nor link: move it elsewhere; nothing of yours was changed`)
     }
@@ -62,6 +64,11 @@ async function replace(path: string, fill: (temporary: string) => Promise<void>)
     await rm(temporary, { force: true })
     throw error
   }
+}
+
+/** Access and modification time for utimes: in seconds, since dates would cut them to milliseconds. */
+export function timesOf(stats: { atimeMs: number; mtimeMs: number }): [number, number] {
+  return [stats.atimeMs / 1000, stats.mtimeMs / 1000]
 }
 
 /** Waits until names in the folder are on disk. */

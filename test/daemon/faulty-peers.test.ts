@@ -1,0 +1,274 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pino } from 'pino'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { systemClock } from '../../src/lib/clock.ts'
+import { systemRandom } from '../../src/lib/random.ts'
+import { type Metrics, createMetrics } from '../../src/metrics.ts'
+import { digestOf } from '../../src/oci/digest.ts'
+import { nameFilter } from '../../src/oci/filter.ts'
+import { RegistryServer } from '../../src/registry/server.ts'
+import { LayoutStore } from '../../src/store/layout/layout-store.ts'
+import { DaemonGroup } from '../support/daemons.ts'
+import { FixedRouter } from '../support/fixed-router.ts'
+import { type PeerScript, ScriptedPeer, answer, honest } from '../support/scripted-peer.ts'
+
+const content = randomBytes(700_000)
+const digest = digestOf(content)
+const port = 5000
+const path = `/v2/app/blobs/${digest}?ns=reg.test`
+
+/** What containerd would see on the wire. */
+async function pull(
+  ip: string,
+  headers = '',
+): Promise<{ head: string; body: Buffer; ended: 'fin' | 'reset' | 'complete' }> {
+  const socket = connect(port, ip)
+  socket.write(`GET ${path} HTTP/1.1\r\nhost: x\r\n${headers}\r\n`)
+  let received = Buffer.alloc(0)
+  const ended = await new Promise<'fin' | 'reset' | 'complete'>((resolve) => {
+    socket.on('data', (data) => {
+      received = Buffer.concat([received, data])
+      const end = received.indexOf('\r\n\r\n')
+      const length = /content-length: (\d+)/i.exec(received.subarray(0, end).toString())
+      if (end >= 0 && length !== null && received.length - end - 4 === Number(length[1])) resolve('complete')
+    })
+    socket.on('end', () => resolve('fin'))
+    socket.on('error', () => resolve('reset'))
+  })
+  socket.destroy()
+  const end = received.indexOf('\r\n\r\n')
+  return { head: received.subarray(0, end).toString(), body: received.subarray(end + 4), ended }
+}
+
+describe('peers that fail', () => {
+  const group = new DaemonGroup()
+  const own = group.address(1)
+  let folder = ''
+  let router: FixedRouter
+  let metrics: Metrics
+  let store: LayoutStore
+  let server: RegistryServer
+  let peers: ScriptedPeer[]
+
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'faulty-'))
+    router = new FixedRouter()
+    metrics = createMetrics()
+    peers = []
+    store = await LayoutStore.open(folder, systemClock)
+    server = new RegistryServer(
+      { listen: { host: own, port }, defaultRegistry: undefined, resolveTimeoutMs: 500 },
+      {
+        store,
+        router,
+        filter: nameFilter([], []),
+        auth: undefined,
+        notReady: () => [],
+        clock: systemClock,
+        random: systemRandom,
+        metrics,
+        logger: pino({ level: 'silent' }),
+      },
+    )
+    await server.start()
+  })
+  afterEach(async () => {
+    await server.close(0)
+    await store.close()
+    await Promise.all(peers.map((peer) => peer.close()))
+    await rm(folder, { recursive: true, force: true })
+  })
+
+  async function has(key: string, ...scripts: PeerScript[]): Promise<void> {
+    for (const script of scripts) {
+      const ip = group.address(2 + peers.length)
+      peers.push(await ScriptedPeer.start(ip, port, script))
+      router.providers.set(key, [...(router.providers.get(key) ?? []), { id: ip, addresses: [ip] }])
+    }
+  }
+
+  const good: PeerScript = (socket, request) => socket.write(honest(request, content, digest))
+  const breaksAfter =
+    (bytes: number): PeerScript =>
+    (socket, request) => {
+      socket.end(honest(request, content, digest, bytes))
+    }
+
+  const beforeHeaders: [string, PeerScript][] = [
+    ['answers 500', (socket) => socket.write(answer(500, {}))],
+    ['answers 429', (socket) => socket.write(answer(429, {}))],
+    ['answers 404', (socket) => socket.write(answer(404, {}))],
+    ['answers nonsense', (socket) => socket.write('SSH-2.0-OpenSSH_9.2\r\n\r\n')],
+    [
+      'sends another digest',
+      (socket) => socket.write(answer(200, { 'docker-content-digest': digestOf(Buffer.from('x')) }, content)),
+    ],
+    ['sends no length', (socket) => socket.end('HTTP/1.1 200 OK\r\n\r\nabc')],
+    [
+      'sends a range that nobody asked for',
+      (socket) => socket.write(answer(206, { 'content-range': 'bytes 0-2/10' }, Buffer.from('abc'))),
+    ],
+    ['sends endless headers', (socket) => endless(socket)],
+    ['closes', (socket) => socket.end()],
+    ['resets', (socket) => socket.resetAndDestroy()],
+  ]
+
+  it.each(beforeHeaders)('goes on at the next peer when one %s', async (_name, script) => {
+    await has(digest, script, script, good)
+    const { head, body, ended } = await pull(own)
+    expect(head).toMatch(/^HTTP\/1\.1 200/)
+    expect(body.equals(content)).toBe(true)
+    expect(ended).toBe('complete')
+  })
+
+  it('goes on at the next peer when one cannot be reached', async () => {
+    await has(digest, good)
+    router.providers.get(digest)?.unshift({ id: 'gone', addresses: [group.address(99)] })
+    const { body } = await pull(own)
+    expect(body.equals(content)).toBe(true)
+  })
+
+  it('answers 404 when all peers fail, before any header', async () => {
+    await has(digest, beforeHeaders[0]?.[1] ?? good)
+    const { head } = await pull(own)
+    expect(head).toMatch(/^HTTP\/1\.1 404/)
+    expect(await missReasons(metrics)).toEqual({ 'providers-failed': 1 })
+  })
+
+  it('answers 404 within its budget when a peer never answers', async () => {
+    await has(digest, () => undefined)
+    const startedMs = performance.now()
+    const { head } = await pull(own)
+    expect(head).toMatch(/^HTTP\/1\.1 404/)
+    expect(performance.now() - startedMs).toBeLessThan(3_000)
+    expect(await missReasons(metrics)).toEqual({ timeout: 1 })
+  })
+
+  it('continues a broken body at another peer, at the exact byte, in the same response', async () => {
+    await has(digest, breaksAfter(100_000), breaksAfter(50_000), breaksAfter(1), good)
+    const { body, ended, head } = await pull(own)
+    expect(head).toMatch(/^HTTP\/1\.1 200/)
+    expect(createHash('sha256').update(body).digest('hex')).toBe(digest.slice(7))
+    expect(ended).toBe('complete')
+    const ranges = peers.flatMap(({ requests }) => requests.map(({ headers }) => headers['range']))
+    for (const range of ranges.filter((value) => value !== undefined)) expect(range).toMatch(/^bytes=\d+-699999$/)
+  })
+
+  it('continues within the range that was asked for', async () => {
+    await has(digest, breaksAfter(1_000), breaksAfter(2_000), good)
+    const { body, head } = await pull(own, 'range: bytes=5000-400000\r\n')
+    expect(head).toMatch(/content-range: bytes 5000-400000\/700000/i)
+    expect(body.equals(content.subarray(5_000, 400_001))).toBe(true)
+  })
+
+  it('asks a peer again that broke off but had given bytes, when nobody else is left', async () => {
+    await has(digest, breaksAfter(200_000))
+    const { body, ended } = await pull(own)
+    expect(body.equals(content)).toBe(true)
+    expect(ended).toBe('complete')
+    expect(peers[0]?.requests.map(({ headers }) => headers['range'])).toEqual([
+      undefined,
+      'bytes=200000-699999',
+      'bytes=400000-699999',
+      'bytes=600000-699999',
+    ])
+  })
+
+  it('ends by FIN, never by a reset, when no peer is left, with the true length announced', async () => {
+    let asked = 0
+    await has(digest, (socket, request) => {
+      asked += 1
+      socket.end(asked === 1 ? honest(request, content, digest, 300_000) : answer(404, {}))
+    })
+    const { body, ended, head } = await pull(own)
+    expect(head).toMatch(/content-length: 700000/i)
+    expect(ended).toBe('fin')
+    expect(body.equals(content.subarray(0, 300_000))).toBe(true)
+  })
+
+  it('does not believe a peer that resumes elsewhere, or says that the blob has another size', async () => {
+    const shifted: PeerScript = (socket) =>
+      socket.write(answer(206, { 'content-range': 'bytes 0-599999/700000' }, content.subarray(0, 600_000)))
+    const resized: PeerScript = (socket, request) => {
+      const first = Number(/bytes=(\d+)/.exec(request.headers['range'] ?? '')?.[1] ?? 0)
+      const body = content.subarray(first)
+      socket.write(answer(206, { 'content-range': `bytes ${first}-699999/800000` }, body))
+    }
+    await has(digest, breaksAfter(100_000))
+    const starter = router.providers.get(digest)?.[0]
+    await has(digest, shifted, resized, good)
+    // The order of peers is by chance: only the first request may go to the one that breaks off.
+    const all = router.providers.get(digest) ?? []
+    router.lookup = async function* () {
+      if (starter !== undefined) yield starter
+      await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
+      yield* all.slice(1)
+    }
+    const { body } = await pull(own)
+    expect(body.equals(content)).toBe(true)
+  })
+
+  it('takes the next manifest when one does not have its digest', async () => {
+    const manifest = Buffer.from(
+      JSON.stringify({ schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests: [] }),
+    )
+    const name = digestOf(manifest)
+    const wrong: PeerScript = (socket) =>
+      socket.write(answer(200, { 'docker-content-digest': name }, Buffer.from('{"schemaVersion":2}')))
+    const right: PeerScript = (socket, request) => socket.write(honest(request, manifest, name))
+    await has(name, wrong, wrong, right)
+    const response = await fetch(`http://${own}:${port}/v2/app/manifests/${name}?ns=reg.test`)
+    expect(response.status).toBe(200)
+    expect(digestOf(Buffer.from(await response.arrayBuffer()))).toBe(name)
+    expect(await failureReasons(metrics)).toMatchObject({ digest: expect.any(Number) as number })
+  })
+
+  it('refuses a manifest that is far too large', async () => {
+    const name = digestOf(Buffer.from('large'))
+    await has(name, (socket) => socket.write(`HTTP/1.1 200 OK\r\ncontent-length: 900000000\r\n\r\n`))
+    const response = await fetch(`http://${own}:${port}/v2/app/manifests/${name}?ns=reg.test`)
+    expect(response.status).toBe(404)
+  })
+
+  it('leaves the peer when the client leaves', async () => {
+    const closed = Promise.withResolvers<void>()
+    await has(digest, (socket, request) => {
+      socket.on('close', () => closed.resolve())
+      socket.write(honest(request, content, digest, 400_000))
+    })
+    const socket = connect(port, own)
+    socket.write(`GET ${path} HTTP/1.1\r\nhost: x\r\n\r\n`)
+    await once(socket, 'data')
+    socket.destroy()
+    await closed.promise
+  })
+
+  it('ends running bodies by FIN when the daemon has to stop', async () => {
+    await has(digest, (socket, request) => void socket.write(honest(request, content, digest, 400_000)))
+    const pulled = pull(own)
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    await server.close(50)
+    expect((await pulled).ended).toBe('fin')
+  })
+})
+
+function endless(socket: { write: (text: string) => boolean; destroyed: boolean }): void {
+  let sent = 0
+  socket.write('HTTP/1.1 200 OK\r\n')
+  while (sent++ < 2_000) socket.write(`x-${sent}: ${'y'.repeat(100)}\r\n`)
+}
+
+async function missReasons(metrics: Metrics): Promise<Record<string, number>> {
+  const { values } = await metrics.mirrorMisses.get()
+  return Object.fromEntries(values.map(({ labels, value }) => [labels.reason, value]))
+}
+
+async function failureReasons(metrics: Metrics): Promise<Record<string, number>> {
+  const { values } = await metrics.peerFailures.get()
+  return Object.fromEntries(values.map(({ labels, value }) => [labels.reason, value]))
+}

@@ -1,0 +1,40 @@
+/** Time that stands still until a test moves it. */
+import type { Clock } from '../../src/lib/clock.ts'
+
+export class ManualClock implements Clock {
+  #nowMs = 1_000
+  #timers: { atMs: number; callback: () => void }[] = []
+
+  nowMs(): number {
+    return this.#nowMs
+  }
+
+  sleep(delayMs: number, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const cancel = this.after(delayMs, resolve)
+      signal?.addEventListener('abort', () => {
+        cancel()
+        reject(signal.reason as Error)
+      })
+    })
+  }
+
+  after(delayMs: number, callback: () => void): () => void {
+    const timer = { atMs: this.#nowMs + delayMs, callback }
+    this.#timers.push(timer)
+    return () => void (this.#timers = this.#timers.filter((other) => other !== timer))
+  }
+
+  /** Moves time, and runs what comes due on the way, in order. */
+  advance(byMs: number): void {
+    const untilMs = this.#nowMs + byMs
+    for (;;) {
+      const [next] = this.#timers.filter(({ atMs }) => atMs <= untilMs).sort((a, b) => a.atMs - b.atMs)
+      if (next === undefined) break
+      this.#timers = this.#timers.filter((timer) => timer !== next)
+      this.#nowMs = next.atMs
+      next.callback()
+    }
+    this.#nowMs = untilMs
+  }
+}

@@ -1,0 +1,208 @@
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  chmod,
+  chown,
+  cp,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readFile,
+  readdir,
+  readlink,
+  rm,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { pino } from 'pino'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { type HostsConfig, configureHosts, restoreHosts } from '../../../src/hosts/apply.ts'
+
+const logger = pino({ level: 'silent' })
+const spegel = join(import.meta.dirname, '../../../bin/spegel-ts')
+const withoutRights = join(import.meta.dirname, '../../support/without-rights.ts')
+
+/** Everything that a folder is: names, kinds, modes, owners, times, bytes. */
+async function snapshot(path: string): Promise<Record<string, unknown>> {
+  const stats = await lstat(path)
+  const entry = { mode: stats.mode, uid: stats.uid, gid: stats.gid, mtimeMs: Math.round(stats.mtimeMs) }
+  if (stats.isSymbolicLink()) return { ...entry, link: await readlink(path) }
+  if (!stats.isDirectory()) return { ...entry, bytes: (await readFile(path)).toString('hex') }
+  const children: Record<string, unknown> = {}
+  for (const name of (await readdir(path)).sort()) children[name] = await snapshot(join(path, name))
+  return { ...entry, children }
+}
+
+describe('configuration and cleanup', () => {
+  let parent = ''
+  let folder = ''
+
+  beforeEach(async () => {
+    parent = await mkdtemp(join(tmpdir(), 'hosts-'))
+    await chmod(parent, 0o755)
+    folder = join(parent, 'certs.d')
+    await mkdir(folder)
+  })
+  afterEach(() => rm(parent, { recursive: true, force: true }))
+
+  const config = (change: Partial<HostsConfig> = {}): HostsConfig => ({
+    folder,
+    registries: [{ host: '_default', server: undefined }],
+    targets: ['http://127.0.0.1:5000'],
+    resolveTags: true,
+    prependExisting: true,
+    authorization: undefined,
+    ...change,
+  })
+
+  async function foreign(): Promise<void> {
+    await mkdir(join(folder, 'docker.io'))
+    await writeFile(
+      join(folder, 'docker.io/hosts.toml'),
+      'server = "https://own"\n[host."https://cache"]\nca = "ca.crt"\n',
+    )
+    await writeFile(join(folder, 'docker.io/ca.crt'), 'certificate')
+    await chmod(join(folder, 'docker.io/ca.crt'), 0o640)
+    await chown(join(folder, 'docker.io/ca.crt'), process.getuid?.() ?? 0, process.getgid?.() ?? 0)
+    await mkdir(join(folder, 'plain.example:5000'), { mode: 0o700 })
+    await writeFile(join(folder, 'plain.example:5000/client.key'), 'key')
+    await symlink('docker.io', join(folder, 'index.docker.io'))
+    await writeFile(join(folder, 'README'), 'notes')
+    await utimes(join(folder, 'docker.io/hosts.toml'), 1_000, 2_000)
+    await utimes(join(folder, 'docker.io'), 1_000, 3_000)
+  }
+
+  const states: [string, () => Promise<void>][] = [
+    ['empty', () => Promise.resolve()],
+    ['foreign hosts.toml', foreign],
+    [
+      'our own hosts.toml without a backup',
+      async () => {
+        await mkdir(join(folder, '_default'))
+        await writeFile(join(folder, '_default/hosts.toml'), "[host.'http://127.0.0.1:5000']\n")
+      },
+    ],
+    [
+      'half-written backup',
+      async () => {
+        await foreign()
+        await mkdir(join(folder, '_backup.partial/docker.io'), { recursive: true })
+        await writeFile(join(folder, '_backup.partial/docker.io/hosts.toml'), 'serv')
+      },
+    ],
+  ]
+
+  it.each(states)('gives back what was there: %s', async (name, make) => {
+    await make()
+    const before = await snapshot(folder)
+    await configureHosts(config(), logger)
+    expect(await readFile(join(folder, '_default/hosts.toml'), 'utf8')).toContain('http://127.0.0.1:5000')
+    await configureHosts(config({ targets: ['http://127.0.0.1:5000', 'http://10.0.0.1:5000'] }), logger)
+    expect(await restoreHosts(folder)).toBe('restored')
+    if (name === 'half-written backup') delete (before['children'] as Record<string, unknown>)['_backup.partial']
+    const after = await snapshot(folder)
+    // Taking our leftovers away is a change of the folder itself.
+    if (name === 'half-written backup') after['mtimeMs'] = before['mtimeMs']
+    expect(after).toEqual(before)
+    expect(await restoreHosts(folder)).toBe('nothing to restore')
+    expect(await readdir(parent)).toEqual(['certs.d'])
+  })
+
+  it('takes a backup that is there, Spegel’s for example, for the user’s files', async () => {
+    await foreign()
+    const before = await snapshot(folder)
+    await mkdir(join(parent, 'moved'))
+    for (const name of await readdir(folder))
+      await cp(join(folder, name), join(parent, 'moved', name), {
+        recursive: true,
+        preserveTimestamps: true,
+        verbatimSymlinks: true,
+      })
+    await rm(folder, { recursive: true })
+    await mkdir(join(folder, '_default'), { recursive: true })
+    await cp(join(parent, 'moved'), join(folder, '_backup'), {
+      recursive: true,
+      preserveTimestamps: true,
+      verbatimSymlinks: true,
+    })
+    await writeFile(join(folder, '_default/hosts.toml'), "[host.'http://other']\n")
+    await configureHosts(config(), logger)
+    expect(await readFile(join(folder, '_default/hosts.toml'), 'utf8')).not.toContain('other')
+    expect(await readFile(join(folder, 'docker.io/hosts.toml'), 'utf8')).toContain('https://own')
+    await restoreHosts(folder)
+    expect(withoutTimes(await snapshot(folder))).toEqual(withoutTimes(before))
+  })
+
+  it('changes nothing without the right to, and says so in one line', async () => {
+    await foreign()
+    await chmod(folder, 0o555)
+    const before = await snapshot(folder)
+    const { stdout } = await promisify(execFile)(process.execPath, [withoutRights, folder])
+    expect(stdout).toMatch(/^UserError: --containerd-registry-config-path: .*EACCES.*run as root.*writable$/)
+    expect(await snapshot(folder)).toEqual(before)
+    await chmod(folder, 0o755)
+  })
+
+  it('asks the mirror first for every registry that has a folder of its own, and keeps the rest as it is', async () => {
+    await foreign()
+    await configureHosts(config(), logger)
+    const docker = await readFile(join(folder, 'docker.io/hosts.toml'), 'utf8')
+    expect(docker.indexOf('127.0.0.1:5000')).toBeLessThan(docker.indexOf('https://cache'))
+    expect(docker).toMatch(/^server = "https:\/\/own"$/m)
+    expect(await readFile(join(folder, 'docker.io/ca.crt'), 'utf8')).toBe('certificate')
+    expect(await readFile(join(folder, 'plain.example:5000/client.key'), 'utf8')).toBe('key')
+  })
+
+  it('leaves registries alone that it is not asked to mirror', async () => {
+    await foreign()
+    await configureHosts(config({ registries: [{ host: 'ghcr.io', server: 'https://ghcr.io' }] }), logger)
+    expect(await readFile(join(folder, 'docker.io/hosts.toml'), 'utf8')).not.toContain('127.0.0.1')
+    expect(await readFile(join(folder, 'ghcr.io/hosts.toml'), 'utf8')).toContain('127.0.0.1')
+  })
+
+  it('sets configurations aside when told not to prepend, as Spegel does', async () => {
+    await foreign()
+    await configureHosts(config({ prependExisting: false }), logger)
+    expect((await readdir(folder)).sort()).toEqual(['README', '_backup', '_default', 'plain.example:5000'])
+  })
+
+  it('can be killed at any moment and run again', async () => {
+    await foreign()
+    const before = await snapshot(folder)
+    const args = [
+      'configuration',
+      '--containerd-registry-config-path',
+      folder,
+      '--mirror-targets',
+      'http://127.0.0.1:5000',
+    ]
+    for (let round = 0; round < 12; round++) {
+      const child = spawn(spegel, args, { stdio: 'ignore' })
+      const ended = once(child, 'exit')
+      // From before the first file operation to after the last: they happen 300 to 450 ms after the start here.
+      const timer = setTimeout(() => child.kill('SIGKILL'), 250 + round * 20)
+      await ended
+      clearTimeout(timer)
+    }
+    await configureHosts(config(), logger)
+    await restoreHosts(folder)
+    expect(withoutTimes(await snapshot(folder))).toEqual(withoutTimes(before))
+  }, 60_000)
+
+  it('does not touch a thing when a file of the user does not parse', async () => {
+    await foreign()
+    await writeFile(join(folder, 'docker.io/hosts.toml'), 'server = ')
+    const before = await readFile(join(folder, 'docker.io/hosts.toml'), 'utf8')
+    await expect(configureHosts(config(), logger)).rejects.toThrow(/docker\.io\/hosts\.toml/)
+    expect(await readFile(join(folder, 'docker.io/hosts.toml'), 'utf8')).toBe(before)
+    expect(await readdir(folder)).not.toContain('_default')
+  })
+})
+
+function withoutTimes(value: unknown): unknown {
+  return JSON.parse(JSON.stringify(value, (key, inner: unknown) => (key === 'mtimeMs' ? undefined : inner)))
+}
