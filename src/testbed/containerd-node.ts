@@ -11,7 +11,7 @@ import { ContainerdClient } from '../containerd/client.ts'
 import { CriClient } from '../containerd/cri.ts'
 import { fetchFrom } from './fetch.ts'
 import type { Host } from './network.ts'
-import { end, logTo, waitUntil } from './process.ts'
+import { end, logTo, output, waitUntil } from './process.ts'
 
 const spegel = fileURLToPath(new URL('../../bin/spegel-ts', import.meta.url))
 
@@ -140,6 +140,11 @@ export class ContainerdNode {
       .split('\n')
       .filter((line) => line.startsWith('{'))
       .map((line) => JSON.parse(line) as Record<string, unknown>)
+  }
+
+  /** Runs ctr against this node, from its network. Returns what it prints. */
+  async ctr(binary: string, args: readonly string[]): Promise<string> {
+    return output(this.host.spawn(binary, ['--address', this.socket, '--namespace', 'k8s.io', ...args]))
   }
 
   /** Everything down; the folder is gone. */

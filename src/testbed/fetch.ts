@@ -1,6 +1,6 @@
 /** HTTP requests from inside a host's network: a process of Node there, so that tests need no curl. */
-import { once } from 'node:events'
 import type { Host } from './network.ts'
+import { output } from './process.ts'
 
 export interface Fetched {
   status: number
@@ -26,12 +26,7 @@ export async function fetchFrom(
   init: { method?: string; headers?: Record<string, string> } = {},
 ): Promise<Fetched> {
   const args = ['--input-type=module', '-e', script, url, JSON.stringify(init)]
-  const child = host.spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
-  let [output, errors] = ['', '']
-  child.stdout?.on('data', (data: Buffer) => (output += data.toString()))
-  child.stderr?.on('data', (data: Buffer) => (errors += data.toString()))
-  await once(child, 'close')
-  if (child.exitCode !== 0) throw new Error(`${url} from ${host.name}: ${errors.trim()}`)
-  const { status, headers, body } = JSON.parse(output) as Omit<Fetched, 'body'> & { body: string }
+  const printed = await output(host.spawn(process.execPath, args))
+  const { status, headers, body } = JSON.parse(printed) as Omit<Fetched, 'body'> & { body: string }
   return { status, headers, body: Buffer.from(body, 'base64') }
 }

@@ -40,6 +40,12 @@ export interface WrittenImage {
   layers: Descriptor[]
 }
 
+interface IndexEntry extends Descriptor {
+  annotations?: Record<string, string>
+}
+
+const nameAnnotation = 'io.containerd.image.name'
+
 const mediaTypes = {
   oci: {
     layer: 'application/vnd.oci.image.layer.v1.tar+gzip',
@@ -103,13 +109,20 @@ export function blobPath(layout: string, digest: Digest): string {
 }
 
 /** Names a manifest or index that is in the layout. */
-export async function addToIndex(layout: string, target: Descriptor, name: string): Promise<void> {
+export function addToIndex(layout: string, target: Descriptor, name: string): Promise<void> {
+  return changeIndex(layout, name, [{ ...target, annotations: { [nameAnnotation]: name } }])
+}
+
+/** Takes the name away; blobs stay. */
+export function removeFromIndex(layout: string, name: string): Promise<void> {
+  return changeIndex(layout, name, [])
+}
+
+async function changeIndex(layout: string, name: string, entries: IndexEntry[]): Promise<void> {
   const path = join(layout, 'index.json')
   const text = await readFile(path, 'utf8').catch(() => '{"schemaVersion":2,"manifests":[]}')
-  const index = JSON.parse(text) as { manifests: { annotations?: Record<string, string> }[] }
-  const annotations = { 'io.containerd.image.name': name }
-  index.manifests = index.manifests.filter((entry) => entry.annotations?.['io.containerd.image.name'] !== name)
-  index.manifests.push({ ...target, annotations })
+  const index = JSON.parse(text) as { manifests: IndexEntry[] }
+  index.manifests = [...index.manifests.filter((entry) => entry.annotations?.[nameAnnotation] !== name), ...entries]
   await writeFileAtomic(join(layout, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}', 0o644)
   await writeFileAtomic(path, JSON.stringify(index), 0o644)
 }

@@ -29,6 +29,20 @@ export async function waitUntil(
   }
 }
 
+/** What a program prints. Rejects with its last words when it fails. */
+export async function output(child: ChildProcess): Promise<string> {
+  let [printed, errors] = ['', '']
+  child.stdout?.on('data', (data: Buffer) => (printed += data.toString()))
+  child.stderr?.on('data', (data: Buffer) => (errors += data.toString()))
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject)
+    child.once('close', resolve)
+  })
+  if (code !== 0)
+    throw new Error(`${child.spawnargs.join(' ')} ended with ${code}: ${(errors || printed).slice(-2_000)}`)
+  return printed
+}
+
 /** Ends a program and waits for it; SIGKILL when it does not listen. */
 export async function end(
   child: ChildProcess,

@@ -5,7 +5,7 @@
  */
 import { type SpawnOptions, execFile, spawn } from 'node:child_process'
 import { access, mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { UserError, errorMessage } from '../lib/errors.ts'
@@ -16,6 +16,7 @@ const cacheFolder = fileURLToPath(new URL('../../.cache/tools', import.meta.url)
 
 /** Newest release of the newest long-term line; pinned so that test results can be compared. */
 const recentContainerd = 'v2.3.4'
+const recentHelm = 'v3.22.0'
 /** Oldest Go that fetches the toolchain which a module asks for by itself. */
 const goMinorMin = 21
 
@@ -24,7 +25,9 @@ export interface Tools {
   containerdOld: string
   /** 2.3 */
   containerdNew: string
-  /** Distribution's registry, as upstream. */
+  /** The distribution's client of containerd. */
+  ctr: string
+  /** The distribution's registry, as upstream. */
   registry: string
 }
 
@@ -41,7 +44,8 @@ export async function prepareTools(say: (line: string) => void): Promise<Tools> 
     const packages = await unpackPackages(['containerd', 'docker-registry'], 'distribution', say)
     return {
       containerdOld: join(packages, 'usr/bin/containerd'),
-      containerdNew: await buildContainerd(recentContainerd, say),
+      containerdNew: await build('github.com/containerd/containerd/v2/cmd/containerd', recentContainerd, say),
+      ctr: join(packages, 'usr/bin/ctr'),
       registry: join(packages, 'usr/bin/docker-registry'),
     }
   })
@@ -79,20 +83,31 @@ async function unpackPackages(
   return target
 }
 
-async function buildContainerd(version: string, say: (line: string) => void): Promise<string> {
-  const folder = join(cacheFolder, `containerd-${version}`)
-  const binary = join(folder, 'containerd')
+/** A client of OCI artifacts. */
+export async function prepareHelm(say: (line: string) => void): Promise<string> {
+  await mkdir(cacheFolder, { recursive: true })
+  return withLock(() => build('helm.sh/helm/v3/cmd/helm', recentHelm, say))
+}
+
+/** Builds a program from its published Go module. Returns its path. */
+async function build(module: string, version: string, say: (line: string) => void): Promise<string> {
+  const name = basename(module)
+  const folder = join(cacheFolder, `${name}-${version}`)
+  const binary = join(folder, name)
   if (await exists(binary)) return binary
   const go = await findGo(say)
-  say(`building containerd ${version} with ${go} (about two minutes, once)`)
+  say(`building ${name} ${version} with ${go} (about two minutes, once)`)
+  const work = `${folder}.${process.pid}`
   try {
-    await run(go, ['install', `github.com/containerd/containerd/v2/cmd/containerd@${version}`], {
-      env: { ...process.env, GOBIN: `${folder}.${process.pid}`, CGO_ENABLED: '0', GOTOOLCHAIN: 'auto' },
+    await run(go, ['install', `${module}@${version}`], {
+      env: { ...process.env, GOBIN: work, CGO_ENABLED: '0', GOTOOLCHAIN: 'auto', GOFLAGS: '' },
       maxBuffer: 64 * 1024 * 1024,
     })
-    await rename(`${folder}.${process.pid}`, folder)
+    await rename(work, folder)
   } catch (error) {
-    throw new UserError(`cannot build containerd ${version}: ${errorMessage(error)}`)
+    throw new UserError(`cannot build ${name} ${version}: ${errorMessage(error)}`)
+  } finally {
+    await rm(work, { recursive: true, force: true })
   }
   return binary
 }

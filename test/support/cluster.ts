@@ -21,15 +21,18 @@ export class Cluster {
   readonly folder: string
   /** Where nothing but the test's own client runs. */
   readonly client: Host
+  readonly tools: Tools
   readonly #network: Network
 
   private constructor(
+    tools: Tools,
     network: Network,
     folder: string,
     nodes: ContainerdNode[],
     upstream: RegistryProcess,
     client: Host,
   ) {
+    this.tools = tools
     this.#network = network
     this.folder = folder
     this.nodes = nodes
@@ -53,12 +56,16 @@ export class Cluster {
       )
     }
     const upstream = new RegistryProcess(await network.addHost('upstream'), tools.registry, join(folder, 'upstream'))
-    const cluster = new Cluster(network, folder, nodes, upstream, await network.addHost('client'))
+    const cluster = new Cluster(tools, network, folder, nodes, upstream, await network.addHost('client'))
     try {
       await upstream.start()
-      await Promise.all(nodes.map((node) => node.startContainerd()))
-      for (const node of nodes) await node.configure(upstream.url)
-      await Promise.all(nodes.map((node) => node.startDaemon(cluster.peers, init.daemonOptions)))
+      await Promise.all(
+        nodes.map(async (node) => {
+          await node.startContainerd()
+          await node.configure(upstream.url)
+          await node.startDaemon(cluster.peers, init.daemonOptions)
+        }),
+      )
     } catch (error) {
       await cluster.close()
       throw error
@@ -86,11 +93,16 @@ export class Cluster {
   /** Makes an image and puts it upstream. `name` is repository:tag. Returns the name to pull. */
   async publish(name: string, spec: Omit<ImageSpec, 'name'>): Promise<{ reference: string; image: WrittenImage }> {
     const reference = `${this.registry}/${name}`
-    const layout = join(this.folder, 'images', name.replaceAll(/[:/]/g, '-'))
+    const layout = this.layoutOf(name)
     const image = await writeImage(layout, { name: reference, ...spec })
     const [repository = '', tag = ''] = name.split(':')
     await this.upstream.place(layout, image, repository, tag)
     return { reference, image }
+  }
+
+  /** Where `publish` made the image. */
+  layoutOf(name: string): string {
+    return join(this.folder, 'images', name.replaceAll(/[:/]/g, '-'))
   }
 
   async close(): Promise<void> {
