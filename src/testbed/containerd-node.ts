@@ -166,6 +166,8 @@ state = "${join(this.folder, 'state')}"
 disabled_plugins = [${disabled.join(', ')}, "io.containerd.internal.v1.tracing", "io.containerd.tracing.processor.v1.otlp"]
 [grpc]
   address = "${this.socket}"
+[plugins."io.containerd.nri.v1.nri"]
+  disable = true
 [plugins."io.containerd.internal.v1.opt"]
   path = "${join(this.folder, 'opt')}"
 [plugins."io.containerd.grpc.v1.cri"]

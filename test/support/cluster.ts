@@ -12,7 +12,8 @@ export interface ClusterInit {
   nodes: number
   containerd: keyof Pick<Tools, 'containerdOld' | 'containerdNew'>
   extraConfig?: string
-  daemonOptions?: readonly string[]
+  /** Further flags of the daemons; the argument is the registry part of image names. */
+  daemonOptions?: (registry: string) => readonly string[]
 }
 
 export class Cluster {
@@ -63,7 +64,7 @@ export class Cluster {
         nodes.map(async (node) => {
           await node.startContainerd()
           await node.configure(upstream.url)
-          await node.startDaemon(cluster.peers, init.daemonOptions)
+          await node.startDaemon(cluster.peers, init.daemonOptions?.(cluster.registry))
         }),
       )
     } catch (error) {
