@@ -104,6 +104,13 @@ export const provideDelayMs = 20
 /** Connections of the swarm. Above: libp2p closes those of the least value. */
 export const swarmConnectionsMax = 1_000
 
+/** Asking around for more peers: this soon after joining, doubling to the last. A round costs three messages. */
+export const membershipFirstMs = 300
+export const membershipLastMs = 60_000
+export const membershipRoundTimeoutMs = 10_000
+/** New peers dialled in a round; the next round takes the others. */
+export const membershipDialsMax = 32
+
 export const bootstrapFirstRetryMs = 100
 export const bootstrapLastRetryMs = 10_000
 /** One round of asking the bootstrap source and dialling. */

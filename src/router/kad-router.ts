@@ -1,6 +1,5 @@
 /** Router over the DHT: puts the parts of this folder together. */
 import { multiaddr } from '@multiformats/multiaddr'
-import { randomBytes } from 'node:crypto'
 import { type Bootstrapper, toMultiaddr } from '../bootstrap/bootstrapper.ts'
 import type { HostPort } from '../lib/address.ts'
 import type { Clock } from '../lib/clock.ts'
@@ -13,15 +12,12 @@ import { findProviders } from './find.ts'
 import { loadIdentity } from './identity.ts'
 import { type SwarmNode, startSwarmNode } from './libp2p-node.ts'
 import { LookupCache } from './lookup-cache.ts'
+import { Membership } from './membership.ts'
 import { Provider } from './provide.ts'
 import { ProviderStore } from './provider-store.ts'
 import type { Peer, Router } from './router.ts'
 import { RoutingTable } from './routing-table.ts'
 import { DhtRpc } from './rpc.ts'
-
-/** After joining, the table is filled by walking to random places. */
-const refreshDelaysMs = [500, 2_000]
-const refreshTimeoutMs = 10_000
 
 export interface KadRouterConfig {
   listen: HostPort
@@ -47,10 +43,10 @@ export class KadRouter implements Router {
   /** What others dial: `/ip4/10.0.0.1/tcp/5001`. */
   readonly addresses: readonly string[]
   readonly #node: SwarmNode
-  readonly #components: KadRouterComponents
   readonly #store: ProviderStore
   readonly #table: RoutingTable
   readonly #rpc: DhtRpc
+  readonly #membership: Membership
   readonly #provider: Provider
   readonly #bootstrap: BootstrapLoop
   readonly #lookups: LookupCache
@@ -67,7 +63,6 @@ export class KadRouter implements Router {
     const { clock, random, metrics, logger, bootstrapper } = components
     this.#node = node
     this.#store = store
-    this.#components = components
     this.addresses = addresses
     this.id = libp2p.peerId.toString()
     store.setSelf(this.id)
@@ -75,6 +70,7 @@ export class KadRouter implements Router {
     const rpc = new DhtRpc(libp2p, clock)
     this.#table = table
     this.#rpc = rpc
+    this.#membership = new Membership({ libp2p, table, rpc, clock, random })
     this.#provider = new Provider(
       { libp2p, table, store, rpc, clock, random, metrics },
       addresses.map((address) => multiaddr(address)),
@@ -84,7 +80,7 @@ export class KadRouter implements Router {
         bootstrapper,
         libp2p,
         peerCount: () => table.size,
-        onConnected: () => this.#refreshTable(),
+        onConnected: () => this.#membership.start(),
         clock,
         random,
         logger,
@@ -142,27 +138,9 @@ export class KadRouter implements Router {
 
   async close(): Promise<void> {
     this.#stop.abort()
-    await Promise.all([this.#bootstrap.close(), this.#provider.close()])
+    await Promise.all([this.#bootstrap.close(), this.#membership.close(), this.#provider.close()])
     this.#rpc.close()
     await this.#node.libp2p.stop()
-  }
-
-  /** The first self-query of kad-dht may run before the table has anybody; the next one comes after 5 minutes. */
-  #refreshTable(): void {
-    const { clock } = this.#components
-    for (const delayMs of refreshDelaysMs) clock.after(delayMs, () => void this.#walk())
-  }
-
-  async #walk(): Promise<void> {
-    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(refreshTimeoutMs)])
-    const self = this.#node.libp2p.peerId.toMultihash().bytes
-    for (const target of [self, dhtKey(randomBytes(16).toString('hex')).multihash]) {
-      try {
-        for await (const event of this.#node.dht.getClosestPeers(target, { signal })) void event
-      } catch {
-        // A walk that fails found fewer peers; kad-dht's own refresh follows.
-      }
-    }
   }
 }
 

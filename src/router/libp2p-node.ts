@@ -38,11 +38,11 @@ export interface SwarmNode {
 export interface DhtInternals {
   routingTable: {
     kb: { toIterable(): Iterable<{ peerId: PeerId; kadId: Uint8Array }> }
+    add(peer: PeerId, options: { signal: AbortSignal }): Promise<void>
     remove(peer: PeerId): Promise<void>
     addEventListener(event: 'peer:add' | 'peer:remove', listener: () => void): void
   }
   rpc: { incomingMessageTimeout: number }
-  getClosestPeers(key: Uint8Array, options: { signal: AbortSignal }): AsyncIterable<unknown>
 }
 
 export interface SwarmNodeInit {
@@ -127,6 +127,7 @@ function internals(dht: KadDHT): DhtInternals {
   const candidate = dht as unknown as DhtInternals
   if (
     typeof candidate.routingTable?.kb?.toIterable !== 'function' ||
+    typeof candidate.routingTable.add !== 'function' ||
     typeof candidate.routingTable.remove !== 'function' ||
     typeof candidate.rpc?.incomingMessageTimeout !== 'number'
   ) {

@@ -32,11 +32,7 @@ export class RoutingTable {
   }
 
   get peers(): readonly TablePeer[] {
-    this.#peers ??= [...this.#table.kb.toIterable()].map(({ peerId, kadId }) => ({
-      peerId,
-      id: peerId.toString(),
-      kadId,
-    }))
+    this.#peers ??= this.#read()
     return this.#peers
   }
 
@@ -65,11 +61,26 @@ export class RoutingTable {
     return false
   }
 
+  /** Has kad-dht ping the peer and take it in. */
+  async add(peerId: PeerId, signal: AbortSignal): Promise<void> {
+    await this.#table.add(peerId, { signal })
+  }
+
   /** The peer cannot be reached: out of the table, and not asked again for a while. It comes back by connecting. */
   async markDead(peer: TablePeer): Promise<void> {
     for (const id of this.#deadUntilMs.keys()) this.isDead(id)
     this.#deadUntilMs.set(peer.id, this.#clock.nowMs() + deadPeerMs)
     await this.#table.remove(peer.peerId)
+  }
+
+  #read(): TablePeer[] {
+    // kad-dht can hold a peer twice when it connects from both sides at once.
+    const byId = new Map<string, TablePeer>()
+    for (const { peerId, kadId } of this.#table.kb.toIterable()) {
+      const id = peerId.toString()
+      byId.set(id, { peerId, id, kadId })
+    }
+    return [...byId.values()]
   }
 
   #refresh(): void {

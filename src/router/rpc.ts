@@ -17,7 +17,7 @@ import { Message } from './generated/kad-dht.ts'
 import { lengthPrefixed } from './length-prefixed.ts'
 import { dhtProtocol } from './libp2p-node.ts'
 
-export const messageType = { addProvider: 2, getProviders: 3 } as const
+export const messageType = { addProvider: 2, getProviders: 3, findNode: 4 } as const
 
 export class DhtRpc {
   readonly #libp2p: Libp2p

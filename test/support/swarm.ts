@@ -1,7 +1,7 @@
-/** A swarm of routers spread over several processes. */
+/** A swarm of daemons spread over several processes. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import type { Looked, SwarmAnswer, SwarmCommand } from './swarm-process.ts'
+import type { SwarmAnswer, SwarmCommand } from './swarm-process.ts'
 
 const program = fileURLToPath(new URL('./swarm-process.ts', import.meta.url))
 
@@ -9,7 +9,7 @@ type Request = SwarmCommand extends infer Command ? (Command extends unknown ? O
 
 export class Swarm {
   readonly #children: ChildProcess[] = []
-  readonly #waiting = new Map<number, { resolve: (result: unknown) => void; reject: (error: Error) => void }>()
+  readonly #waiting = new Map<number, { resolve: () => void; reject: (error: Error) => void }>()
   readonly #homes = new Map<string, ChildProcess>()
   #commands = 0
 
@@ -19,35 +19,23 @@ export class Swarm {
       child.on('message', (answer: SwarmAnswer) => {
         const waiting = this.#waiting.get(answer.id)
         this.#waiting.delete(answer.id)
-        if (answer.error === undefined) waiting?.resolve(answer.result)
+        if (answer.error === undefined) waiting?.resolve()
         else waiting?.reject(new Error(answer.error))
       })
       this.#children.push(child)
     }
   }
 
-  get ips(): string[] {
-    return [...this.#homes.keys()]
-  }
-
-  /** Starts a router with these keys in one of the processes. */
-  async start(ip: string, firstPeer: string, keys: string[]): Promise<void> {
+  /** Starts a daemon that has blobs with these contents, in the next of the processes. */
+  async start(ip: string, firstPeer: string, contents: string[]): Promise<void> {
     const home = this.#homes.get(ip) ?? this.#children[this.#homes.size % this.#children.length]
     if (home === undefined) throw new Error('no process')
     this.#homes.set(ip, home)
-    await this.#send({ command: 'start', ip, firstPeer, keys })
+    await this.#send({ command: 'start', ip, firstPeer, contents })
   }
 
   async stop(ip: string): Promise<void> {
     await this.#send({ command: 'stop', ip })
-  }
-
-  async lookup(ip: string, keys: string[], timeoutMs = 5_000): Promise<Record<string, Looked>> {
-    return (await this.#send({ command: 'lookup', ip, keys, timeoutMs })) as Record<string, Looked>
-  }
-
-  async peers(ip: string): Promise<{ peers: number; keys: number; records: number }> {
-    return (await this.#send({ command: 'peers', ip })) as { peers: number; keys: number; records: number }
   }
 
   async close(): Promise<void> {
@@ -60,7 +48,7 @@ export class Swarm {
     )
   }
 
-  #send(request: Request): Promise<unknown> {
+  #send(request: Request): Promise<void> {
     const home = this.#homes.get(request.ip)
     this.#commands += 1
     const id = this.#commands

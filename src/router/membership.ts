@@ -1,0 +1,105 @@
+/**
+ * Gets to know the swarm and keeps knowing it. kad-dht looks around once when it starts and then each five minutes, and
+ * a peer that does not answer its ping in time is not tried again while it stays connected: when many nodes boot
+ * together on busy machines, some know one or two others for minutes. So: ask around soon and often at first, seldom
+ * later; dial those who are named; and try connected peers again that are not in the table.
+ */
+import { randomBytes } from 'node:crypto'
+import type { Libp2p, PeerId } from '@libp2p/interface'
+import { peerIdFromMultihash } from '@libp2p/peer-id'
+import { multiaddr } from '@multiformats/multiaddr'
+import * as digest from 'multiformats/hashes/digest'
+import { Backoff } from '../lib/backoff.ts'
+import type { Clock } from '../lib/clock.ts'
+import { type Random, shuffled } from '../lib/random.ts'
+import { membershipDialsMax, membershipFirstMs, membershipLastMs, membershipRoundTimeoutMs } from '../limits.ts'
+import type { Peer as PeerMessage } from './generated/kad-dht.ts'
+import { dhtProtocol } from './libp2p-node.ts'
+import type { RoutingTable } from './routing-table.ts'
+import { type DhtRpc, messageType } from './rpc.ts'
+
+/** Different peers asked in a round. */
+const asked = 3
+
+export interface MembershipComponents {
+  libp2p: Libp2p
+  table: RoutingTable
+  rpc: DhtRpc
+  clock: Clock
+  random: Random
+}
+
+export class Membership {
+  readonly #components: MembershipComponents
+  readonly #stop = new AbortController()
+  readonly #backoff: Backoff
+  #running: Promise<void> | undefined
+
+  constructor(components: MembershipComponents) {
+    this.#components = components
+    this.#backoff = new Backoff(membershipFirstMs, membershipLastMs, components.random)
+  }
+
+  /** From now on; call it when the first peer is found. Further calls make the next rounds come soon again. */
+  start(): void {
+    this.#backoff.reset()
+    this.#running ??= this.#run()
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort()
+    await this.#running
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop
+    while (!signal.aborted) {
+      await this.#components.clock.sleep(this.#backoff.nextDelayMs(), signal).catch(() => undefined)
+      if (signal.aborted) return
+      const sizeBefore = this.#components.table.size
+      await this.#round(AbortSignal.any([signal, AbortSignal.timeout(membershipRoundTimeoutMs)]))
+      // As long as there are new faces, there may be more.
+      if (this.#components.table.size > sizeBefore) this.#backoff.reset()
+    }
+  }
+
+  async #round(signal: AbortSignal): Promise<void> {
+    const { table, libp2p, rpc, random } = this.#components
+    const self = libp2p.peerId.toMultihash().bytes
+    const named = new Map<string, PeerId>()
+    // Around this node, and around a random place: those who are asked name the 20 closest that they know.
+    const questions = shuffled(table.peers, random)
+      .slice(0, asked)
+      .map(async ({ peerId }, index) => {
+        const key = index === 0 ? self : randomBytes(32)
+        const answer = await rpc.ask(peerId, { type: messageType.findNode, key, closer: [], providers: [] }, signal)
+        for (const peer of answer.closer) await this.#learn(peer, named)
+      })
+    await Promise.allSettled(questions)
+    const strangers = shuffled([...named.values()], random).slice(0, membershipDialsMax)
+    await Promise.allSettled(strangers.map((peerId) => libp2p.dial(peerId, { signal })))
+    await this.#addConnected(signal)
+  }
+
+  async #learn(message: PeerMessage, named: Map<string, PeerId>): Promise<void> {
+    const { libp2p, table } = this.#components
+    const peerId = peerIdFromMultihash(digest.decode(message.id))
+    const id = peerId.toString()
+    const known = peerId.equals(libp2p.peerId) || table.isDead(id) || libp2p.getConnections(peerId).length > 0
+    if (known || named.has(id) || message.multiaddrs.length === 0) return
+    await libp2p.peerStore.merge(peerId, { multiaddrs: message.multiaddrs.map((bytes) => multiaddr(bytes)) })
+    named.set(id, peerId)
+  }
+
+  async #addConnected(signal: AbortSignal): Promise<void> {
+    const { libp2p, table } = this.#components
+    const inTable = new Set(table.peers.map(({ id }) => id))
+    const missing = libp2p.getPeers().filter((peerId) => !inTable.has(peerId.toString()))
+    await Promise.allSettled(
+      missing.slice(0, membershipDialsMax).map(async (peerId) => {
+        const { protocols } = await libp2p.peerStore.get(peerId)
+        if (protocols.includes(dhtProtocol)) await table.add(peerId, signal)
+      }),
+    )
+  }
+}
