@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { readCertificates } from '../bootstrap/http.ts'
-import { type DaemonConfig, startDaemon } from '../daemon.ts'
+import type { DaemonConfig } from '../daemon.ts'
 import { configureHosts, restoreHosts } from '../hosts/apply.ts'
 import { waitForCleanup } from '../hosts/cleanup-wait.ts'
 import { wildcardRegistry } from '../hosts/registry-url.ts'
@@ -106,6 +106,8 @@ async function runRegistry(options: RegistryOptions, { stop }: Surroundings): Pr
     providersWanted: options.mirrorResolveRetries,
     auth: await readBasicAuth(options.basicAuthDir),
   }
+  // Loaded when needed: libp2p and gRPC take most of a second, which the other commands and errors need not wait for.
+  const { startDaemon } = await import('../daemon.ts')
   const daemon = await startDaemon(config, logger)
   if (!stop.aborted) await once(stop, 'abort')
   logger.info({ graceMs: options.shutdownGrace }, 'stopping: running transfers may end')

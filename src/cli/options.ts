@@ -1,5 +1,6 @@
 /** The options of every command. `docs/configuration.md` is generated from here. */
 import { isIP } from 'node:net'
+import { parseStaticPeer } from '../bootstrap/static.ts'
 import { type HostPort, parseHostPort } from '../lib/address.ts'
 import { UserError } from '../lib/errors.ts'
 import { logLevels } from '../logger.ts'
@@ -126,12 +127,15 @@ export const registryOptions: OptionTable<RegistryOptions> = {
     placeholder: '<folder>',
     help: 'Folder with ca.crt, tls.crt and tls.key for the HTTP bootstrap, on both sides.',
   }),
-  staticBootstrapPeers: listOption({
-    flag: '--static-bootstrap-peers',
-    env: 'STATIC_BOOTSTRAP_PEERS',
-    placeholder: '<peer...>',
-    help: 'First peers, as IP:PORT or as multiaddrs (/ip4/10.0.0.1/tcp/5001, with or without /p2p/ID).',
-  }),
+  staticBootstrapPeers: mapOption(
+    listOption({
+      flag: '--static-bootstrap-peers',
+      env: 'STATIC_BOOTSTRAP_PEERS',
+      placeholder: '<peer...>',
+      help: 'First peers, as IP:PORT or as multiaddrs (/ip4/10.0.0.1/tcp/5001, with or without /p2p/ID).',
+    }),
+    (values, flag) => values.map((value) => parseStaticPeer(value, flag)),
+  ),
   metricsAddr: addressOption({
     flag: '--metrics-addr',
     env: 'METRICS_ADDR',

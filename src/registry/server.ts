@@ -66,6 +66,7 @@ export class RegistryServer {
   readonly #mirror: Mirror | undefined
   readonly #client: PeerClient
   readonly #shutdown = new AbortController()
+  #stopping = false
 
   constructor(config: RegistryConfig, components: RegistryComponents) {
     const { store, router, clock, random, metrics, logger, auth } = components
@@ -89,6 +90,7 @@ export class RegistryServer {
   /** Takes no new requests, lets bodies end within the grace time, then ends them by FIN. */
   async close(graceMs: number): Promise<void> {
     const { clock } = this.#components
+    this.#stopping = true
     const closed = this.#app.close()
     const cancelGrace = clock.after(graceMs, () => this.#shutdown.abort(new Error('the daemon is stopping')))
     const cancelAll = clock.after(graceMs + finLingerMs, () => this.#app.server.closeAllConnections())
@@ -131,6 +133,8 @@ export class RegistryServer {
       const labels = { handler: handlerOf(request), method: request.method, code: String(reply.raw.statusCode) }
       metrics.httpDuration.observe(labels, (request.exchange?.elapsedMs ?? 0) / 1000)
       metrics.httpResponseSize.observe(labels, request.exchange?.sentBytes ?? 0)
+      // Stopping: a connection whose transfer has just ended would otherwise stay until its client leaves.
+      if (this.#stopping) setImmediate(() => this.#app.server.closeIdleConnections())
       done()
     })
     addHealthRoutes(app, this.#components.notReady)

@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { parseStaticPeer } from '../../src/bootstrap/static.ts'
 import { type Daemon, type DaemonConfig, startDaemon } from '../../src/daemon.ts'
 import { createLogger } from '../../src/logger.ts'
 import { type ImageSpec, type WrittenImage, writeImage } from '../../src/testbed/layout-writer.ts'
@@ -54,7 +55,7 @@ export class DaemonGroup {
     const config: DaemonConfig = {
       version: 'test',
       store: { kind: 'layout', path: layout },
-      bootstrap: { kind: 'static', peers: [`${this.address(1)}:${routerPort}`] },
+      bootstrap: { kind: 'static', peers: [parseStaticPeer(`${this.address(1)}:${routerPort}`, '')] },
       bootstrapCertificates: undefined,
       identityListen: undefined,
       registryListen: { host: ip, port: registryPort },

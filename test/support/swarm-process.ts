@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
+import { parseStaticPeer } from '../../src/bootstrap/static.ts'
 import { type Daemon, startDaemon } from '../../src/daemon.ts'
 import { writeBlob } from '../../src/testbed/layout-writer.ts'
 
@@ -32,7 +33,7 @@ async function execute(command: SwarmCommand): Promise<void> {
     {
       version: 'test',
       store: { kind: 'layout', path: layout },
-      bootstrap: { kind: 'static', peers: [firstPeer] },
+      bootstrap: { kind: 'static', peers: [parseStaticPeer(firstPeer, '')] },
       bootstrapCertificates: undefined,
       identityListen: undefined,
       registryListen: { host: ip, port: 5000 },
