@@ -29,7 +29,7 @@ export function parseRange(header: string | undefined): RangeSpec | undefined {
  * unsatisfiable (the OCI conformance suite wants 416 for `500-0`). An empty body is sent whole whatever was asked
  * for, as Go's http.ServeContent does: some clients put `bytes=0-` on every request.
  */
-export function resolveRange(spec: RangeSpec, size: number): ByteRange | 'whole' | 'unsatisfiable' {
+function resolveRange(spec: RangeSpec, size: number): ByteRange | 'whole' | 'unsatisfiable' {
   if (size === 0) return 'whole'
   if ('suffix' in spec) {
     if (spec.suffix === 0) return 'unsatisfiable'

@@ -176,7 +176,7 @@ class Headers {
   }
 }
 
-export function contentPath(request: ContentRequest): string {
+function contentPath(request: ContentRequest): string {
   const section = request.kind === 'manifest' ? 'manifests' : 'blobs'
   const ns = request.registry === undefined ? '' : `?ns=${encodeURIComponent(request.registry)}`
   return `/v2/${request.repository}/${section}/${request.digest ?? request.tag}${ns}`

@@ -14,7 +14,7 @@ import { type Digest, digestOf } from '../oci/digest.ts'
 
 const MiB = 1024 * 1024
 
-export interface Descriptor {
+interface Descriptor {
   mediaType: string
   digest: Digest
   size: number
@@ -109,7 +109,7 @@ export function blobPath(layout: string, digest: Digest): string {
 }
 
 /** Names a manifest or index that is in the layout. */
-export function addToIndex(layout: string, target: Descriptor, name: string): Promise<void> {
+function addToIndex(layout: string, target: Descriptor, name: string): Promise<void> {
   return changeIndex(layout, name, [{ ...target, annotations: { [nameAnnotation]: name } }])
 }
 
@@ -128,7 +128,7 @@ async function changeIndex(layout: string, name: string, entries: IndexEntry[]):
 }
 
 /** Endless reproducible bytes that do not compress, in pieces of 1 MiB. */
-export function* seededBytes(seed: string): Generator<Buffer> {
+function* seededBytes(seed: string): Generator<Buffer> {
   const key = createHash('sha256').update(seed).digest().subarray(0, 16)
   const cipher = createCipheriv('aes-128-ctr', key, Buffer.alloc(16))
   const zeros = Buffer.alloc(MiB)

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm, symlink } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -220,4 +220,44 @@ describe('the command line', () => {
     socket.pause()
     return { child, ended, body: { socket, size: layer?.size ?? 0, receivedBytes: () => receivedBytes } }
   }
+})
+
+describe('the build', () => {
+  it('runs from one folder without node_modules beside it', async () => {
+    const root = join(import.meta.dirname, '../..')
+    const folder = await mkdtemp(join(tmpdir(), 'build-'))
+    const group = new DaemonGroup()
+    try {
+      expect((await start([join(root, 'build.ts')], { program: process.execPath }).ended).code).toBe(0)
+      await cp(join(root, 'dist'), join(folder, 'dist'), { recursive: true })
+      await mkdir(join(folder, 'layout'))
+      const image = await writeImage(join(folder, 'layout'), {
+        name: 'reg.test/a:v1',
+        sizeBytes: 1_000,
+        layers: 1,
+        seed: 'x',
+      })
+      const address = group.address(1)
+      const { child, ended } = start(
+        [
+          join(folder, 'dist/spegel-ts.mjs'),
+          'registry',
+          `--oci-layout=${join(folder, 'layout')}`,
+          `--registry-addr=${address}:5000`,
+          `--router-addr=${address}:5001`,
+          `--metrics-addr=${address}:9090`,
+          '--bootstrap-kind=static',
+        ],
+        { program: process.execPath, cwd: folder },
+      )
+      await eventually(async () => {
+        const response = await fetch(`http://${address}:5000/v2/a/blobs/${image.config.digest}`)
+        expect(response.status).toBe(200)
+      })
+      child.kill('SIGTERM')
+      expect(await ended).toMatchObject({ code: 0, stdout: '' })
+    } finally {
+      await rm(folder, { recursive: true })
+    }
+  })
 })

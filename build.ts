@@ -1,0 +1,39 @@
+/** Bundles the program into one file below dist/, for the image: it starts faster than a thousand small files. */
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { build } from 'esbuild'
+
+const { version } = JSON.parse(readFileSync(new URL('package.json', import.meta.url), 'utf8')) as { version: string }
+
+/** `unknown` where there is no git, as in a source archive. */
+function commit(): string {
+  try {
+    return execFileSync('git', ['rev-parse', '--short=12', 'HEAD'], { stdio: ['ignore', 'pipe', 'ignore'] })
+      .toString()
+      .trim()
+  } catch {
+    return 'unknown'
+  }
+}
+
+await build({
+  entryPoints: [new URL('src/main.ts', import.meta.url).pathname],
+  outdir: new URL('dist', import.meta.url).pathname,
+  entryNames: 'spegel-ts',
+  outExtension: { '.js': '.mjs' },
+  bundle: true,
+  // libp2p stays out of the way of the commands that do not need it.
+  splitting: true,
+  chunkNames: 'chunk-[hash]',
+  platform: 'node',
+  format: 'esm',
+  target: 'node24',
+  minifySyntax: true,
+  legalComments: 'linked',
+  define: { buildVersion: JSON.stringify(version), buildCommit: JSON.stringify(commit()) },
+  // CommonJS packages in the bundle call require.
+  banner: {
+    js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
+  },
+  logLevel: 'warning',
+})

@@ -1,0 +1,125 @@
+/** Who may import whom in src/, as ARCHITECTURE.md's table of parts says. */
+import { readFileSync, readdirSync } from 'node:fs'
+import { join, relative } from 'node:path'
+
+export interface Part {
+  /** Parts whose files this one may import. `store#` means the port file of store only. */
+  imports: readonly string[]
+  /** Third-party packages it may import. */
+  libraries: readonly string[]
+}
+
+const libp2p = [
+  '@chainsafe/libp2p-noise',
+  '@libp2p/crypto',
+  '@libp2p/identify',
+  '@libp2p/interface',
+  '@libp2p/kad-dht',
+  '@libp2p/peer-id',
+  '@libp2p/ping',
+  '@libp2p/tcp',
+  '@libp2p/yamux',
+  '@multiformats/multiaddr',
+  'datastore-core',
+  'interface-datastore',
+  'libp2p',
+  'multiformats',
+]
+
+/** Ports: the one file of a part that neighbours may import. */
+const ports: Readonly<Record<string, string>> = {
+  bootstrap: 'bootstrap/bootstrapper.ts',
+  router: 'router/router.ts',
+  store: 'store/store.ts',
+}
+
+export const parts: Readonly<Record<string, Part>> = {
+  limits: { imports: [], libraries: [] },
+  lib: { imports: ['limits'], libraries: [] },
+  oci: { imports: ['lib'], libraries: [] },
+  metrics: { imports: ['lib'], libraries: ['prom-client'] },
+  logger: { imports: ['lib'], libraries: ['pino'] },
+  containerd: { imports: ['lib', 'limits'], libraries: ['@grpc/grpc-js', '@bufbuild/protobuf'] },
+  store: { imports: ['containerd', 'oci', 'lib', 'limits', 'logger'], libraries: [] },
+  bootstrap: { imports: ['lib', 'limits'], libraries: [] },
+  router: {
+    imports: ['bootstrap#', 'oci', 'lib', 'limits', 'metrics', 'logger'],
+    libraries: [...libp2p, '@bufbuild/protobuf'],
+  },
+  http: { imports: ['lib', 'limits', 'metrics'], libraries: ['fastify'] },
+  registry: {
+    imports: ['http', 'router#', 'store#', 'oci', 'lib', 'limits', 'metrics', 'logger'],
+    libraries: ['fastify', 'undici'],
+  },
+  tracker: { imports: ['router#', 'store#', 'oci', 'lib', 'metrics'], libraries: [] },
+  hosts: { imports: ['oci', 'lib', 'logger'], libraries: ['smol-toml'] },
+  daemon: {
+    imports: [
+      'bootstrap',
+      'containerd',
+      'store',
+      'router',
+      'registry',
+      'tracker',
+      'http',
+      'oci',
+      'lib',
+      'metrics',
+      'logger',
+    ],
+    libraries: [],
+  },
+  cli: {
+    imports: ['daemon', 'hosts', 'bootstrap', 'registry', 'oci', 'lib', 'logger', 'metrics'],
+    libraries: ['commander'],
+  },
+  testbed: { imports: ['containerd', 'oci', 'lib'], libraries: [] },
+  demo: { imports: ['testbed', 'registry', 'store', 'oci', 'lib', 'logger', 'metrics', 'cli'], libraries: [] },
+  main: { imports: ['cli'], libraries: [] },
+}
+
+export interface SourceFile {
+  /** Below src/, with forward slashes. */
+  path: string
+  text: string
+}
+
+export function sourceFiles(root: string): SourceFile[] {
+  return readdirSync(root, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
+    .map((entry) => join(entry.parentPath, entry.name))
+    .map((path) => ({ path: relative(root, path), text: readFileSync(path, 'utf8') }))
+}
+
+/** What each file imports: `from '…'`, `import '…'` and `import('…')`. */
+function importsOf({ text }: SourceFile): string[] {
+  const code = text.replaceAll(/^\s*(\/\/|\*|\/\*).*$/gm, '')
+  return [...code.matchAll(/(?:\bfrom\s+|\bimport\s*\(?\s*)(['"])([^'"\n]+)\1/g)].map((match) => match[2] ?? '')
+}
+
+/** One line for each import that crosses a border, with the file to blame. */
+export function violations(files: readonly SourceFile[]): string[] {
+  return files.flatMap((file) => {
+    const part = partOf(file.path)
+    const rule = parts[part]
+    if (rule === undefined) return [`src/${file.path}: "${part}" is not a part of ARCHITECTURE.md`]
+    return importsOf(file).flatMap((specifier) => {
+      if (specifier.startsWith('node:')) return []
+      if (!specifier.startsWith('.')) {
+        const name = specifier.split('/', specifier.startsWith('@') ? 2 : 1).join('/')
+        return rule.libraries.includes(name) ? [] : [`src/${file.path} imports ${name}, which ${part} does not own`]
+      }
+      const target = join(file.path, '..', specifier)
+      const targetPart = partOf(target)
+      const allowed =
+        targetPart === part ||
+        rule.imports.includes(targetPart) ||
+        (rule.imports.includes(`${targetPart}#`) && target === ports[targetPart])
+      return allowed ? [] : [`src/${file.path} imports src/${target}: ${part} may not import ${targetPart}`]
+    })
+  })
+}
+
+function partOf(path: string): string {
+  return path.split('/')[0]?.replace(/\.ts$/, '') ?? ''
+}
