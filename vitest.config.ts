@@ -6,6 +6,7 @@ const slow = { testTimeout: 180_000, hookTimeout: 600_000, fileParallelism: fals
 
 export default defineConfig({
   test: {
+    reporters: ['default', ['json', { outputFile: '.cache/test-results.json' }]],
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], ...fast } },
       { test: { name: 'conformance', include: ['test/conformance/**/*.test.ts'], ...fast } },

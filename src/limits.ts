@@ -71,6 +71,8 @@ export const reprovideIntervalMs = 15 * 60_000
 
 /** Records kept for others, about 250 bytes each. Full: new keys are refused, known ones still refreshed. */
 export const recordsMax = 500_000
+/** A node that has joined is handed older records by their owners within about a second; on a busy machine later. */
+export const recordsCompleteAfterMs = 30_000
 /** Providers kept per key. Full: the record that expires first makes room. */
 export const providersPerKeyMax = 100
 

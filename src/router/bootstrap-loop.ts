@@ -69,7 +69,7 @@ export class BootstrapLoop {
       const connected = peerCount() > 0
       if (connected && !this.#connected) {
         this.#backoff.reset()
-        this.#say('info', `${peerCount()} peers`)
+        this.#say('info', `joined the swarm by ${this.#components.bootstrapper.name}`)
         onConnected()
       }
       this.#connected = connected

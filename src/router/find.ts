@@ -1,7 +1,7 @@
 /**
- * Who has a key? The nodes closest to a key hold its records (Kademlia). This node's own records answer at once when
- * it is one of them; otherwise, or when it knows nobody, the closest others are asked, and those closer still that
- * they name, until the three closest have answered.
+ * Who has a key? The nodes closest to a key hold its records (Kademlia). This node's own records answer at once, and
+ * alone when it is one of those nodes; otherwise, or when it knows nobody, the closest others are asked, and those
+ * closer still that they name, until the three closest have answered.
  */
 import type { Libp2p } from '@libp2p/interface'
 import { peerIdFromMultihash, peerIdFromString } from '@libp2p/peer-id'
@@ -36,7 +36,7 @@ export async function findProviders(
 ): Promise<void> {
   const search = new Search(key, providersWanted, components, onProvider, signal)
   await search.readOwnRecords()
-  if (search.foundCount > 0 && components.table.isResponsible(key.kadId)) return
+  if (search.foundCount > 0 && components.table.hasRecordsOf(key.kadId)) return
   await search.askOthers()
 }
 

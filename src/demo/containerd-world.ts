@@ -1,0 +1,113 @@
+/** The demo with the real thing: containerd nodes in network namespaces, docker-registry as upstream, CRI pulls. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { ContainerdNode } from '../testbed/containerd-node.ts'
+import { fetchFrom } from '../testbed/fetch.ts'
+import { writeImage } from '../testbed/layout-writer.ts'
+import { Network } from '../testbed/network.ts'
+import { RegistryProcess } from '../testbed/registry-process.ts'
+import { prepareTools } from '../testbed/tools.ts'
+import type { PullResult, World } from './world.ts'
+
+const MiB = 1024 * 1024
+const nodesMax = 5
+const pullTimeoutMs = 60_000
+/** Slow enough to be killed in mid-blob. */
+const slowRate = '100mbit'
+const midwayDelayMs = 600
+
+export async function containerdWorld(say: (line: string) => void): Promise<World> {
+  const tools = await prepareTools(say)
+  const folder = await mkdtemp(join(tmpdir(), 'spegel-ts-demo-'))
+  const network = await Network.create()
+  const nodes: ContainerdNode[] = []
+  for (let number = 1; number <= nodesMax; number++) {
+    const host = await network.addHost(`n${number}`)
+    nodes.push(new ContainerdNode({ host, containerd: tools.containerdNew, folder: join(folder, `n${number}`) }))
+  }
+  const upstream = new RegistryProcess(await network.addHost('upstream'), tools.registry, join(folder, 'upstream'))
+  const registry = new URL(upstream.url).host
+  const reference = `${registry}/app:v1`
+  const started: number[] = []
+  const nodeOf = (number: number) => {
+    const node = nodes[number - 1]
+    if (node === undefined) throw new Error(`there is no node ${number}`)
+    return node
+  }
+  const close = async () => {
+    await Promise.all(nodes.map((node) => node.remove()))
+    await upstream.stop()
+    await network.close()
+    await rm(folder, { recursive: true, force: true })
+  }
+  const metric = async (number: number, name: string) => {
+    const { body } = await fetchFrom(nodeOf(number).host, 'http://127.0.0.1:9090/metrics')
+    const line = body
+      .toString()
+      .split('\n')
+      .find((candidate) => candidate.startsWith(`${name} `))
+    return Number(line?.slice(name.length) ?? 0)
+  }
+  const layout = join(folder, 'image')
+  try {
+    const image = await writeImage(layout, { name: reference, sizeBytes: 48 * MiB, layers: 3, seed: 'demo' })
+    await upstream.start()
+    await upstream.place(layout, image, 'app', 'v1')
+    const imageBytes = [image.manifest, image.config, ...image.layers].reduce((sum, { size }) => sum + size, 0)
+    return {
+      description: 'real containerd nodes in network namespaces, docker-registry as upstream',
+      image: reference,
+      imageBytes,
+      async startNode(number) {
+        const node = nodeOf(number)
+        await node.startContainerd()
+        await node.configure(upstream.url)
+        await node.startDaemon(number === 1 ? [] : [`${nodeOf(1).host.ip}:5001`])
+        started.push(number)
+      },
+      async pull(number, midway): Promise<PullResult> {
+        const node = nodeOf(number)
+        const names = {
+          peer: 'spegel_sent_bytes_total{source="peer",to="containerd"}',
+          resumes: 'spegel_mirror_resumes_total{outcome="resumed"}',
+        }
+        const [peerBefore, resumesBefore] = [await metric(number, names.peer), await metric(number, names.resumes)]
+        const requestsBefore = upstream.requests().length
+        if (midway !== undefined) for (const other of started) await nodeOf(other).host.setRate(slowRate)
+        const startedMs = performance.now()
+        const pulling = node.cri.pull(reference, pullTimeoutMs)
+        if (midway !== undefined) {
+          await new Promise((resolve) => setTimeout(resolve, midwayDelayMs))
+          await midway()
+        }
+        await pulling
+        const elapsedMs = performance.now() - startedMs
+        const upstreamBytes = upstream
+          .requests()
+          .slice(requestsBefore)
+          .filter(({ client, method }) => client === node.host.ip && method === 'GET')
+          .reduce((sum, { bytes }) => sum + bytes, 0)
+        return {
+          upstreamBytes,
+          peerBytes: (await metric(number, names.peer)) - peerBefore,
+          resumes: (await metric(number, names.resumes)) - resumesBefore,
+          elapsedMs,
+        }
+      },
+      async servingNodes() {
+        const busy: number[] = []
+        for (const number of started.slice(0, -1)) {
+          if ((await metric(number, 'http_requests_inflight{handler="/v2/*"}')) > 0) busy.push(number)
+        }
+        return busy
+      },
+      killDaemon: (number) => nodeOf(number).stopDaemon('SIGKILL'),
+      stopUpstream: () => upstream.stop(),
+      close,
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
