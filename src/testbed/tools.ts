@@ -63,6 +63,7 @@ async function unpackPackages(
   names: readonly string[],
   folder: string,
   say: (line: string) => void,
+  aptOptions: readonly string[] = [],
 ): Promise<string> {
   const target = join(cacheFolder, folder)
   if (await exists(target)) return target
@@ -70,8 +71,8 @@ async function unpackPackages(
   const work = `${target}.${process.pid}`
   await mkdir(join(work, 'debs'), { recursive: true })
   try {
-    await apt(['update'])
-    await apt(['download', ...names], { cwd: join(work, 'debs') })
+    await apt([...aptOptions, 'update'])
+    await apt([...aptOptions, 'download', ...names], { cwd: join(work, 'debs') })
     for (const deb of await readdir(join(work, 'debs'))) await run('dpkg', ['-x', join(work, 'debs', deb), work])
     await rm(join(work, 'debs'), { recursive: true })
     await rename(work, target)
@@ -112,21 +113,52 @@ async function build(module: string, version: string, say: (line: string) => voi
   return binary
 }
 
-/** The `go` on PATH if it is recent enough, else the distribution's, else the one of its backports. */
+/** The `go` on PATH if it is recent enough, else the newest of the distribution or of its backports. */
 async function findGo(say: (line: string) => void): Promise<string> {
   if (await isRecentGo('go')) return 'go'
-  say('no recent Go on PATH: looking for one in the distribution')
-  await apt(['update'])
-  const { stdout } = await run('apt-cache', ['search', '--names-only', '^golang-1\\.[0-9]+-go$'])
-  const minors = [...stdout.matchAll(/^golang-1\.(\d+)-go/gm)].map((match) => Number(match[1])).sort((a, b) => b - a)
-  const [minor] = minors
-  if (minor === undefined || minor < goMinorMin) {
-    throw new UserError(
-      `building containerd needs Go 1.${goMinorMin} or later: install it, or add the backports of this distribution to apt's sources`,
-    )
+  say('no recent Go on PATH: looking for one in the distribution and its backports')
+  const options = await aptWithBackports()
+  const { stdout } = await run('apt-cache', [...options, 'search', '--names-only', String.raw`^golang-1\.[0-9]+-go$`])
+  const minors = [...stdout.matchAll(/^golang-1\.(\d+)-go/gm)].map((match) => Number(match[1]))
+  const minor = Math.max(0, ...minors)
+  if (minor < goMinorMin) {
+    throw new UserError(`building needs Go 1.${goMinorMin} or later, which this distribution has not: install it`)
   }
-  const root = await unpackPackages([`golang-1.${minor}-go`, `golang-1.${minor}-src`], `go-1.${minor}`, say)
+  const names = [`golang-1.${minor}-go`, `golang-1.${minor}-src`]
+  const root = await unpackPackages(names, `go-1.${minor}`, say, options)
   return join(root, `usr/lib/go-1.${minor}/bin/go`)
+}
+
+/** Options that let apt see the backports too, with lists of its own: the system's sources stay as they are. */
+async function aptWithBackports(): Promise<string[]> {
+  await apt(['update'])
+  const fields = '$(REPO_URI) $(CODENAME) $(COMPONENT) $(SIGNED_BY)'
+  const { stdout } = await run('apt-get', ['indextargets', '--format', fields, 'Created-By: Packages'])
+  const release = await readFile('/etc/os-release', 'utf8')
+  const codename = /^VERSION_CODENAME=(\S+)/m.exec(release)?.[1] ?? ''
+  const main = stdout
+    .split('\n')
+    .map((line) => line.split(' '))
+    .find(([, name, component]) => name === codename && component === 'main')
+  if (main === undefined) return []
+  const [uri = '', , , signedBy = ''] = main
+  const key = signedBy === '' ? '' : `[signed-by=${signedBy}] `
+  const folder = join(cacheFolder, 'apt')
+  await mkdir(join(folder, 'lists/partial'), { recursive: true })
+  await mkdir(join(folder, 'cache/archives/partial'), { recursive: true })
+  const suites = [codename, `${codename}-backports`]
+  await writeFile(join(folder, 'sources.list'), suites.map((suite) => `deb ${key}${uri} ${suite} main\n`).join(''))
+  const options = [
+    `Dir::Etc::SourceList=${join(folder, 'sources.list')}`,
+    'Dir::Etc::SourceParts=/dev/null',
+    `Dir::State::Lists=${join(folder, 'lists')}`,
+    `Dir::Cache=${join(folder, 'cache')}`,
+  ].flatMap((option) => ['-o', option])
+  // A distribution without backports: its own packages will have to do.
+  return apt([...options, 'update']).then(
+    () => options,
+    () => [],
+  )
 }
 
 async function isRecentGo(command: string): Promise<boolean> {
