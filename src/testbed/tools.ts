@@ -142,7 +142,8 @@ async function aptWithBackports(): Promise<string[]> {
     .find(([, name, component]) => name === codename && component === 'main')
   if (main === undefined) return []
   const [uri = '', , , signedBy = ''] = main
-  const key = signedBy === '' ? '' : `[signed-by=${signedBy}] `
+  // apt prints the field's own name where the source does not state a key.
+  const key = signedBy === '' || signedBy.includes('$') ? '' : `[signed-by=${signedBy}] `
   const folder = join(cacheFolder, 'apt')
   await mkdir(join(folder, 'lists/partial'), { recursive: true })
   await mkdir(join(folder, 'cache/archives/partial'), { recursive: true })

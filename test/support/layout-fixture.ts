@@ -36,7 +36,7 @@ export async function layoutFixture(): Promise<StoreFixture> {
     },
     async close() {
       await store.close()
-      await rm(folder, { recursive: true })
+      await rm(folder, { recursive: true, maxRetries: 5 })
     },
   }
 }
