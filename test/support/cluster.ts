@@ -106,6 +106,17 @@ export class Cluster {
     return join(this.folder, 'images', name.replaceAll(/[:/]/g, '-'))
   }
 
+  /** What the daemons said beside hits: for a test that failed. */
+  async complaints(): Promise<string> {
+    const ofNodes = await Promise.all(
+      this.nodes.map(async (node) => {
+        const lines = (await node.daemonLines()).filter(({ outcome, level }) => outcome !== 'hit' || level !== 'INFO')
+        return lines.slice(-20).map((line) => `${node.host.ip} ${JSON.stringify(line)}`)
+      }),
+    )
+    return ofNodes.flat().join('\n')
+  }
+
   async close(): Promise<void> {
     await Promise.all(this.nodes.map((node) => node.remove()))
     await this.upstream.stop()

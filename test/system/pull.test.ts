@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { fetchFrom } from '../../src/testbed/fetch.ts'
 import { output } from '../../src/testbed/process.ts'
 import { prepareHelm } from '../../src/testbed/tools.ts'
@@ -25,6 +25,9 @@ describe.each(['containerdOld', 'containerdNew'] as const)('eight nodes with %s'
   })
   afterAll(() => cluster.close())
   beforeEach(() => (seen = cluster.upstream.requests().length))
+  afterEach(async ({ task }) => {
+    if (task.result?.state === 'fail') process.stderr.write(`${await cluster.complaints()}\n`)
+  })
 
   /** What upstream was asked since the test began. */
   const upstreamRequests = () => cluster.upstream.requests().slice(seen)
