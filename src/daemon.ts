@@ -47,6 +47,8 @@ export interface DaemonConfig {
   registryFilters: readonly RegExp[]
   defaultRegistry: string | undefined
   resolveTimeoutMs: number
+  /** How long a peer may give next to nothing while bytes are waited for. */
+  stallTimeoutMs: number
   /** Peers to look for. */
   providersWanted: number
   auth: BasicAuth | undefined

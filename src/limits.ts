@@ -38,6 +38,11 @@ export const chunkBytesFew = MiB
 export const chunkBytesMany = 256 * 1024
 /** Up to this many streams count as few. */
 export const streamsFew = 4
+/**
+ * Requests for content under way, from the store or passed on: 128 × 2 × 256 KiB = 64 MiB of buffers. Above: 503, so that
+ * containerd goes to its next host, and a peer to another.
+ */
+export const streamsMax = 128
 /** Buffers kept for reuse; the others are left to the garbage collector. */
 export const buffersKeptMax = 32
 
@@ -45,22 +50,47 @@ export const buffersKeptMax = 32
 
 /** TCP connect to a peer. Within a cluster it takes a millisecond; an unplugged node costs this much once. */
 export const peerConnectTimeoutMs = 500
+/** A peer's next address is tried this much later; the first connection wins. */
+export const peerAddressStaggerMs = 50
 
-/** No byte from a peer for this long while we want one: go on at the next peer. */
-export const peerStallTimeoutMs = 10_000
+/**
+ * Less than this within the stall timeout, while bytes are waited for: go on at the next peer. More than nothing, or a
+ * peer that drips could hold a pull for ever.
+ */
+export const peerStallBytesMin = 10 * 1024
 
 /** To find a peer that has it, before our headers: GET of a blob, and the short questions. After it: 404. */
 export const blobFindBudgetMs = 2_000
 export const manifestFindBudgetMs = 1_000
 /**
- * Once a holder is known and asked, this much more for its answer: on a node whose processors are busy with seven pulls
- * at once a good answer took over a second, and waiting for it beats going upstream. containerd itself waits 30 s.
+ * Once a holder is connected and asked, this much more for its answer: on a node whose processors are busy with seven
+ * pulls at once a good answer took over a second, and waiting for it beats going upstream. containerd itself waits 30 s.
  */
 export const holderPatienceMs = 3_000
+/** Answers waited for at once; a further peer is asked when an answer takes longer than nearly all lately did. */
+export const hedgesMax = 3
+export const hedgeDelayMinMs = 20
+export const hedgeDelayMaxMs = 500
+/** Questions with a limit of load before the least busy of them is asked without: each costs a round trip. */
+export const loadTriesMax = 4
 
-/** Connections to one peer, and idle ones kept. A request above it waits for a free one within its budget. */
-export const peerConnectionsMax = 64
+/** A peer that failed is asked only when nobody else has it; one whose blob was wrong, for longer (and never for that). */
+export const peerAvoidMs = 30_000
+export const peerWrongAvoidMs = 10 * 60_000
+/** A blob that was delivered whole and is not in the store by then was wrong. containerd commits within a second. */
+export const deliveryCheckMs = 30_000
+/** Peers, and blobs under way or just delivered, that are remembered. Full: the least recent is forgotten. */
+export const peersRememberedMax = 4_096
+export const deliveriesRememberedMax = 1_024
+
+/** Connections to peers in all. Above: the question fails as if the peer could not be reached. */
+export const peerConnectionsMax = 1_024
+/** Idle connections kept. Full: closed instead of kept. */
+export const peerIdleConnectionsMax = 256
 export const peerIdleConnectionMs = 30_000
+
+/** Connections to one peer whose answers are out of the ordinary. Above: questions wait within their budget. */
+export const libraryConnectionsMax = 16
 
 /** Response headers of a peer. */
 export const peerHeaderBytesMax = 16 * 1024

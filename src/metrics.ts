@@ -96,7 +96,19 @@ export const metricSpecs = {
   peerFailures: {
     type: 'counter',
     name: 'spegel_peer_failures_total',
-    help: 'Peers that were asked and did not deliver. reason: connect, status, headers, body, stall or digest.',
+    help: 'Peers that were asked and did not deliver. reason: connect, not-found, status, headers, body, stall or digest.',
+    labels: ['reason'],
+  },
+  wrongBlobs: {
+    type: 'counter',
+    name: 'spegel_wrong_blobs_total',
+    help: 'Blobs from peers that were delivered whole but not accepted by containerd; the peers that gave them are avoided.',
+    labels: [],
+  },
+  refusals: {
+    type: 'counter',
+    name: 'spegel_refusals_total',
+    help: 'Requests answered with 503. reason: streams (too many bodies under way) or load (a peer asked for an idle holder).',
     labels: ['reason'],
   },
   resumes: {

@@ -103,6 +103,7 @@ async function runRegistry(options: RegistryOptions, { stop }: Surroundings): Pr
     registryFilters: options.registryFilters,
     defaultRegistry: options.defaultRegistry,
     resolveTimeoutMs: options.mirrorResolveTimeout,
+    stallTimeoutMs: options.mirrorStallTimeout,
     providersWanted: options.mirrorResolveRetries,
     auth: await readBasicAuth(options.basicAuthDir),
   }

@@ -85,6 +85,7 @@ export interface RegistryOptions {
   registryFilters: readonly RegExp[]
   defaultRegistry: string | undefined
   mirrorResolveTimeout: number
+  mirrorStallTimeout: number
   mirrorResolveRetries: number
   basicAuthDir: string
   shutdownGrace: number
@@ -233,6 +234,12 @@ export const registryOptions: OptionTable<RegistryOptions> = {
     env: 'MIRROR_RESOLVE_TIMEOUT',
     defaultMs: resolveTimeoutMs,
     help: 'How long to wait for a further peer while none is being asked. A look-up that finds nobody ends by itself.',
+  }),
+  mirrorStallTimeout: durationOption({
+    flag: '--mirror-stall-timeout',
+    env: 'MIRROR_STALL_TIMEOUT',
+    defaultMs: 10_000,
+    help: 'A peer that gives next to nothing for this long, while bytes are waited for, is left for the next one.',
   }),
   mirrorResolveRetries: integerOption({
     flag: '--mirror-resolve-retries',

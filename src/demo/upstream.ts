@@ -9,7 +9,7 @@ import { LayoutStore } from '../store/layout/layout-store.ts'
 
 const [layout = '', host = '', port = ''] = process.argv.slice(2)
 const server = new RegistryServer(
-  { listen: { host, port: Number(port) }, defaultRegistry: undefined, resolveTimeoutMs: 0 },
+  { listen: { host, port: Number(port) }, defaultRegistry: undefined, resolveTimeoutMs: 0, stallTimeoutMs: 10_000 },
   {
     store: await LayoutStore.open(layout, systemClock),
     router: undefined,

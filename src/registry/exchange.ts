@@ -1,20 +1,28 @@
 /** What is learned about one request while it is answered: for metrics and the log. */
+import type { IncomingHttpHeaders } from 'node:http'
 import type { Clock } from '../lib/clock.ts'
+import { loadMaxHeader, mirroredHeader } from '../peers/protocol.ts'
 
 export class Exchange {
   readonly startedMs: number
   readonly fromPeer: boolean
+  /** A question of a peer is only wanted answered while at most so many transfers to peers run. */
+  readonly loadMax: number | undefined
+  readonly fromContainerd: boolean
   readonly isHead: boolean
   readonly rangeHeader: string | undefined
   sentBytes = 0
   readonly #clock: Clock
 
-  constructor(clock: Clock, init: { fromPeer: boolean; isHead: boolean; rangeHeader: string | undefined }) {
+  constructor(clock: Clock, { method, headers }: { method: string; headers: IncomingHttpHeaders }) {
+    const loadMax = headers[loadMaxHeader]
     this.#clock = clock
     this.startedMs = clock.nowMs()
-    this.fromPeer = init.fromPeer
-    this.isHead = init.isHead
-    this.rangeHeader = init.rangeHeader
+    this.fromPeer = headers[mirroredHeader] === 'true'
+    this.loadMax = typeof loadMax === 'string' && /^\d{1,9}$/.test(loadMax) ? Number(loadMax) : undefined
+    this.fromContainerd = !this.fromPeer && (headers['user-agent'] ?? '').startsWith('containerd/')
+    this.isHead = method === 'HEAD'
+    this.rangeHeader = headers.range
   }
 
   get elapsedMs(): number {

@@ -6,40 +6,54 @@ import type { FastifyReply } from 'fastify'
 import { errorMessage } from '../lib/errors.ts'
 import { blobFindBudgetMs, manifestBytesMax, manifestFindBudgetMs } from '../limits.ts'
 import type { ContentRequest } from '../oci/content-request.ts'
-import { digestOf, digestParts, isDigest } from '../oci/digest.ts'
+import { type Digest, digestOf, digestParts, isDigest } from '../oci/digest.ts'
 import { manifestMediaType } from '../oci/manifest.ts'
-import { type ByteRange, parseRange, partialBody, planBody, wholeBody } from '../oci/range.ts'
+import { parseRange, partialBody, planBody, wholeBody } from '../oci/range.ts'
+import { AnswerTimes } from '../peers/answer-times.ts'
+import type { PeerClient } from '../peers/client.ts'
+import { Deliveries } from '../peers/deliveries.ts'
+import { PeerFailure, type PeerResponse } from '../peers/protocol.ts'
+import { PeerSource, type PeerSourceComponents } from '../peers/source.ts'
+import { PeerStanding } from '../peers/standing.ts'
+import type { ContentStore } from '../store/store.ts'
 import type { Exchange } from './exchange.ts'
-import { PeerFailure, type PeerResponse } from './peer-client.ts'
-import { PeerSource, type PeerSourceComponents } from './peer-source.ts'
+import { ResumableBody } from './resumable-body.ts'
 import { type BodyResult, sendBody, sendHead } from './send-body.ts'
 import { sendRangeError } from './send-error.ts'
 
-export interface MirrorComponents extends PeerSourceComponents {
+export interface MirrorComponents extends Omit<PeerSourceComponents, 'standing' | 'answerTimes'> {
+  client: PeerClient
+  store: ContentStore
   shutdown: AbortSignal
 }
 
 export class Mirror {
-  readonly #components: MirrorComponents
+  readonly #components: MirrorComponents & PeerSourceComponents
   readonly #resolveTimeoutMs: number
+  readonly #deliveries: Deliveries
 
   constructor(components: MirrorComponents, config: { resolveTimeoutMs: number }) {
-    this.#components = components
+    const { clock } = components
+    this.#components = { ...components, standing: new PeerStanding(clock), answerTimes: new AnswerTimes() }
     this.#resolveTimeoutMs = config.resolveTimeoutMs
+    this.#deliveries = new Deliveries({
+      clock,
+      isStored: (digest) => this.#isStored(digest),
+      onWrong: (digest, peerIds) => this.#onWrongBlob(digest, peerIds),
+    })
   }
 
   /** False when no peer gave a good answer in time and nothing was sent. */
   async serve(request: ContentRequest, exchange: Exchange, reply: FastifyReply): Promise<boolean> {
     const { metrics, shutdown } = this.#components
-    const method = exchange.isHead ? 'HEAD' : 'GET'
-    const source = new PeerSource({ request, method, range: undefined }, this.#resolveTimeoutMs, this.#components)
+    const source = new PeerSource(request, exchange.isHead ? 'HEAD' : 'GET', this.#resolveTimeoutMs, this.#components)
     const gone = new AbortController()
     const onClose = () => gone.abort(new Error('the client closed the connection'))
     reply.raw.once('close', onClose)
     const signal = AbortSignal.any([gone.signal, shutdown])
     try {
       const served =
-        request.kind === 'manifest' && method === 'GET'
+        request.kind === 'manifest' && !exchange.isHead
           ? await this.#serveManifest(request, source, exchange, reply, signal)
           : await this.#serveStream(request, source, exchange, reply, signal)
       metrics.mirrorRequests.inc({ registry: request.registry ?? '', cache: served ? 'hit' : 'miss' })
@@ -101,28 +115,60 @@ export class Mirror {
     reply: FastifyReply,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const short = exchange.isHead || request.kind === 'manifest'
-    const findBudgetMs = short ? manifestFindBudgetMs : blobFindBudgetMs
-    const first = await source.next(parseRange(exchange.rangeHeader), findBudgetMs, signal)
+    const isBlobBody = request.kind === 'blob' && !exchange.isHead
+    const spec = parseRange(exchange.rangeHeader)
+    if (isBlobBody && request.digest !== undefined && exchange.fromContainerd) {
+      this.#deliveries.noteAsked(request.digest, spec !== undefined && 'first' in spec ? spec.first : 0)
+    }
+    const first = await source.next(spec, isBlobBody ? blobFindBudgetMs : manifestFindBudgetMs, signal)
     if (first === undefined) return false
     if ('refusedSize' in first) {
       sendRangeError(reply, first.refusedSize)
       return true
     }
-    if (request.kind === 'manifest' && first.digest === undefined && request.digest === undefined) return false
+    const digest = request.digest ?? first.digest
+    if (digest === undefined) {
+      first.discard()
+      return false
+    }
     const plan = first.range === undefined ? wholeBody(first.size) : partialBody(first.range, first.size)
-    const head = { plan, contentType: first.contentType, digest: request.digest ?? first.digest ?? '' }
+    const head = { plan, contentType: first.contentType, digest }
     this.#noteFirstByte(exchange)
     if (exchange.isHead) {
       sendHead(reply, head)
       this.#log(request, exchange, { outcome: 'hit', source: first.peer.addresses[0] })
       return true
     }
-    const body = new ResumableBody(first, plan.bounds, source, this.#components)
-    const { clock, shutdown } = this.#components
+    const { clock, shutdown, metrics } = this.#components
+    const body = new ResumableBody(first, plan.bounds, source, metrics)
+    // Other clients do not tell whether they liked what they got.
+    const onEnd = exchange.fromContainerd ? this.#deliveries.begin(digest as Digest, first.size) : () => {}
     const result = await sendBody(reply, head, (write, bodySignal) => body.send(write, bodySignal), clock, shutdown)
-    this.#note(request, exchange, result, body.used)
+    const given = body.parts.filter((part) => part.last >= part.first)
+    onEnd(given.map(({ response, first: from, last }) => ({ peerId: response.peer.id, first: from, last })))
+    this.#note(
+      request,
+      exchange,
+      result,
+      body.parts.map(({ response }) => response),
+    )
     return true
+  }
+
+  async #isStored(digest: Digest): Promise<boolean> {
+    try {
+      await (await this.#components.store.open(digest)).close()
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  #onWrongBlob(digest: Digest, peerIds: readonly string[]): void {
+    const { standing, metrics, logger } = this.#components
+    for (const peerId of peerIds) standing.noteWrong(peerId, digest)
+    metrics.wrongBlobs.inc()
+    logger.warn({ key: digest, peers: peerIds }, 'containerd did not keep a blob that peers gave: they are avoided')
   }
 
   #noteFirstByte(exchange: Exchange): void {
@@ -176,59 +222,4 @@ async function readManifest(response: PeerResponse, request: ContentRequest): Pr
     throw new PeerFailure('digest', `the manifest is not ${expected}`)
   }
   return bytes
-}
-
-/** A body that continues at the next peer from the byte where the last one broke. */
-class ResumableBody {
-  /** The answers it was made of, in order. */
-  readonly used: PeerResponse[]
-  readonly #bounds: ByteRange
-  readonly #size: number
-  readonly #source: PeerSource
-  readonly #components: MirrorComponents
-
-  constructor(first: PeerResponse, bounds: ByteRange, source: PeerSource, components: MirrorComponents) {
-    this.used = [first]
-    this.#bounds = bounds
-    this.#size = first.size
-    this.#source = source
-    this.#components = components
-  }
-
-  async send(write: (chunk: Uint8Array) => Promise<void>, signal: AbortSignal): Promise<void> {
-    const { metrics } = this.#components
-    let position = this.#bounds.first
-    let response: PeerResponse | undefined = this.used[0]
-    while (response !== undefined) {
-      const { peer } = response
-      const startedAt = position
-      try {
-        await response.send(async (chunk) => {
-          signal.throwIfAborted()
-          await write(chunk)
-          position += chunk.byteLength
-        })
-        return
-      } catch (error) {
-        // Not the peer's doing: the client is gone, or we are told to stop.
-        if (!(error instanceof PeerFailure)) throw error
-        this.#source.noteFailure(peer, error)
-        if (position > startedAt) this.#source.noteBytes(peer)
-        response = await this.#next(position, signal)
-        metrics.resumes.inc({ outcome: response === undefined ? 'given-up' : 'resumed' })
-        if (response === undefined) throw error
-        this.used.push(response)
-      }
-    }
-  }
-
-  async #next(position: number, signal: AbortSignal): Promise<PeerResponse | undefined> {
-    for (;;) {
-      const next = await this.#source.next({ first: position, last: this.#bounds.last }, blobFindBudgetMs, signal)
-      if (next === undefined || 'refusedSize' in next) return undefined
-      if (next.size === this.#size) return next
-      next.discard()
-      this.#source.noteFailure(next.peer, new PeerFailure('headers', `another size: ${next.size}`))
-    }
-  }
 }

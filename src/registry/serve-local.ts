@@ -8,6 +8,7 @@ import type { ContentRequest } from '../oci/content-request.ts'
 import type { Digest } from '../oci/digest.ts'
 import { manifestMediaType } from '../oci/manifest.ts'
 import { planBody } from '../oci/range.ts'
+import { loadHeader } from '../peers/protocol.ts'
 import { type Content, ContentNotFound, type ContentStore, readContent } from '../store/store.ts'
 import type { Exchange } from './exchange.ts'
 import { sendBody, sendHead } from './send-body.ts'
@@ -27,6 +28,8 @@ export class ServeLocal {
   /** Media types of manifests by digest: they never change. */
   readonly #mediaTypes = new BoundedMap<Digest, string>(mediaTypesKept)
 
+  #transfersToPeers = 0
+
   constructor(components: ServeLocalComponents) {
     this.#components = components
   }
@@ -45,8 +48,17 @@ export class ServeLocal {
       if (error instanceof ContentNotFound) return false
       throw error
     }
+    const counted = exchange.fromPeer && request.kind === 'blob' && !exchange.isHead
     try {
-      await this.#send(content, digest, contentType, exchange, reply)
+      if (counted && this.#transfersToPeers > (exchange.loadMax ?? Infinity)) {
+        this.#components.metrics.refusals.inc({ reason: 'load' })
+        void reply.code(503).header(loadHeader, this.#transfersToPeers).send()
+        return true
+      }
+      if (counted) this.#transfersToPeers += 1
+      await this.#send(content, digest, contentType, exchange, reply).finally(() => {
+        if (counted) this.#transfersToPeers -= 1
+      })
     } finally {
       await content.close()
     }

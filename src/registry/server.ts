@@ -16,17 +16,19 @@ import {
   registryConnectionsMax,
   requestHeaderBytesMax,
   requestHeadersTimeoutMs,
+  streamsMax,
 } from '../limits.ts'
 import type { Logger } from '../logger.ts'
 import type { Metrics } from '../metrics.ts'
 import { parseContentRequest } from '../oci/content-request.ts'
 import type { NameFilter } from '../oci/filter.ts'
+import { PeerClient } from '../peers/client.ts'
+import { loadHeader } from '../peers/protocol.ts'
 import type { Router } from '../router/router.ts'
 import type { ContentStore } from '../store/store.ts'
 import type { BasicAuth } from './auth.ts'
 import { Exchange } from './exchange.ts'
 import { Mirror } from './mirror.ts'
-import { PeerClient, mirroredHeader } from './peer-client.ts'
 import { sendError, sendNotFound } from './send-error.ts'
 import { ServeLocal } from './serve-local.ts'
 
@@ -36,6 +38,8 @@ export interface RegistryConfig {
   defaultRegistry: string | undefined
   /** How long to wait for a further peer while none is being asked. */
   resolveTimeoutMs: number
+  /** How long a peer may give next to nothing while bytes are waited for. */
+  stallTimeoutMs: number
 }
 
 export interface RegistryComponents {
@@ -67,6 +71,8 @@ export class RegistryServer {
   readonly #client: PeerClient
   readonly #shutdown = new AbortController()
   #stopping = false
+  /** Requests for content that are being answered. */
+  #bodies = 0
 
   constructor(config: RegistryConfig, components: RegistryComponents) {
     const { store, router, clock, random, metrics, logger, auth } = components
@@ -74,11 +80,14 @@ export class RegistryServer {
     this.#config = config
     this.#components = components
     this.#local = new ServeLocal({ store, clock, metrics, shutdown })
-    this.#client = new PeerClient(config.listen.port, auth?.header)
+    this.#client = new PeerClient(
+      { registryPort: config.listen.port, stallTimeoutMs: config.stallTimeoutMs, authorization: auth?.header },
+      clock,
+    )
     this.#mirror =
       router === undefined
         ? undefined
-        : new Mirror({ router, client: this.#client, clock, random, metrics, logger, shutdown }, config)
+        : new Mirror({ router, client: this.#client, store, clock, random, metrics, logger, shutdown }, config)
     this.#app = this.#createApp()
   }
 
@@ -120,11 +129,7 @@ export class RegistryServer {
     app.decorateRequest('exchange', undefined)
     app.addHook('onRequest', (request, reply, done) => {
       metrics.httpInflight.inc({ handler: handlerOf(request) })
-      request.exchange = new Exchange(clock, {
-        fromPeer: request.headers[mirroredHeader] === 'true',
-        isHead: request.method === 'HEAD',
-        rangeHeader: request.headers.range,
-      })
+      request.exchange = new Exchange(clock, request)
       // 'close' comes once for every response, hijacked or not, finished or not.
       reply.raw.once('close', () => metrics.httpInflight.dec({ handler: handlerOf(request) }))
       done()
@@ -172,9 +177,19 @@ export class RegistryServer {
       sendNotFound(reply, content.kind, `${content.repository} is not mirrored here`, exchange.fromPeer)
       return
     }
-    if (await this.#local.serve(content, exchange, reply)) return
-    const mirrored = !exchange.fromPeer && (await this.#mirror?.serve(content, exchange, reply)) === true
-    if (!mirrored) sendNotFound(reply, content.kind, `no peer has ${content.key}`, exchange.fromPeer)
+    if (this.#bodies >= streamsMax) {
+      this.#components.metrics.refusals.inc({ reason: 'streams' })
+      sendError(reply.header(loadHeader, this.#bodies), 503, 'UNAVAILABLE', `${streamsMax} requests are under way`)
+      return
+    }
+    this.#bodies += 1
+    try {
+      if (await this.#local.serve(content, exchange, reply)) return
+      const mirrored = !exchange.fromPeer && (await this.#mirror?.serve(content, exchange, reply)) === true
+      if (!mirrored) sendNotFound(reply, content.kind, `no peer has ${content.key}`, exchange.fromPeer)
+    } finally {
+      this.#bodies -= 1
+    }
   }
 
   /** A bug of ours, or a request that Node refused. Before headers containerd must be able to go on: 404. */

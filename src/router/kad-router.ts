@@ -120,8 +120,8 @@ export class KadRouter implements Router {
     return { peers: this.#table.size, keys: this.#provider.keyCount, records: this.#store.recordCount }
   }
 
-  lookup(key: string, signal: AbortSignal): AsyncIterable<Peer> {
-    return this.#lookups.lookup(key, signal)
+  lookup(key: string, signal: AbortSignal, options = { fresh: false }): AsyncIterable<Peer> {
+    return this.#lookups.lookup(key, signal, options.fresh)
   }
 
   advertise(keys: readonly string[]): void {

@@ -27,8 +27,9 @@ export class LookupCache {
     this.#clock = clock
   }
 
-  async *lookup(key: string, signal: AbortSignal): AsyncGenerator<Peer> {
-    const entry = this.#entry(key)
+  /** `fresh`: what is kept does not count, only a search that runs. */
+  async *lookup(key: string, signal: AbortSignal, fresh = false): AsyncGenerator<Peer> {
+    const entry = this.#entry(key, fresh)
     const aborted = Promise.withResolvers<void>()
     const onAbort = () => aborted.resolve()
     signal.addEventListener('abort', onAbort, { once: true })
@@ -49,9 +50,10 @@ export class LookupCache {
     }
   }
 
-  #entry(key: string): Entry {
+  #entry(key: string, fresh: boolean): Entry {
     const existing = this.#entries.get(key)
-    if (existing !== undefined && (existing.expiresMs ?? Infinity) > this.#clock.nowMs()) return existing
+    const validUntilMs = existing?.expiresMs ?? (existing === undefined ? 0 : Infinity)
+    if (existing !== undefined && validUntilMs > (fresh ? Number.MAX_VALUE : this.#clock.nowMs())) return existing
     const entry: Entry = { peers: [], expiresMs: undefined, changed: Promise.withResolvers() }
     this.#entries.set(key, entry)
     const wake = () => {

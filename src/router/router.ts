@@ -11,9 +11,10 @@ export interface Peer {
 export interface Router {
   /**
    * Nodes that have the key, as they are found, each once, never this node itself. Ends when nobody else is known,
-   * or when the signal aborts. Never rejects for a reason of the network: not found is not found.
+   * or when the signal aborts. Never rejects for a reason of the network: not found is not found. `fresh`: what was
+   * found a moment ago did not help, look again.
    */
-  lookup(key: string, signal: AbortSignal): AsyncIterable<Peer>
+  lookup(key: string, signal: AbortSignal, options?: { fresh: boolean }): AsyncIterable<Peer>
   /** From now on this node offers these keys. Returns at once; announcing goes on in the background. */
   advertise(keys: readonly string[]): void
   /** No longer. Other nodes may believe otherwise until their record expires. */

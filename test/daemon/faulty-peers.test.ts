@@ -61,7 +61,7 @@ describe('peers that fail', () => {
     peers = []
     store = await LayoutStore.open(folder, systemClock)
     server = new RegistryServer(
-      { listen: { host: own, port }, defaultRegistry: undefined, resolveTimeoutMs: 500 },
+      { listen: { host: own, port }, defaultRegistry: undefined, resolveTimeoutMs: 500, stallTimeoutMs: 1_000 },
       {
         store,
         router,

@@ -47,9 +47,13 @@ export const parts: Readonly<Record<string, Part>> = {
     libraries: [...libp2p, '@bufbuild/protobuf'],
   },
   http: { imports: ['lib', 'limits', 'metrics'], libraries: ['fastify'] },
+  peers: {
+    imports: ['router#', 'store#', 'oci', 'lib', 'limits', 'metrics', 'logger'],
+    libraries: ['undici'],
+  },
   registry: {
-    imports: ['http', 'router#', 'store#', 'oci', 'lib', 'limits', 'metrics', 'logger'],
-    libraries: ['fastify', 'undici'],
+    imports: ['http', 'peers', 'router#', 'store#', 'oci', 'lib', 'limits', 'metrics', 'logger'],
+    libraries: ['fastify'],
   },
   tracker: { imports: ['router#', 'store#', 'oci', 'lib', 'metrics'], libraries: [] },
   hosts: { imports: ['oci', 'lib', 'logger'], libraries: ['smol-toml'] },

@@ -67,6 +67,7 @@ export class DaemonGroup {
       registryFilters: [],
       defaultRegistry: undefined,
       resolveTimeoutMs: 500,
+      stallTimeoutMs: 10_000,
       providersWanted: 10,
       auth: undefined,
       ...change,

@@ -45,6 +45,7 @@ async function execute(command: SwarmCommand): Promise<void> {
       registryFilters: [],
       defaultRegistry: undefined,
       resolveTimeoutMs: 500,
+      stallTimeoutMs: 10_000,
       providersWanted: 10,
       auth: undefined,
     },

@@ -1,0 +1,131 @@
+/** One question to one peer: over our own connection, through a library where the answer is out of the ordinary. */
+import { formatHostPort } from '../lib/address.ts'
+import type { Clock } from '../lib/clock.ts'
+import type { Peer } from '../router/router.ts'
+import type { WriteChunk } from '../store/store.ts'
+import { type AnswerHead, UnusualAnswer } from './answer-head.ts'
+import type { PeerConnection } from './connection.ts'
+import { Connections, type ConnectionsConfig } from './connections.ts'
+import { LibraryClient } from './library-client.ts'
+import {
+  PeerFailure,
+  type PeerQuestion,
+  type PeerResponse,
+  type RangeRefused,
+  checkAnswer,
+  questionHeaders,
+  questionPath,
+} from './protocol.ts'
+
+export interface PeerClientConfig extends ConnectionsConfig {
+  /** What all nodes send as Authorization. */
+  authorization: string | undefined
+}
+
+export class PeerClient {
+  readonly #config: PeerClientConfig
+  readonly #connections: Connections
+  readonly #library: LibraryClient
+  readonly #running = new Map<string, number>()
+
+  constructor(config: PeerClientConfig, clock: Clock) {
+    this.#config = config
+    this.#connections = new Connections(config, clock)
+    this.#library = new LibraryClient(config)
+  }
+
+  /** Transfers from this peer to here that are running now. */
+  load(peer: Peer): number {
+    return this.#running.get(peer.id) ?? 0
+  }
+
+  /** Rejects with PeerFailure, PeerBusy, or with the signal's reason. `onConnected`: the peer is alive at least. */
+  async open(
+    peer: Peer,
+    question: PeerQuestion,
+    signal: AbortSignal,
+    onConnected: () => void,
+  ): Promise<PeerResponse | RangeRefused> {
+    const { connection, head } = await this.#ask(peer, question, signal, onConnected).catch((error: unknown) => {
+      if (error instanceof UnusualAnswer) return { connection: undefined, head: undefined }
+      throw error
+    })
+    if (connection === undefined) {
+      const answer = await this.#library.open(peer, question, signal)
+      if ('refusedSize' in answer) return answer
+      return { ...answer, send: (write) => this.#counted(peer, () => answer.send(write)) }
+    }
+    try {
+      const checked = checkAnswer(head.status, head.headers, question)
+      if ('refusedSize' in checked || head.bodyBytes === 0) {
+        this.#connections.giveBack(peer, connection)
+        return 'refusedSize' in checked ? checked : { ...checked, peer, send: nothing, discard: () => undefined }
+      }
+      return {
+        ...checked,
+        peer,
+        send: (write) => this.#send(peer, connection, write),
+        discard: () => connection.destroy(),
+      }
+    } catch (error) {
+      // Kept if there is no body: "not found" is a good answer.
+      this.#connections.giveBack(peer, connection)
+      throw error
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#connections.close()
+    await this.#library.close()
+  }
+
+  async #ask(
+    peer: Peer,
+    question: PeerQuestion,
+    signal: AbortSignal,
+    onConnected: () => void,
+  ): Promise<{ connection: PeerConnection; head: AnswerHead }> {
+    const text = this.#text(peer, question)
+    const idle = this.#connections.takeIdle(peer)
+    if (idle !== undefined) {
+      try {
+        onConnected()
+        return { connection: idle, head: await idle.ask(question.method, text, signal) }
+      } catch (error) {
+        // The peer may have closed it in the same moment: that is no answer yet.
+        if (!(error instanceof PeerFailure && error.retryable)) throw error
+      }
+    }
+    const connection = await this.#connections.open(peer, signal)
+    onConnected()
+    return { connection, head: await connection.ask(question.method, text, signal) }
+  }
+
+  #text(peer: Peer, question: PeerQuestion): string {
+    const host = formatHostPort(peer.addresses[0] ?? '', this.#config.registryPort)
+    const headers = Object.entries({ host, ...questionHeaders(question, this.#config.authorization) })
+    const lines = headers.map(([name, value]) => `${name}: ${value}\r\n`)
+    return `${question.method} ${questionPath(question)} HTTP/1.1\r\n${lines.join('')}\r\n`
+  }
+
+  async #send(peer: Peer, connection: PeerConnection, write: WriteChunk): Promise<void> {
+    await this.#counted(peer, () => connection.send(write))
+    this.#connections.giveBack(peer, connection)
+  }
+
+  async #counted(peer: Peer, transfer: () => Promise<void>): Promise<void> {
+    this.#running.set(peer.id, this.load(peer) + 1)
+    try {
+      await transfer()
+    } finally {
+      const left = this.load(peer) - 1
+      if (left === 0) this.#running.delete(peer.id)
+      else this.#running.set(peer.id, left)
+    }
+  }
+}
+
+/** The body of HEAD, and of an empty blob. */
+function nothing(): Promise<void> {
+  return Promise.resolve()
+}

@@ -1,0 +1,87 @@
+/** Connections to peers: opened, kept while idle for the next question, closed after a time. */
+import type { Clock } from '../lib/clock.ts'
+import { peerAddressStaggerMs, peerConnectionsMax, peerIdleConnectionMs, peerIdleConnectionsMax } from '../limits.ts'
+import type { Peer } from '../router/router.ts'
+import { PeerConnection } from './connection.ts'
+import { PeerFailure } from './protocol.ts'
+
+export interface ConnectionsConfig {
+  /** All nodes use the same. */
+  registryPort: number
+  stallTimeoutMs: number
+}
+
+export class Connections {
+  readonly #config: ConnectionsConfig
+  readonly #clock: Clock
+  readonly #open = new Set<PeerConnection>()
+  readonly #idle = new Map<PeerConnection, { peerId: string; cancelTimer: () => void }>()
+
+  constructor(config: ConnectionsConfig, clock: Clock) {
+    this.#config = config
+    this.#clock = clock
+  }
+
+  /** One that lies idle, the latest first. */
+  takeIdle(peer: Peer): PeerConnection | undefined {
+    for (const [connection, { peerId }] of [...this.#idle].toReversed()) {
+      if (peerId !== peer.id) continue
+      this.#forgetIdle(connection)
+      if (connection.reusable) return connection
+    }
+    return undefined
+  }
+
+  /** A new one, to the address of the peer that answers first. Rejects with PeerFailure, or the signal's reason. */
+  async open(peer: Peer, signal: AbortSignal): Promise<PeerConnection> {
+    if (this.#open.size >= peerConnectionsMax) {
+      throw new PeerFailure('connect', `there are ${peerConnectionsMax} connections to peers already`)
+    }
+    const won = new AbortController()
+    const others = AbortSignal.any([signal, won.signal])
+    const attempts = peer.addresses.map(async (ip, index) => {
+      await this.#clock.sleep(index * peerAddressStaggerMs, others)
+      const connection = await PeerConnection.open(
+        { ip, port: this.#config.registryPort, clock: this.#clock, stallTimeoutMs: this.#config.stallTimeoutMs },
+        others,
+      )
+      // Two may have come in the same turn.
+      if (won.signal.aborted) connection.destroy()
+      else won.abort(new Error('another address was faster'))
+      return connection
+    })
+    const connection = await Promise.any(attempts).catch((error: unknown) => {
+      signal.throwIfAborted()
+      throw error instanceof AggregateError ? (error.errors[0] ?? noAddress()) : error
+    })
+    this.#open.add(connection)
+    connection.onClosed(() => {
+      this.#open.delete(connection)
+      this.#forgetIdle(connection)
+    })
+    return connection
+  }
+
+  /** Keeps the connection for a further question to the peer, if it can take one. */
+  giveBack(peer: Peer, connection: PeerConnection): void {
+    if (!connection.reusable || this.#idle.size >= peerIdleConnectionsMax) {
+      connection.destroy()
+      return
+    }
+    const cancelTimer = this.#clock.after(peerIdleConnectionMs, () => connection.destroy())
+    this.#idle.set(connection, { peerId: peer.id, cancelTimer })
+  }
+
+  close(): void {
+    for (const connection of this.#open) connection.destroy()
+  }
+
+  #forgetIdle(connection: PeerConnection): void {
+    this.#idle.get(connection)?.cancelTimer()
+    this.#idle.delete(connection)
+  }
+}
+
+function noAddress(): PeerFailure {
+  return new PeerFailure('connect', 'the peer has no address')
+}

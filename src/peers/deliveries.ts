@@ -1,0 +1,100 @@
+/**
+ * Finds out which peers gave wrong bytes. Blobs are passed on as they come, so only containerd sees that one is wrong,
+ * and says nothing: it fails the pull and throws the blob away. Two signs are left: a blob that was delivered whole is
+ * asked for again from its first byte, or it is not in the store some time later. All that gave bytes of it count.
+ */
+import { BoundedMap } from '../lib/bounded-map.ts'
+import type { Clock } from '../lib/clock.ts'
+import { deliveriesRememberedMax, deliveryCheckMs } from '../limits.ts'
+import type { Digest } from '../oci/digest.ts'
+import type { ByteRange } from '../oci/range.ts'
+
+interface Delivery {
+  size: number
+  peers: Set<string>
+  /** What was delivered: disjoint, in order. */
+  ranges: ByteRange[]
+  /** Requests that are being answered. */
+  running: number
+  cancelCheck: (() => void) | undefined
+}
+
+export interface DeliveriesComponents {
+  clock: Clock
+  /** Is the blob in the store? */
+  isStored: (digest: Digest) => Promise<boolean>
+  onWrong: (digest: Digest, peerIds: readonly string[]) => void
+}
+
+export class Deliveries {
+  readonly #components: DeliveriesComponents
+  readonly #deliveries = new BoundedMap<Digest, Delivery>(deliveriesRememberedMax)
+
+  constructor(components: DeliveriesComponents) {
+    this.#components = components
+  }
+
+  /** containerd asks for the blob, which is not in the store. */
+  noteAsked(digest: Digest, firstByte: number): void {
+    const delivery = this.#deliveries.get(digest)
+    if (delivery !== undefined && firstByte === 0 && delivery.running === 0 && isWhole(delivery)) {
+      this.#blame(digest, delivery)
+    }
+  }
+
+  /** An answer begins. Call the returned function at its end with what each peer gave. */
+  begin(digest: Digest, size: number): (given: readonly (ByteRange & { peerId: string })[]) => void {
+    const delivery = this.#deliveries.get(digest) ?? {
+      size,
+      peers: new Set(),
+      ranges: [],
+      running: 0,
+      cancelCheck: undefined,
+    }
+    delivery.running += 1
+    this.#deliveries.set(digest, delivery)
+    return (given) => {
+      delivery.running -= 1
+      for (const { peerId, first, last } of given) {
+        delivery.peers.add(peerId)
+        delivery.ranges = merged([...delivery.ranges, { first, last }])
+      }
+      if (isWhole(delivery)) this.#checkLater(digest, delivery)
+    }
+  }
+
+  #checkLater(digest: Digest, delivery: Delivery): void {
+    delivery.cancelCheck?.()
+    delivery.cancelCheck = this.#components.clock.after(deliveryCheckMs, () => {
+      if (delivery.running > 0) this.#checkLater(digest, delivery)
+      else void this.#check(digest, delivery)
+    })
+  }
+
+  async #check(digest: Digest, delivery: Delivery): Promise<void> {
+    if (this.#deliveries.get(digest) !== delivery) return
+    if (await this.#components.isStored(digest)) this.#deliveries.delete(digest)
+    else this.#blame(digest, delivery)
+  }
+
+  #blame(digest: Digest, delivery: Delivery): void {
+    delivery.cancelCheck?.()
+    this.#deliveries.delete(digest)
+    this.#components.onWrong(digest, [...delivery.peers])
+  }
+}
+
+function isWhole({ ranges, size }: Delivery): boolean {
+  const [only, further] = ranges
+  return only !== undefined && further === undefined && only.first === 0 && only.last === size - 1
+}
+
+function merged(ranges: readonly ByteRange[]): ByteRange[] {
+  const result: ByteRange[] = []
+  for (const range of [...ranges].sort((a, b) => a.first - b.first)) {
+    const before = result.at(-1)
+    if (before !== undefined && range.first <= before.last + 1) before.last = Math.max(before.last, range.last)
+    else result.push({ ...range })
+  }
+  return result
+}

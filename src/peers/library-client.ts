@@ -1,0 +1,103 @@
+/** The same question through undici: for peers whose answers are right but not as we parse them. */
+import { Agent } from 'undici'
+import { formatHostPort } from '../lib/address.ts'
+import { errorCode } from '../lib/errors.ts'
+import { libraryConnectionsMax, peerConnectTimeoutMs, peerHeaderBytesMax, peerIdleConnectionMs } from '../limits.ts'
+import type { Peer } from '../router/router.ts'
+import type { WriteChunk } from '../store/store.ts'
+import {
+  PeerFailure,
+  type PeerQuestion,
+  type PeerResponse,
+  type RangeRefused,
+  checkAnswer,
+  questionHeaders,
+  questionPath,
+} from './protocol.ts'
+
+export interface LibraryClientConfig {
+  registryPort: number
+  stallTimeoutMs: number
+  authorization: string | undefined
+}
+
+export class LibraryClient {
+  readonly #config: LibraryClientConfig
+  readonly #agent: Agent
+
+  constructor(config: LibraryClientConfig) {
+    this.#config = config
+    this.#agent = new Agent({
+      connections: libraryConnectionsMax,
+      pipelining: 1,
+      connect: { timeout: peerConnectTimeoutMs },
+      keepAliveTimeout: peerIdleConnectionMs,
+      keepAliveMaxTimeout: peerIdleConnectionMs,
+      maxHeaderSize: peerHeaderBytesMax,
+      headersTimeout: config.stallTimeoutMs,
+      bodyTimeout: config.stallTimeoutMs,
+    })
+  }
+
+  /** Asks the first address: the peer answered there before. Rejects with PeerFailure, PeerBusy or the signal's reason. */
+  async open(peer: Peer, question: PeerQuestion, signal: AbortSignal): Promise<PeerResponse | RangeRefused> {
+    const answer = await this.#agent
+      .request({
+        origin: `http://${formatHostPort(peer.addresses[0] ?? '', this.#config.registryPort)}`,
+        path: questionPath(question),
+        method: question.method,
+        signal,
+        headers: questionHeaders(question, this.#config.authorization),
+      })
+      .catch((error: unknown) => {
+        throw signal.aborted ? signal.reason : toFailure(error, 'headers')
+      })
+    const discard = () => answer.body.on('error', () => undefined).destroy()
+    try {
+      const headers = new Map(
+        Object.entries(answer.headers).map(([name, value]) => [
+          name,
+          Array.isArray(value) ? (value[0] ?? '') : (value ?? ''),
+        ]),
+      )
+      const checked = checkAnswer(answer.statusCode, headers, question)
+      if ('refusedSize' in checked) {
+        discard()
+        return checked
+      }
+      const bodyBytes = Number(headers.get('content-length'))
+      return { ...checked, peer, send: (write) => sendAnswer(answer.body, bodyBytes, write), discard }
+    } catch (error) {
+      discard()
+      throw error
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#agent.destroy()
+  }
+}
+
+async function sendAnswer(body: AsyncIterable<Uint8Array>, bodyBytes: number, write: WriteChunk): Promise<void> {
+  let leftBytes = bodyBytes
+  const chunks = body[Symbol.asyncIterator]()
+  try {
+    for (;;) {
+      const chunk = await chunks.next().catch((error: unknown) => {
+        throw toFailure(error, 'body')
+      })
+      if (chunk.done === true) break
+      leftBytes -= chunk.value.byteLength
+      if (leftBytes < 0) throw new PeerFailure('body', 'the peer sent more than it announced')
+      await write(chunk.value)
+    }
+  } finally {
+    await chunks.return?.()
+  }
+  if (leftBytes > 0) throw new PeerFailure('body', `the peer sent ${leftBytes} bytes too few`, { retryable: true })
+}
+
+function toFailure(error: unknown, phase: 'headers' | 'body'): PeerFailure {
+  const reason = errorCode(error) === 'UND_ERR_BODY_TIMEOUT' ? 'stall' : phase
+  return new PeerFailure(reason, error instanceof Error ? error.message : String(error), { cause: error })
+}

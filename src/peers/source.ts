@@ -1,0 +1,277 @@
+/**
+ * The peers for one request, one good answer after the other. The least busy is asked first; when its answer takes
+ * longer than answers took lately, a further one is asked beside it, and the first good answer is taken. Peers that
+ * failed lately come last. When all have failed, the swarm is asked once more before the request is given up.
+ */
+import type { Clock } from '../lib/clock.ts'
+import { errorMessage } from '../lib/errors.ts'
+import { afterAwake } from '../lib/patience.ts'
+import { type Random, shuffled } from '../lib/random.ts'
+import { hedgesMax, holderPatienceMs, loadTriesMax } from '../limits.ts'
+import type { Logger } from '../logger.ts'
+import type { Metrics } from '../metrics.ts'
+import type { ContentRequest } from '../oci/content-request.ts'
+import type { RangeSpec } from '../oci/range.ts'
+import type { Peer, Router } from '../router/router.ts'
+import type { AnswerTimes } from './answer-times.ts'
+import type { PeerClient } from './client.ts'
+import { PeerBusy, PeerFailure, type PeerResponse, type RangeRefused } from './protocol.ts'
+import type { PeerStanding } from './standing.ts'
+
+export interface PeerSourceComponents {
+  router: Router
+  client: PeerClient
+  standing: PeerStanding
+  answerTimes: AnswerTimes
+  clock: Clock
+  random: Random
+  metrics: Metrics
+  logger: Logger
+}
+
+export type MissReason = 'no-provider' | 'providers-failed' | 'timeout'
+
+type Answer = PeerResponse | RangeRefused
+
+interface Candidate {
+  readonly peer: Peer
+  state: 'waiting' | 'asked' | 'failed'
+  /** Transfers that it said it runs, when it refused for that. */
+  load: number | undefined
+  /** Failures without a byte in between. */
+  failures: number
+}
+
+/** A further try at the same peer is worth it once. */
+const failuresMax = 2
+
+export class PeerSource {
+  readonly #components: PeerSourceComponents
+  readonly #request: ContentRequest
+  readonly #method: 'GET' | 'HEAD'
+  readonly #resolveTimeoutMs: number
+  readonly #stop = new AbortController()
+  readonly #candidates = new Map<string, Candidate>()
+  #searching = 0
+  #timedOut = false
+  #changed = Promise.withResolvers<void>()
+
+  constructor(
+    request: ContentRequest,
+    method: 'GET' | 'HEAD',
+    resolveTimeoutMs: number,
+    components: PeerSourceComponents,
+  ) {
+    this.#request = request
+    this.#method = method
+    this.#resolveTimeoutMs = resolveTimeoutMs
+    this.#components = components
+    void this.#search(false)
+  }
+
+  /** Why `next` gave nothing. */
+  get missReason(): MissReason {
+    if (this.#timedOut) return 'timeout'
+    return this.#candidates.size === 0 ? 'no-provider' : 'providers-failed'
+  }
+
+  /** Undefined when no peer is left, none answers within the budget, or the signal aborts. */
+  async next(range: RangeSpec | undefined, budgetMs: number, caller: AbortSignal): Promise<Answer | undefined> {
+    const round = new Round(range, caller)
+    const { clock } = this.#components
+    let cancelBudget = afterAwake(clock, budgetMs, () => this.#expire(round))
+    const onAbort = () => this.#wake()
+    caller.addEventListener('abort', onAbort, { once: true })
+    try {
+      for (;;) {
+        if (round.answer !== undefined) return round.answer
+        if (caller.aborted) return undefined
+        if (round.expired) {
+          if (!this.#isWorthWaiting(round)) {
+            this.#timedOut = true
+            return undefined
+          }
+          round.extend()
+          cancelBudget = afterAwake(clock, holderPatienceMs, () => this.#expire(round))
+        }
+        this.#askFurther(round)
+        if (round.running.size === 0 && this.#searching === 0 && this.#waiting.length === 0) {
+          if (round.searchedAgain || this.#candidates.size === 0) return undefined
+          round.searchedAgain = true
+          void this.#search(true)
+        }
+        await this.#change(round)
+      }
+    } finally {
+      cancelBudget()
+      caller.removeEventListener('abort', onAbort)
+      round.end()
+    }
+  }
+
+  /** The peer did not deliver. `gaveBytes`: it did for a while. */
+  noteFailure(peer: Peer, error: unknown, gaveBytes = false): void {
+    if (!(error instanceof PeerFailure)) throw error
+    const { metrics, standing, logger } = this.#components
+    metrics.peerFailures.inc({ reason: error.reason })
+    logger.debug({ peer: peer.addresses, error: errorMessage(error) }, 'peer failed')
+    // That it does not have something is no fault.
+    if (error.reason !== 'not-found') standing.noteFailure(peer.id)
+    const candidate = this.#candidates.get(peer.id)
+    if (candidate === undefined) return
+    candidate.failures = gaveBytes ? 1 : candidate.failures + 1
+    candidate.state = error.retryable && candidate.failures < failuresMax ? 'waiting' : 'failed'
+  }
+
+  /** Ends the search. */
+  close(): void {
+    this.#stop.abort()
+  }
+
+  get #waiting(): Candidate[] {
+    return [...this.#candidates.values()].filter(({ state }) => state === 'waiting')
+  }
+
+  /** A connected holder that has not failed lately is worth more patience than its budget: the alternative is upstream. */
+  #isWorthWaiting(round: Round): boolean {
+    if (round.extended) return false
+    return [...round.running].some(
+      ({ peer, connected }) => connected && !this.#components.standing.isAvoided(peer.id),
+    )
+  }
+
+  #askFurther(round: Round): void {
+    if (!round.hedgeDue || round.running.size >= hedgesMax) return
+    const candidate = this.#choose()
+    if (candidate === undefined) return
+    round.hedgeDue = false
+    void this.#ask(candidate, round)
+    const delayMs = this.#components.answerTimes.hedgeDelayMs()
+    round.cancelHedge()
+    round.cancelHedge = afterAwake(this.#components.clock, delayMs, () => this.#hedge(round))
+  }
+
+  #choose(): Candidate | undefined {
+    const { standing, client, random } = this.#components
+    const rank = ({ peer, load }: Candidate) =>
+      (standing.isAvoided(peer.id) ? 1e6 : 0) + (load === undefined ? client.load(peer) : 1e3 + load)
+    const [best] = shuffled(this.#waiting, random).sort((a, b) => rank(a) - rank(b))
+    return best
+  }
+
+  async #ask(candidate: Candidate, round: Round): Promise<void> {
+    const { client, clock, answerTimes } = this.#components
+    const { peer } = candidate
+    const ask = { peer, connected: false }
+    candidate.state = 'asked'
+    const startedMs = clock.nowMs()
+    const question = {
+      request: this.#request,
+      method: this.#method,
+      range: round.range,
+      loadMax: this.#loadMax(candidate),
+    }
+    round.running.add(ask)
+    try {
+      const answer = await client.open(peer, question, round.signal, () => (ask.connected = true))
+      answerTimes.note(clock.nowMs() - startedMs)
+      // Whoever gave a good answer may be asked for the rest of the body if another breaks.
+      candidate.state = 'waiting'
+      if (!round.take(answer) && 'discard' in answer) answer.discard()
+    } catch (error) {
+      if (round.signal.aborted) {
+        candidate.state = 'waiting'
+      } else if (error instanceof PeerBusy) {
+        candidate.load = error.load
+        candidate.state = 'waiting'
+      } else {
+        this.noteFailure(peer, error)
+      }
+    } finally {
+      round.running.delete(ask)
+      this.#hedge(round)
+    }
+  }
+
+  /** Idle ones first; who has said that it is busy is asked again only as the least busy of all, without a limit. */
+  #loadMax(candidate: Candidate): number | undefined {
+    if (this.#request.kind !== 'blob' || this.#method !== 'GET' || candidate.load !== undefined) return undefined
+    const busy = [...this.#candidates.values()].filter(({ load }) => load !== undefined).length
+    const alone = this.#waiting.length === 0 && this.#searching === 0
+    return alone || busy >= loadTriesMax ? undefined : 0
+  }
+
+  #hedge(round: Round): void {
+    round.hedgeDue = true
+    this.#wake()
+  }
+
+  #expire(round: Round): void {
+    round.expired = true
+    this.#wake()
+  }
+
+  /** Waits for anything to happen, with a limit while no peer is being asked. */
+  async #change(round: Round): Promise<void> {
+    const idle = round.running.size === 0
+    const cancel = idle
+      ? afterAwake(this.#components.clock, this.#resolveTimeoutMs, () => this.#expire(round))
+      : () => {}
+    await this.#changed.promise
+    cancel()
+  }
+
+  async #search(fresh: boolean): Promise<void> {
+    const { router, standing } = this.#components
+    this.#searching += 1
+    for await (const peer of router.lookup(this.#request.key, this.#stop.signal, { fresh })) {
+      if (standing.isWrong(peer.id, this.#request.digest) || this.#candidates.has(peer.id)) continue
+      this.#candidates.set(peer.id, { peer, state: 'waiting', load: undefined, failures: 0 })
+      // Peers that are known together are seen together: choose after all of them are in.
+      setImmediate(() => this.#wake())
+    }
+    this.#searching -= 1
+    setImmediate(() => this.#wake())
+  }
+
+  #wake(): void {
+    this.#changed.resolve()
+    this.#changed = Promise.withResolvers()
+  }
+}
+
+/** One call of `next`. */
+class Round {
+  readonly range: RangeSpec | undefined
+  readonly signal: AbortSignal
+  readonly running = new Set<{ peer: Peer; connected: boolean }>()
+  answer: Answer | undefined
+  hedgeDue = true
+  expired = false
+  extended = false
+  searchedAgain = false
+  cancelHedge: () => void = () => {}
+  readonly #over = new AbortController()
+
+  constructor(range: RangeSpec | undefined, caller: AbortSignal) {
+    this.range = range
+    this.signal = AbortSignal.any([caller, this.#over.signal])
+  }
+
+  /** False when another one was taken, or nobody waits any more. */
+  take(answer: Answer): boolean {
+    if (this.answer !== undefined || this.signal.aborted) return false
+    this.answer = answer
+    return true
+  }
+
+  extend(): void {
+    this.extended = true
+    this.expired = false
+  }
+
+  end(): void {
+    this.cancelHedge()
+    this.#over.abort(new Error('another peer was faster, or the wait is over'))
+  }
+}
