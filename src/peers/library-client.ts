@@ -41,17 +41,23 @@ export class LibraryClient {
 
   /** Asks the first address: the peer answered there before. Rejects with PeerFailure, PeerBusy or the signal's reason. */
   async open(peer: Peer, question: PeerQuestion, signal: AbortSignal): Promise<PeerResponse | RangeRefused> {
+    // undici would end the body as well.
+    const untilHeaders = new AbortController()
+    const onAbort = () => untilHeaders.abort(signal.reason)
+    signal.addEventListener('abort', onAbort, { once: true })
+    if (signal.aborted) onAbort()
     const answer = await this.#agent
       .request({
         origin: `http://${formatHostPort(peer.addresses[0] ?? '', this.#config.registryPort)}`,
         path: questionPath(question),
         method: question.method,
-        signal,
+        signal: untilHeaders.signal,
         headers: questionHeaders(question, this.#config.authorization),
       })
       .catch((error: unknown) => {
         throw signal.aborted ? signal.reason : toFailure(error, 'headers')
       })
+      .finally(() => signal.removeEventListener('abort', onAbort))
     const discard = () => answer.body.on('error', () => undefined).destroy()
     try {
       const headers = new Map(

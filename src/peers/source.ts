@@ -89,6 +89,7 @@ export class PeerSource {
         if (round.expired) {
           if (!this.#isWorthWaiting(round)) {
             this.#timedOut = true
+            this.#giveUp(round)
             return undefined
           }
           round.extend()
@@ -140,6 +141,12 @@ export class PeerSource {
     )
   }
 
+  /** Who has not answered until now is not waited for as long next time. */
+  #giveUp(round: Round): void {
+    const failure = new PeerFailure('headers', 'no answer in time')
+    for (const { peer } of round.running) this.noteFailure(peer, failure)
+  }
+
   #askFurther(round: Round): void {
     if (!round.hedgeDue || round.running.size >= hedgesMax) return
     const candidate = this.#choose()
@@ -180,7 +187,7 @@ export class PeerSource {
       if (!round.take(answer) && 'discard' in answer) answer.discard()
     } catch (error) {
       if (round.signal.aborted) {
-        candidate.state = 'waiting'
+        if (candidate.state === 'asked') candidate.state = 'waiting'
       } else if (error instanceof PeerBusy) {
         candidate.load = error.load
         candidate.state = 'waiting'

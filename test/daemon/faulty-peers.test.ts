@@ -126,6 +126,109 @@ describe('peers that fail', () => {
     expect(ended).toBe('complete')
   })
 
+  it('understands an answer that only a library parses', async () => {
+    await has(digest, (socket, request) => {
+      socket.write('HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n')
+      good(socket, request)
+    })
+    const { body } = await pull(own)
+    expect(body.equals(content)).toBe(true)
+  })
+
+  it('uses a connection again, also after HEAD, and when the peer closed it meanwhile', async () => {
+    const sockets = new Set<unknown>()
+    await has(digest, (socket, request) => {
+      sockets.add(socket)
+      good(socket, request)
+      if (sockets.size === 1 && peers[0]?.requests.length === 3) socket.end()
+    })
+    const url = `http://${own}:${port}${path}`
+    expect((await fetch(url, { method: 'HEAD' })).status).toBe(200)
+    for (let i = 0; i < 4; i++) expect((await pull(own)).body.equals(content)).toBe(true)
+    expect(sockets.size).toBe(2)
+  })
+
+  it('takes the address of a peer that answers', async () => {
+    await has(digest, good)
+    const [peer] = router.providers.get(digest) ?? []
+    // Nothing listens at the first; the second is tried beside it.
+    router.providers.set(digest, [{ id: 'two', addresses: [group.address(98), ...(peer?.addresses ?? [])] }])
+    const { body } = await pull(own)
+    expect(body.equals(content)).toBe(true)
+  })
+
+  it('asks a further peer when the first takes longer than peers do', async () => {
+    await has(digest, () => undefined, good)
+    const startedMs = performance.now()
+    const { body } = await pull(own)
+    expect(body.equals(content)).toBe(true)
+    // Below the 2 s after which a peer that does not answer is given up.
+    expect(performance.now() - startedMs).toBeLessThan(1_500)
+  })
+
+  it('prefers an idle holder to a busy one, and the least busy when all are', async () => {
+    const busy =
+      (load: number): PeerScript =>
+      (socket, request) => {
+        const limit = request.headers['x-spegel-ts-load-max']
+        if (limit === undefined) good(socket, request)
+        else socket.write(answer(503, { 'x-spegel-ts-load': load }))
+      }
+    await has(digest, busy(3), busy(1), busy(2))
+    expect((await pull(own)).body.equals(content)).toBe(true)
+    expect(peers.map(({ requests }) => requests.length)).toEqual([1, 2, 1])
+    await has(digest, good)
+    expect((await pull(own)).body.equals(content)).toBe(true)
+    expect(peers[3]?.requests).toHaveLength(1)
+    expect(await failureReasons(metrics)).toEqual({})
+  })
+
+  it('leaves a peer that stalls, and one that drips', async () => {
+    const drips: PeerScript = (socket, request) => {
+      socket.write(honest(request, content, digest, 100))
+      const timer = setInterval(() => socket.write(content.subarray(100, 101)), 20)
+      socket.on('close', () => clearInterval(timer))
+    }
+    await has(digest, (socket, request) => void socket.write(honest(request, content, digest, 1_000)), good)
+    expect((await pull(own)).body.equals(content)).toBe(true)
+    router.providers.delete(digest)
+    await has(digest, drips, good)
+    const { body } = await pull(own)
+    // What dripped was wrong on purpose: only who sent the rest matters here.
+    expect(body.length).toBe(content.length)
+    expect(await failureReasons(metrics)).toEqual({ stall: 2 })
+  })
+
+  it('is not impatient with a peer when its own client is slow', async () => {
+    const large = randomBytes(24 * 1024 * 1024)
+    const name = digestOf(large)
+    await has(name, (socket, request) => void socket.write(honest(request, large, name)))
+    const socket = connect({ host: own, port })
+    socket.write(`GET /v2/app/blobs/${name}?ns=reg.test HTTP/1.1\r\nhost: x\r\n\r\n`)
+    await once(socket, 'readable')
+    // Three times the stall timeout without reading.
+    await new Promise((resolve) => setTimeout(resolve, 3_000))
+    let receivedBytes = 0
+    for await (const chunk of socket) {
+      receivedBytes += (chunk as Buffer).length
+      if (receivedBytes > large.length) break
+    }
+    expect(await failureReasons(metrics)).toEqual({})
+    expect(peers[0]?.requests).toHaveLength(1)
+  })
+
+  it('does not ask a peer again whose blob containerd threw away', async () => {
+    const wrong = Buffer.from(content)
+    wrong[1_000] = (wrong[1_000] ?? 0) ^ 1
+    await has(digest, (socket, request) => void socket.write(honest(request, wrong, digest)))
+    const first = await pull(own, 'user-agent: containerd/2.3.4\r\n')
+    expect(first.body.equals(wrong)).toBe(true)
+    expect((await pull(own, 'user-agent: containerd/2.3.4\r\n')).head).toMatch(/^HTTP\/1\.1 404/)
+    await has(digest, good)
+    expect((await pull(own, 'user-agent: containerd/2.3.4\r\n')).body.equals(content)).toBe(true)
+    expect(peers[0]?.requests).toHaveLength(1)
+  })
+
   it('goes on at the next peer when one cannot be reached', async () => {
     await has(digest, good)
     router.providers.get(digest)?.unshift({ id: 'gone', addresses: [group.address(99)] })
@@ -147,6 +250,10 @@ describe('peers that fail', () => {
     expect(head).toMatch(/^HTTP\/1\.1 404/)
     expect(performance.now() - startedMs).toBeLessThan(8_000)
     expect(await missReasons(metrics)).toEqual({ timeout: 1 })
+    // A second time it is known as one that failed, and gets less patience.
+    const againMs = performance.now()
+    expect((await pull(own)).head).toMatch(/^HTTP\/1\.1 404/)
+    expect(performance.now() - againMs).toBeLessThan(3_500)
   })
 
   it('continues a broken body at another peer, at the exact byte, in the same response', async () => {
