@@ -21,3 +21,10 @@ export function afterAwake(clock: Clock, delayMs: number, callback: () => void):
   next()
   return () => cancel()
 }
+
+/** As AbortSignal.timeout, counting only time in which the process ran. */
+export function awakeTimeout(clock: Clock, delayMs: number): AbortSignal {
+  const controller = new AbortController()
+  afterAwake(clock, delayMs, () => controller.abort(new DOMException(`not within ${delayMs} ms`, 'TimeoutError')))
+  return controller.signal
+}

@@ -6,6 +6,7 @@
 import type { Libp2p, PeerId, Stream } from '@libp2p/interface'
 import { LengthPrefixedDecoder } from './length-prefixed.ts'
 import type { Clock } from '../lib/clock.ts'
+import { afterAwake, awakeTimeout } from '../lib/patience.ts'
 import {
   dhtMessageBytesMax,
   dhtStreamIdleMs,
@@ -31,7 +32,7 @@ export class DhtRpc {
 
   /** Asks one peer; rejects when it does not answer in time. */
   async ask(peerId: PeerId, message: Message, signal: AbortSignal): Promise<Message> {
-    const timed = AbortSignal.any([signal, AbortSignal.timeout(rpcTimeoutMs)])
+    const timed = AbortSignal.any([signal, awakeTimeout(this.#clock, rpcTimeoutMs)])
     const channel = await raceAbort(this.#channel(peerId), timed)
     return raceAbort(channel.ask(lengthPrefixed(Message.encode(message).finish())), timed)
   }
@@ -63,7 +64,7 @@ export class DhtRpc {
     const forget = () => {
       if (this.#channels.get(id) === opening) this.#channels.delete(id)
     }
-    const opening = this.#open(peerId, AbortSignal.timeout(rpcTimeoutMs)).then(
+    const opening = this.#open(peerId, awakeTimeout(this.#clock, rpcTimeoutMs)).then(
       (stream) => new Channel(stream, this.#clock, forget),
     )
     this.#channels.set(id, opening)
@@ -101,7 +102,7 @@ class Channel {
         reject(new Error('too many questions under way to this peer'))
         return
       }
-      const timeout = this.#clock.after(rpcTimeoutMs, () => {
+      const timeout = afterAwake(this.#clock, rpcTimeoutMs, () => {
         // Answers come in order: behind one that does not come, none does.
         this.#fail(new Error(`no answer within ${rpcTimeoutMs} ms`))
       })

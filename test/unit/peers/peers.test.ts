@@ -1,0 +1,182 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { systemClock } from '../../../src/lib/clock.ts'
+import { afterAwake } from '../../../src/lib/patience.ts'
+import {
+  deliveryCheckMs,
+  hedgeDelayMaxMs,
+  hedgeDelayMinMs,
+  peerAvoidMs,
+  peerWrongAvoidMs,
+} from '../../../src/limits.ts'
+import { type Digest, digestOf } from '../../../src/oci/digest.ts'
+import { UnusualAnswer, parseAnswerHead } from '../../../src/peers/answer-head.ts'
+import { AnswerTimes } from '../../../src/peers/answer-times.ts'
+import { Deliveries } from '../../../src/peers/deliveries.ts'
+import { PeerStanding } from '../../../src/peers/standing.ts'
+import { ManualClock } from '../../support/manual-clock.ts'
+
+const digest = digestOf(Buffer.from('blob'))
+
+describe('heads of answers', () => {
+  it('are understood when they are plain', () => {
+    const head = parseAnswerHead(
+      'HTTP/1.1 206 Partial Content\r\nContent-Length: 5\r\nX-A:  b c \r\nConnection: Close',
+      'GET',
+    )
+    expect(head).toMatchObject({ status: 206, bodyBytes: 5, keepAlive: false })
+    expect(head.headers.get('x-a')).toBe('b c')
+    expect(parseAnswerHead('HTTP/1.1 200\r\ncontent-length: 9', 'HEAD').bodyBytes).toBe(0)
+  })
+
+  it.each([
+    ['HTTP/1.0 200 OK\r\ncontent-length: 1'],
+    ['HTTP/1.1 100 Continue'],
+    ['HTTP/1.1 2000 OK\r\ncontent-length: 1'],
+    ['HTTP/1.1 200 OK'],
+    ['HTTP/1.1 200 OK\r\ntransfer-encoding: chunked'],
+    ['HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2'],
+    ['HTTP/1.1 200 OK\r\ncontent-length: -1'],
+    ['HTTP/1.1 200 OK\r\ncontent-length: 1\r\n folded: x'],
+    ['HTTP/1.1 200 OK\r\ncontent-length : 1'],
+    ['SSH-2.0-OpenSSH_9.2'],
+    [''],
+  ])('are left to a library otherwise: %j', (text) => {
+    expect(() => parseAnswerHead(text, 'GET')).toThrow(UnusualAnswer)
+  })
+
+  it('never make it throw anything else', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary' }), fc.constantFrom('', 'HTTP/1.1 200 OK\r\n'), (text, start) => {
+        try {
+          expect(parseAnswerHead(start + text, 'GET').bodyBytes).toBeGreaterThanOrEqual(0)
+        } catch (error) {
+          expect(error).toBeInstanceOf(UnusualAnswer)
+        }
+      }),
+    )
+  })
+})
+
+describe('the wait for a further answer', () => {
+  it('is long as long as nothing is known, and follows the slow ones within its bounds', () => {
+    const times = new AnswerTimes()
+    expect(times.hedgeDelayMs()).toBe(hedgeDelayMaxMs)
+    for (let i = 0; i < 100; i++) times.note(1)
+    expect(times.hedgeDelayMs()).toBe(hedgeDelayMinMs)
+    for (let i = 0; i < 10; i++) times.note(100)
+    expect(times.hedgeDelayMs()).toBe(100)
+    for (let i = 0; i < 10; i++) times.note(10_000)
+    expect(times.hedgeDelayMs()).toBe(hedgeDelayMaxMs)
+  })
+})
+
+describe('the standing of a peer', () => {
+  it('recovers, later when its blob was wrong, and not at all for that blob before', () => {
+    const clock = new ManualClock()
+    const standing = new PeerStanding(clock)
+    standing.noteFailure('a')
+    standing.noteWrong('b', digest)
+    // A failure does not shorten it.
+    standing.noteFailure('b')
+    expect([standing.isAvoided('a'), standing.isAvoided('b'), standing.isAvoided('c')]).toEqual([true, true, false])
+    expect([standing.isWrong('b', digest), standing.isWrong('a', digest)]).toEqual([true, false])
+    expect(standing.isWrong('b', digestOf(Buffer.from('other')))).toBe(false)
+    clock.advance(peerAvoidMs)
+    expect([standing.isAvoided('a'), standing.isAvoided('b')]).toEqual([false, true])
+    clock.advance(peerWrongAvoidMs)
+    expect([standing.isAvoided('b'), standing.isWrong('b', digest)]).toEqual([false, false])
+  })
+})
+
+describe('deliveries', () => {
+  const size = 100
+  const setUp = (stored: Digest[] = []) => {
+    const clock = new ManualClock()
+    const wrong: (readonly string[])[] = []
+    const deliveries = new Deliveries({
+      clock,
+      isStored: (asked) => Promise.resolve(stored.includes(asked)),
+      onWrong: (_digest, peerIds) => wrong.push([...peerIds].sort()),
+    })
+    const deliver = (...given: [peerId: string, first: number, last: number][]) =>
+      deliveries.begin(digest, size)(given.map(([peerId, first, last]) => ({ peerId, first, last })))
+    return { clock, wrong, deliveries, deliver }
+  }
+
+  it('blames all that gave bytes when the blob is asked for again from its start', () => {
+    const { wrong, deliveries, deliver } = setUp()
+    deliver(['a', 0, 49], ['b', 50, 99])
+    deliveries.noteAsked(digest, 50)
+    expect(wrong).toEqual([])
+    deliveries.noteAsked(digest, 0)
+    expect(wrong).toEqual([['a', 'b']])
+    deliveries.noteAsked(digest, 0)
+    expect(wrong).toHaveLength(1)
+  })
+
+  it('blames nobody for a blob that was not delivered whole', () => {
+    const { wrong, deliveries, deliver, clock } = setUp()
+    deliver(['a', 0, 98])
+    deliveries.noteAsked(digest, 0)
+    clock.advance(deliveryCheckMs)
+    expect(wrong).toEqual([])
+  })
+
+  it('adds up what several requests brought, in any order', () => {
+    const { wrong, deliveries, deliver } = setUp()
+    deliver(['b', 60, 99])
+    deliver(['a', 0, 30])
+    deliver(['c', 20, 59])
+    deliveries.noteAsked(digest, 0)
+    expect(wrong).toEqual([['a', 'b', 'c']])
+  })
+
+  it('blames when the blob is not in the store some time later', async () => {
+    const { wrong, deliver, clock } = setUp()
+    deliver(['a', 0, 99])
+    clock.advance(deliveryCheckMs)
+    await Promise.resolve()
+    await Promise.resolve()
+    expect(wrong).toEqual([['a']])
+  })
+
+  it('forgets a blob that is stored', async () => {
+    const { wrong, deliver, deliveries, clock } = setUp([digest])
+    deliver(['a', 0, 99])
+    clock.advance(deliveryCheckMs)
+    await Promise.resolve()
+    await Promise.resolve()
+    // Removed since, and pulled again.
+    deliveries.noteAsked(digest, 0)
+    expect(wrong).toEqual([])
+  })
+
+  it('waits as long as other requests for the blob run', async () => {
+    const { wrong, deliver, deliveries, clock } = setUp()
+    const end = deliveries.begin(digest, size)
+    deliver(['a', 0, 99])
+    deliveries.noteAsked(digest, 0)
+    clock.advance(deliveryCheckMs)
+    await Promise.resolve()
+    expect(wrong).toEqual([])
+    end([])
+    clock.advance(deliveryCheckMs)
+    await Promise.resolve()
+    await Promise.resolve()
+    expect(wrong).toEqual([['a']])
+  })
+})
+
+describe('patience', () => {
+  it('does not count a time in which the process stood still', async () => {
+    let over = false
+    afterAwake(systemClock, 200, () => (over = true))
+    const standStillUntilMs = performance.now() + 400
+    while (performance.now() < standStillUntilMs);
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    expect(over).toBe(false)
+    await new Promise((resolve) => setTimeout(resolve, 400))
+    expect(over).toBe(true)
+  })
+})
