@@ -5,7 +5,7 @@
  */
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
-import { deliveriesRememberedMax, deliveryCheckMs } from '../limits.ts'
+import { deliveriesRememberedMax, deliveryCheckDelaysMs } from '../limits.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { ByteRange } from '../oci/range.ts'
 
@@ -63,17 +63,20 @@ export class Deliveries {
     }
   }
 
-  #checkLater(digest: Digest, delivery: Delivery): void {
+  #checkLater(digest: Digest, delivery: Delivery, checks = 0): void {
     delivery.cancelCheck?.()
-    delivery.cancelCheck = this.#components.clock.after(deliveryCheckMs, () => {
-      if (delivery.running > 0) this.#checkLater(digest, delivery)
-      else void this.#check(digest, delivery)
-    })
+    const delayMs = (deliveryCheckDelaysMs[checks] ?? 0) - (deliveryCheckDelaysMs[checks - 1] ?? 0)
+    delivery.cancelCheck = this.#components.clock.after(delayMs, () => void this.#check(digest, delivery, checks))
   }
 
-  async #check(digest: Digest, delivery: Delivery): Promise<void> {
+  async #check(digest: Digest, delivery: Delivery, checks: number): Promise<void> {
+    if (await this.#components.isStored(digest)) {
+      if (this.#deliveries.get(digest) === delivery) this.#deliveries.delete(digest)
+      return
+    }
     if (this.#deliveries.get(digest) !== delivery) return
-    if (await this.#components.isStored(digest)) this.#deliveries.delete(digest)
+    if (delivery.running > 0) this.#checkLater(digest, delivery)
+    else if (checks + 1 < deliveryCheckDelaysMs.length) this.#checkLater(digest, delivery, checks + 1)
     else this.#blame(digest, delivery)
   }
 

@@ -70,7 +70,7 @@ export class ContainerdNode {
     const client = new ContainerdClient(this.socket, 'k8s.io')
     try {
       const answers = async () => existsSync(this.socket) && (await client.version()) !== ''
-      await waitUntil('containerd', answers, { timeoutMs: 20_000, child, log })
+      await waitUntil('containerd', answers, { timeoutMs: 60_000, child, log })
     } finally {
       client.close()
     }
@@ -126,7 +126,7 @@ export class ContainerdNode {
   /** Until /readyz answers 200. */
   async waitReady(): Promise<void> {
     const probe = async () => (await fetchFrom(this.host, 'http://127.0.0.1:5000/readyz')).status === 200
-    await waitUntil('spegel-ts', probe, { timeoutMs: 20_000, child: this.daemon, log: this.daemonLog })
+    await waitUntil('spegel-ts', probe, { timeoutMs: 60_000, child: this.daemon, log: this.daemonLog })
   }
 
   async stopDaemon(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
