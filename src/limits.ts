@@ -77,11 +77,8 @@ export const loadTriesMax = 4
 /** A peer that failed is asked only when nobody else has it; one whose blob was wrong, for longer (and never for that). */
 export const peerAvoidMs = 30_000
 export const peerWrongAvoidMs = 10 * 60_000
-/**
- * When to look whether a blob that was delivered whole is in the store; who sees it once is content, since it may be
- * removed and pulled again. containerd commits within milliseconds. Not there at the last look: it was wrong.
- */
-export const deliveryCheckDelaysMs: readonly number[] = [50, 200, 1_000, 5_000, 30_000]
+/** A blob that was delivered whole and is not in the store by then was wrong. containerd commits within milliseconds. */
+export const deliveryCheckMs = 30_000
 /** Peers, and blobs under way or just delivered, that are remembered. Full: the least recent is forgotten. */
 export const peersRememberedMax = 4_096
 export const deliveriesRememberedMax = 1_024
@@ -171,6 +168,8 @@ export const containerdReconnectLastMs = 1_000
 
 /** Events can be lost (queue overflow): the folder is read again this often. 10,000 entries cost about 10 ms. */
 export const rescanIntervalMs = 60_000
+/** Blobs of which is remembered when they were last seen in the folder. Full: the least recent is forgotten. */
+export const sightingsMax = 4_096
 /** As long as the folder is not there. */
 export const rescanMissingMs = 2_000
 

@@ -5,11 +5,13 @@
  */
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
-import { deliveriesRememberedMax, deliveryCheckDelaysMs } from '../limits.ts'
+import { deliveriesRememberedMax, deliveryCheckMs } from '../limits.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { ByteRange } from '../oci/range.ts'
+import type { ContentStore } from '../store/store.ts'
 
 interface Delivery {
+  sinceMs: number
   size: number
   peers: Set<string>
   /** What was delivered: disjoint, in order. */
@@ -21,8 +23,7 @@ interface Delivery {
 
 export interface DeliveriesComponents {
   clock: Clock
-  /** Is the blob in the store? */
-  isStored: (digest: Digest) => Promise<boolean>
+  store: Pick<ContentStore, 'wasStoredSince'>
   onWrong: (digest: Digest, peerIds: readonly string[]) => void
 }
 
@@ -38,13 +39,14 @@ export class Deliveries {
   noteAsked(digest: Digest, firstByte: number): void {
     const delivery = this.#deliveries.get(digest)
     if (delivery !== undefined && firstByte === 0 && delivery.running === 0 && isWhole(delivery)) {
-      this.#blame(digest, delivery)
+      this.#judge(digest, delivery)
     }
   }
 
   /** An answer begins. Call the returned function at its end with what each peer gave. */
   begin(digest: Digest, size: number): (given: readonly (ByteRange & { peerId: string })[]) => void {
     const delivery = this.#deliveries.get(digest) ?? {
+      sinceMs: this.#components.clock.nowMs(),
       size,
       peers: new Set(),
       ranges: [],
@@ -63,27 +65,20 @@ export class Deliveries {
     }
   }
 
-  #checkLater(digest: Digest, delivery: Delivery, checks = 0): void {
+  #checkLater(digest: Digest, delivery: Delivery): void {
     delivery.cancelCheck?.()
-    const delayMs = (deliveryCheckDelaysMs[checks] ?? 0) - (deliveryCheckDelaysMs[checks - 1] ?? 0)
-    delivery.cancelCheck = this.#components.clock.after(delayMs, () => void this.#check(digest, delivery, checks))
+    delivery.cancelCheck = this.#components.clock.after(deliveryCheckMs, () => {
+      if (this.#deliveries.get(digest) !== delivery) return
+      if (delivery.running > 0) this.#checkLater(digest, delivery)
+      else this.#judge(digest, delivery)
+    })
   }
 
-  async #check(digest: Digest, delivery: Delivery, checks: number): Promise<void> {
-    if (await this.#components.isStored(digest)) {
-      if (this.#deliveries.get(digest) === delivery) this.#deliveries.delete(digest)
-      return
-    }
-    if (this.#deliveries.get(digest) !== delivery) return
-    if (delivery.running > 0) this.#checkLater(digest, delivery)
-    else if (checks + 1 < deliveryCheckDelaysMs.length) this.#checkLater(digest, delivery, checks + 1)
-    else this.#blame(digest, delivery)
-  }
-
-  #blame(digest: Digest, delivery: Delivery): void {
+  #judge(digest: Digest, delivery: Delivery): void {
     delivery.cancelCheck?.()
     this.#deliveries.delete(digest)
-    this.#components.onWrong(digest, [...delivery.peers])
+    const wasStored = this.#components.store.wasStoredSince(digest, delivery.sinceMs)
+    if (!wasStored) this.#components.onWrong(digest, [...delivery.peers])
   }
 }
 

@@ -38,7 +38,7 @@ export class Mirror {
     this.#resolveTimeoutMs = config.resolveTimeoutMs
     this.#deliveries = new Deliveries({
       clock,
-      isStored: (digest) => this.#isStored(digest),
+      store: components.store,
       onWrong: (digest, peerIds) => this.#onWrongBlob(digest, peerIds),
     })
   }
@@ -153,15 +153,6 @@ export class Mirror {
       body.parts.map(({ response }) => response),
     )
     return true
-  }
-
-  async #isStored(digest: Digest): Promise<boolean> {
-    try {
-      await (await this.#components.store.open(digest)).close()
-      return true
-    } catch {
-      return false
-    }
   }
 
   #onWrongBlob(digest: Digest, peerIds: readonly string[]): void {

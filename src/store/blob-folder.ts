@@ -9,8 +9,9 @@
 import { type FSWatcher, lstatSync, statSync, watch } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
-import { rescanIntervalMs, rescanMissingMs } from '../limits.ts'
+import { rescanIntervalMs, rescanMissingMs, sightingsMax } from '../limits.ts'
 import { type Digest, type DigestAlgorithm, digestAlgorithms, digestParts, isDigest } from '../oci/digest.ts'
 import { openContentFile } from './content-file.ts'
 import type { Content } from './store.ts'
@@ -24,6 +25,8 @@ export class BlobFolder {
   readonly #root: string
   readonly #clock: Clock
   readonly #present = new Set<Digest>()
+  /** When an event last named it. */
+  readonly #sightingsMs = new BoundedMap<Digest, number>(sightingsMax)
   readonly #watchers = new Map<string, { watcher: FSWatcher; inode: number }>()
   #onChange: ((change: BlobFolderChange) => void) | undefined
   #cancelRescan: (() => void) | undefined
@@ -39,6 +42,11 @@ export class BlobFolder {
   /** Digests whose files are there, as far as we have heard. */
   get present(): ReadonlySet<Digest> {
     return this.#present
+  }
+
+  /** Also when it is gone again: a name appears here only for content that was whole and right. */
+  wasPresentSince(digest: Digest, sinceMs: number): boolean {
+    return this.#present.has(digest) || (this.#sightingsMs.get(digest) ?? -Infinity) >= sinceMs
   }
 
   open(digest: Digest): Promise<Content> {
@@ -139,6 +147,7 @@ export class BlobFolder {
       if (name === algorithm) void this.rescan()
       return
     }
+    this.#sightingsMs.set(digest, this.#clock.nowMs())
     const exists = this.exists(digest)
     if (exists === this.#present.has(digest)) return
     this.#report(exists ? [digest] : [], exists ? [] : [digest])

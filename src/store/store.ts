@@ -32,6 +32,11 @@ export interface ContentStore {
   /** Opens a complete blob. Rejects with ContentNotFound, also when the store cannot be asked. */
   open(digest: Digest): Promise<Content>
   /**
+   * Whether the blob was there at any moment since (of the clock that the store was given), though it may be gone
+   * again. May forget after thousands of others.
+   */
+  wasStoredSince(digest: Digest, sinceMs: number): boolean
+  /**
    * First everything that is there, then every change, until the signal aborts. Changes that the caller has not
    * taken yet are merged, so nothing grows. Losing the connection to the store is the adapter's business: it comes
    * back by itself and yields what changed meanwhile. May be called once.

@@ -3,6 +3,7 @@
  * does. An adapter's test gives a fixture and runs `storeSuite`.
  */
 import { describe, expect, it } from 'vitest'
+import { systemClock } from '../../src/lib/clock.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { ContentNotFound, type ContentStore, readContent } from '../../src/store/store.ts'
 import { eventually } from '../support/daemons.ts'
@@ -141,6 +142,7 @@ export const storeCases: readonly StoreCase[] = [
   {
     name: 'watches: first what is there, then what comes and goes, nothing twice (missed or doubled changes)',
     async run({ store, addImage, removeImage }) {
+      const startedMs = systemClock.nowMs()
       const first = await addImage('reg.test/a:v1', 'first')
       await soon(async () => expect(await store.resolve('reg.test/a:v1')).toBe(first.manifest))
       const watched = watchKeys(store)
@@ -160,6 +162,11 @@ export const storeCases: readonly StoreCase[] = [
       expect([...watched.keys]).toEqual(expect.arrayContaining(keysOf('reg.test/b:v2', second)))
       await watched.stop()
       await expect(store.open(first.layer)).rejects.toBeInstanceOf(ContentNotFound)
+      // Gone, but it was there; what was never there was not.
+      expect(store.wasStoredSince(first.layer, startedMs)).toBe(true)
+      expect(store.wasStoredSince(second.layer, systemClock.nowMs())).toBe(true)
+      expect(store.wasStoredSince(first.layer, systemClock.nowMs() + 60_000)).toBe(false)
+      expect(store.wasStoredSince(digestOf(Buffer.from('never there')), startedMs)).toBe(false)
     },
   },
   {

@@ -10,6 +10,7 @@ import type { ContainerdClient } from '../../containerd/client.ts'
 import type { Envelope } from '../../containerd/generated/containerd.ts'
 import { ContentCreate } from '../../containerd/generated/events.ts'
 import { Backoff } from '../../lib/backoff.ts'
+import { BoundedMap } from '../../lib/bounded-map.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { errorMessage } from '../../lib/errors.ts'
 import type { Random } from '../../lib/random.ts'
@@ -19,6 +20,7 @@ import {
   containerdReconnectFirstMs,
   containerdReconnectLastMs,
   rescanIntervalMs,
+  sightingsMax,
 } from '../../limits.ts'
 import type { Logger } from '../../logger.ts'
 import { type Digest, isDigest } from '../../oci/digest.ts'
@@ -48,6 +50,8 @@ export class ContainerdStore implements ContentStore {
   readonly #stop = new AbortController()
   /** Blobs that containerd knows in our namespace (and whose file is there, if we see the folder). */
   readonly #blobs = new Set<Digest>()
+  /** When a blob was found to be gone. */
+  readonly #goneMs = new BoundedMap<Digest, number>(sightingsMax)
   /** Blobs whose file appeared: waiting to be confirmed. */
   readonly #unconfirmed = new Set<Digest>()
   #confirming = 0
@@ -91,6 +95,11 @@ export class ContainerdStore implements ContentStore {
     if (this.#blobs.has(digest) || (await this.#isOurs(digest))) return content
     await content.close()
     throw new ContentNotFound(`${digest} is not in namespace ${this.#namespace}`)
+  }
+
+  wasStoredSince(digest: Digest, sinceMs: number): boolean {
+    if (this.#folder?.wasPresentSince(digest, sinceMs) === true) return true
+    return this.#blobs.has(digest) || (this.#goneMs.get(digest) ?? -Infinity) >= sinceMs
   }
 
   watch(signal: AbortSignal): AsyncIterable<StoreChange> {
@@ -238,7 +247,7 @@ export class ContainerdStore implements ContentStore {
   #forget(digests: Iterable<Digest>): void {
     const gone = [...digests]
     for (const digest of gone) {
-      this.#blobs.delete(digest)
+      if (this.#blobs.delete(digest)) this.#goneMs.set(digest, this.#clock.nowMs())
       this.#unconfirmed.delete(digest)
     }
     this.#changes.set(gone, false)

@@ -69,6 +69,10 @@ export class LayoutStore implements ContentStore {
     return this.#blobs.open(digest)
   }
 
+  wasStoredSince(digest: Digest, sinceMs: number): boolean {
+    return this.#blobs.wasPresentSince(digest, sinceMs)
+  }
+
   watch(signal: AbortSignal): AsyncIterable<StoreChange> {
     return this.#changes.changes(signal)
   }

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { systemClock } from '../../../src/lib/clock.ts'
 import { afterAwake } from '../../../src/lib/patience.ts'
 import {
-  deliveryCheckDelaysMs,
+  deliveryCheckMs,
   hedgeDelayMaxMs,
   hedgeDelayMinMs,
   peerAvoidMs,
@@ -17,14 +17,6 @@ import { PeerStanding } from '../../../src/peers/standing.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
 const digest = digestOf(Buffer.from('blob'))
-
-/** Lets all looks into the store happen. */
-async function afterLastCheck(clock: ManualClock): Promise<void> {
-  for (const delayMs of deliveryCheckDelaysMs) {
-    clock.advance(delayMs)
-    await new Promise((resolve) => setImmediate(resolve))
-  }
-}
 
 describe('heads of answers', () => {
   it('are understood when they are plain', () => {
@@ -99,17 +91,18 @@ describe('the standing of a peer', () => {
 
 describe('deliveries', () => {
   const size = 100
-  const setUp = (stored: Digest[] = []) => {
+  const setUp = () => {
+    const storedMs = new Map<Digest, number>()
     const clock = new ManualClock()
     const wrong: (readonly string[])[] = []
     const deliveries = new Deliveries({
       clock,
-      isStored: (asked) => Promise.resolve(stored.includes(asked)),
+      store: { wasStoredSince: (asked, sinceMs) => (storedMs.get(asked) ?? -1) >= sinceMs },
       onWrong: (_digest, peerIds) => wrong.push([...peerIds].sort()),
     })
     const deliver = (...given: [peerId: string, first: number, last: number][]) =>
       deliveries.begin(digest, size)(given.map(([peerId, first, last]) => ({ peerId, first, last })))
-    return { clock, wrong, deliveries, deliver }
+    return { clock, wrong, deliveries, deliver, storedMs }
   }
 
   it('blames all that gave bytes when the blob is asked for again from its start', () => {
@@ -123,11 +116,11 @@ describe('deliveries', () => {
     expect(wrong).toHaveLength(1)
   })
 
-  it('blames nobody for a blob that was not delivered whole', async () => {
+  it('blames nobody for a blob that was not delivered whole', () => {
     const { wrong, deliveries, deliver, clock } = setUp()
     deliver(['a', 0, 98])
     deliveries.noteAsked(digest, 0)
-    await afterLastCheck(clock)
+    clock.advance(deliveryCheckMs)
     expect(wrong).toEqual([])
   })
 
@@ -140,33 +133,35 @@ describe('deliveries', () => {
     expect(wrong).toEqual([['a', 'b', 'c']])
   })
 
-  it('blames when the blob is not in the store some time later', async () => {
+  it('blames when the blob is not in the store some time later', () => {
     const { wrong, deliver, clock } = setUp()
     deliver(['a', 0, 99])
-    await afterLastCheck(clock)
+    clock.advance(deliveryCheckMs)
     expect(wrong).toEqual([['a']])
   })
 
-  it('forgets a blob that was seen in the store, also when it is removed and pulled again at once', async () => {
-    const stored = [digest]
-    const { wrong, deliver, deliveries, clock } = setUp(stored)
+  it('believes a blob that was in the store since, also when it is removed and pulled again at once', () => {
+    const { wrong, deliver, deliveries, clock, storedMs } = setUp()
     deliver(['a', 0, 99])
-    clock.advance(100)
-    await new Promise((resolve) => setImmediate(resolve))
-    stored.pop()
+    storedMs.set(digest, clock.nowMs())
     deliveries.noteAsked(digest, 0)
     expect(wrong).toEqual([])
+    // What was stored before does not speak for what is delivered now.
+    clock.advance(1_000)
+    deliver(['b', 0, 99])
+    clock.advance(deliveryCheckMs)
+    expect(wrong).toEqual([['b']])
   })
 
-  it('waits as long as other requests for the blob run', async () => {
+  it('waits as long as other requests for the blob run', () => {
     const { wrong, deliver, deliveries, clock } = setUp()
     const end = deliveries.begin(digest, size)
     deliver(['a', 0, 99])
     deliveries.noteAsked(digest, 0)
-    await afterLastCheck(clock)
+    clock.advance(deliveryCheckMs)
     expect(wrong).toEqual([])
     end([])
-    await afterLastCheck(clock)
+    clock.advance(deliveryCheckMs)
     expect(wrong).toEqual([['a']])
   })
 })
