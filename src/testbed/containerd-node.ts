@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { ContainerdClient } from '../containerd/client.ts'
 import { CriClient } from '../containerd/cri.ts'
-import { fetchFrom } from './fetch.ts'
+import { statusFrom } from './fetch.ts'
 import type { Host } from './network.ts'
 import { end, logTo, output, waitUntil } from './process.ts'
 
@@ -125,7 +125,7 @@ export class ContainerdNode {
 
   /** Until /readyz answers 200. */
   async waitReady(): Promise<void> {
-    const probe = async () => (await fetchFrom(this.host, 'http://127.0.0.1:5000/readyz')).status === 200
+    const probe = async () => (await statusFrom(this.host, 5000, '/readyz')) === 200
     await waitUntil('spegel-ts', probe, { timeoutMs: 60_000, child: this.daemon, log: this.daemonLog })
   }
 

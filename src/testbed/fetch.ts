@@ -30,3 +30,14 @@ export async function fetchFrom(
   const { status, headers, body } = JSON.parse(printed) as Omit<Fetched, 'body'> & { body: string }
   return { status, headers, body: Buffer.from(body, 'base64') }
 }
+
+/**
+ * The status of a GET, undefined when there is no answer. By bash, which costs 2 ms of CPU and not the 100 of a Node:
+ * when eight nodes are waited for at once, that decides how soon they are ready.
+ */
+export async function statusFrom(host: Host, port: number, path: string): Promise<number | undefined> {
+  const request = `exec 3<>/dev/tcp/127.0.0.1/${port} && printf 'GET ${path} HTTP/1.0\\r\\n\\r\\n' >&3 && head -n 1 <&3`
+  const line = await output(host.spawn('timeout', ['5', 'bash', '-c', request])).catch(() => '')
+  const status = /^HTTP\/1\.\d (\d{3})/.exec(line)?.[1]
+  return status === undefined ? undefined : Number(status)
+}

@@ -25,7 +25,7 @@ export async function waitUntil(
         `${what}: ${ended ? `the program ended (${child.exitCode})` : `not within ${timeoutMs} ms`}${tail}`,
       )
     }
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    await new Promise((resolve) => setTimeout(resolve, 50))
   }
 }
 
