@@ -9,7 +9,7 @@ import { BlobFolder } from '../../src/store/blob-folder.ts'
 import { ContainerdStore } from '../../src/store/containerd/containerd-store.ts'
 import { blobPath } from '../../src/testbed/layout-writer.ts'
 import { type StoreFixture, storeSuite } from '../conformance/store.ts'
-import { Cluster } from '../support/cluster.ts'
+import { Cluster } from '../../src/testbed/cluster.ts'
 import { layerBytes } from '../support/layout-fixture.ts'
 
 describe.each(['containerdOld', 'containerdNew'] as const)('%s', (containerd) => {

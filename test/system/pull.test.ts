@@ -6,7 +6,7 @@ import { fetchFrom } from '../../src/testbed/fetch.ts'
 import { output } from '../../src/testbed/process.ts'
 import { prepareHelm } from '../../src/testbed/tools.ts'
 import type { WrittenImage } from '../../src/testbed/layout-writer.ts'
-import { Cluster } from '../support/cluster.ts'
+import { Cluster } from '../../src/testbed/cluster.ts'
 import { eventually } from '../support/daemons.ts'
 
 const MiB = 1024 * 1024

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { fetchFrom } from '../../src/testbed/fetch.ts'
 import { output } from '../../src/testbed/process.ts'
-import { Cluster } from '../support/cluster.ts'
+import { Cluster } from '../../src/testbed/cluster.ts'
 import { eventually } from '../support/daemons.ts'
 
 const pullTimeoutMs = 60_000

@@ -2,11 +2,11 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { ContainerdNode } from '../../src/testbed/containerd-node.ts'
-import { type ImageSpec, type WrittenImage, writeImage } from '../../src/testbed/layout-writer.ts'
-import { type Host, Network } from '../../src/testbed/network.ts'
-import { RegistryProcess } from '../../src/testbed/registry-process.ts'
-import { type Tools, prepareTools } from '../../src/testbed/tools.ts'
+import { ContainerdNode } from './containerd-node.ts'
+import { type ImageSpec, type WrittenImage, writeImage } from './layout-writer.ts'
+import { type Host, Network } from './network.ts'
+import { RegistryProcess } from './registry-process.ts'
+import { type Tools, prepareTools } from './tools.ts'
 
 export interface ClusterInit {
   nodes: number
