@@ -12,7 +12,8 @@ export async function download(urls: readonly string[], bytesEach: number): Prom
   const printed = await Promise.all(urls.map((url) => output(spawnCurl([url]))))
   const seconds = (performance.now() - startedMs) / 1000
   for (const [index, line] of printed.entries()) {
-    if (line.trim() !== `200 ${bytesEach}`) throw new Error(`${urls[index]}: ${line.trim()} instead of 200 ${bytesEach}`)
+    if (line.trim() !== `200 ${bytesEach}`)
+      throw new Error(`${urls[index]}: ${line.trim()} instead of 200 ${bytesEach}`)
   }
   return { seconds }
 }

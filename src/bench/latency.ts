@@ -93,7 +93,9 @@ async function measureSwarm({ rounds, seed, say }: BenchmarkOptions, delay: numb
       {
         ours: async (): Promise<Answers> => {
           round += 1
-          const unknown = Array.from({ length: questions }, (_, number) => unknownDigest(`${seed}-${round}-${number}`))
+          const unknown = Array.from({ length: questions }, (_, number) =>
+            unknownDigest(`${seed}-${round}-${number}`),
+          )
           const cpuMs = () => 1000 * servers.reduce((sum, server) => sum + server.cpuSeconds(), 0)
           const beforeMs = cpuMs()
           const miss = await ask(unknown, 404)

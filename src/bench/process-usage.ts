@@ -7,7 +7,9 @@ const ticksPerSecond = 100
 /** User and system time of the process and of its children, those that have ended included. */
 export function cpuSeconds(pid: number): number {
   // The program's name, in brackets, may contain anything.
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /s, '').split(' ')
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /s, '')
+    .split(' ')
   const own = [11, 12, 13, 14].reduce((sum, index) => sum + Number(fields[index]), 0) / ticksPerSecond
   return children(pid).reduce((sum, child) => sum + cpuSeconds(child), own)
 }

@@ -127,7 +127,11 @@ async function cost(server: ServerProcess, blobs: readonly Blob[]): Promise<Cost
 }
 
 /** Milliseconds of each HEAD. */
-async function headsBesideDownloads(server: ServerProcess, manifest: string, blobs: readonly Blob[]): Promise<number[]> {
+async function headsBesideDownloads(
+  server: ServerProcess,
+  manifest: string,
+  blobs: readonly Blob[],
+): Promise<number[]> {
   const client = await KeepAliveClient.connect(server.ip, registryPort)
   const downloads = blobs.map((blob) => spawnCurl(Array<string>(downloadsEach).fill(blobUrl(server, blob))))
   try {

@@ -47,5 +47,7 @@ function targetText({ target, samples }: Figure): string {
 }
 
 function short(value: number): string {
-  return Number.isFinite(value) ? String(Number(value.toPrecision(Math.max(digits, Math.floor(Math.log10(Math.abs(value) + 1)) + 1)))) : '–'
+  return Number.isFinite(value)
+    ? String(Number(value.toPrecision(Math.max(digits, Math.floor(Math.log10(Math.abs(value) + 1)) + 1))))
+    : '–'
 }
