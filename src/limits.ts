@@ -126,6 +126,12 @@ export const dhtMessageBytesMax = 64 * 1024
 /** Our end closes an idle stream before Go (60 s) or we on the other side (65 s) reset it. */
 export const dhtStreamIdleMs = 30_000
 export const dhtServerStreamIdleMs = 65_000
+/** Streams of the DHT to and from one peer (default 32): a boot storm's announcements and look-ups have one each. */
+export const dhtStreamsPerPeerMax = 256
+/** Peers whose addresses are kept ready. Above: the one used least recently is read again. */
+export const addressBookEntriesMax = 4_096
+/** Addresses that a peer repeats are written again this often; they expire after a day. */
+export const addressRefreshMs = 3_600_000
 /** Questions under way on one stream. Above: the question fails, and the look-up goes on elsewhere. */
 export const rpcPerStreamMax = 256
 /** A peer that did not answer is not asked for this long. */

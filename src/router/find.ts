@@ -4,10 +4,11 @@
  * closer still that they name, until the three closest have answered.
  */
 import type { Libp2p } from '@libp2p/interface'
-import { peerIdFromMultihash, peerIdFromString } from '@libp2p/peer-id'
-import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import { peerIdFromMultihash } from '@libp2p/peer-id'
+import { multiaddr } from '@multiformats/multiaddr'
 import * as digest from 'multiformats/hashes/digest'
 import { lookupTimeoutMs, replication, rpcConcurrency } from '../limits.ts'
+import { type AddressBook, ipsOf } from './address-book.ts'
 import { type DhtKey, kadId } from './content-cid.ts'
 import { compareDistance } from './distance.ts'
 import type { Message, Peer as PeerMessage } from './generated/kad-dht.ts'
@@ -24,6 +25,7 @@ export interface FindComponents {
   table: RoutingTable
   store: ProviderStore
   rpc: DhtRpc
+  addresses: AddressBook
 }
 
 /** Calls back with each provider once, never with this node. Resolves when the search is over. */
@@ -71,20 +73,11 @@ class Search {
   }
 
   async readOwnRecords(): Promise<void> {
-    const { store, libp2p } = this.#components
+    const { store, addresses } = this.#components
     const ids = store.providers(this.#key.multihash)
-    const peers = await Promise.all(
-      ids.map((id) => libp2p.peerStore.get(peerIdFromString(id)).catch(() => undefined)),
-    )
+    const entries = await Promise.all(ids.map((id) => addresses.get(id)))
     // All in one turn, so that whoever chooses among them sees them all.
-    for (const peer of peers) {
-      if (peer !== undefined) {
-        this.#report(
-          peer.id.toString(),
-          peer.addresses.map((address) => address.multiaddr),
-        )
-      }
-    }
+    for (const [index, id] of ids.entries()) this.#report(id, entries[index]?.ips ?? [])
   }
 
   async askOthers(): Promise<void> {
@@ -118,8 +111,7 @@ class Search {
     try {
       const answer = await this.#components.rpc.ask(peer.peerId, this.#question(), this.#signal)
       peer.state = 'answered'
-      for (const provider of answer.providers)
-        this.#onMentioned(provider, (id, addresses) => this.#report(id, addresses))
+      for (const provider of answer.providers) this.#hearOfProvider(provider)
       for (const closer of answer.closer.slice(0, replication)) await this.#consider(closer)
     } catch {
       peer.state = 'failed'
@@ -131,41 +123,30 @@ class Search {
     return { type: messageType.getProviders, key: this.#key.multihash, closer: [], providers: [] }
   }
 
+  // What others say may be nonsense: then it is as if they had not said it.
+
+  #hearOfProvider(message: PeerMessage): void {
+    try {
+      const id = this.#components.addresses.nameOf(message.id)
+      this.#report(id, ipsOf(message.multiaddrs.map((bytes) => multiaddr(bytes))))
+    } catch {}
+  }
+
   async #consider(message: PeerMessage): Promise<void> {
-    await this.#onMentioned(message, async (id, addresses) => {
-      if (this.#candidates.has(id) || this.#components.table.isDead(id)) return
+    const { addresses, table, libp2p } = this.#components
+    try {
+      const id = addresses.nameOf(message.id)
+      if (id === this.#selfId || this.#candidates.has(id) || table.isDead(id)) return
+      const multiaddrs = message.multiaddrs.map((bytes) => multiaddr(bytes))
       const peerId = peerIdFromMultihash(digest.decode(message.id))
       this.#candidates.set(id, { peerId, id, kadId: kadId(message.id), state: 'new' })
-      await this.#components.libp2p.peerStore.merge(peerId, { multiaddrs: [...addresses] })
-    })
+      await libp2p.peerStore.merge(peerId, { multiaddrs })
+    } catch {}
   }
 
-  /** What others say may be nonsense: then it is as if they had not said it. */
-  #onMentioned<T>(message: PeerMessage, use: (id: string, addresses: Multiaddr[]) => T): T | undefined {
-    try {
-      const id = peerIdFromMultihash(digest.decode(message.id)).toString()
-      return id === this.#selfId
-        ? undefined
-        : use(
-            id,
-            message.multiaddrs.map((bytes) => multiaddr(bytes)),
-          )
-    } catch {
-      return undefined
-    }
-  }
-
-  #report(id: string, addresses: readonly Multiaddr[]): void {
-    const ips = [...new Set(addresses.flatMap(ipOf))]
+  #report(id: string, ips: readonly string[]): void {
     if (id === this.#selfId || ips.length === 0 || this.#found.has(id)) return
     this.#found.add(id)
     this.#onProvider({ id, addresses: ips })
   }
-}
-
-function ipOf(address: Multiaddr): string[] {
-  return address
-    .getComponents()
-    .slice(0, 1)
-    .flatMap(({ name, value }) => ((name === 'ip4' || name === 'ip6') && value !== undefined ? [value] : []))
 }

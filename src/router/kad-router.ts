@@ -6,6 +6,8 @@ import type { Clock } from '../lib/clock.ts'
 import type { Random } from '../lib/random.ts'
 import type { Logger } from '../logger.ts'
 import type { Metrics } from '../metrics.ts'
+import { AddressBook } from './address-book.ts'
+import { Answerer } from './answer.ts'
 import { BootstrapLoop } from './bootstrap-loop.ts'
 import { dhtKey, kadId } from './content-cid.ts'
 import { findProviders } from './find.ts'
@@ -46,6 +48,7 @@ export class KadRouter implements Router {
   readonly #store: ProviderStore
   readonly #table: RoutingTable
   readonly #rpc: DhtRpc
+  readonly #answerer: Answerer
   readonly #membership: Membership
   readonly #provider: Provider
   readonly #bootstrap: BootstrapLoop
@@ -68,13 +71,16 @@ export class KadRouter implements Router {
     store.setSelf(this.id)
     const table = new RoutingTable(dht.routingTable, kadId(libp2p.peerId.toMultihash().bytes), clock)
     const rpc = new DhtRpc(libp2p, clock)
+    const addressBook = new AddressBook(libp2p, clock)
+    const self = {
+      id: libp2p.peerId.toMultihash().bytes,
+      multiaddrs: addresses.map((address) => multiaddr(address).bytes),
+    }
+    this.#answerer = new Answerer({ libp2p, table, store, addresses: addressBook, clock }, self)
     this.#table = table
     this.#rpc = rpc
     this.#membership = new Membership({ libp2p, table, rpc, clock, random })
-    this.#provider = new Provider(
-      { libp2p, table, store, rpc, clock, random, metrics },
-      addresses.map((address) => multiaddr(address)),
-    )
+    this.#provider = new Provider({ table, store, rpc, clock, random, metrics }, self)
     this.#bootstrap = new BootstrapLoop(
       {
         bootstrapper,
@@ -95,7 +101,13 @@ export class KadRouter implements Router {
         first = false
         onPeer(peer)
       }
-      await findProviders(dhtKey(key), providersWanted, { libp2p, table, store, rpc }, onProvider, this.#stop.signal)
+      await findProviders(
+        dhtKey(key),
+        providersWanted,
+        { libp2p, table, store, rpc, addresses: addressBook },
+        onProvider,
+        this.#stop.signal,
+      )
     }, clock)
   }
 
@@ -111,6 +123,7 @@ export class KadRouter implements Router {
       version: config.version,
     })
     const router = new KadRouter(node, store, addresses, config.providersWanted, components)
+    await router.#answerer.start()
     router.#bootstrap.start()
     return router
   }

@@ -19,7 +19,7 @@ import { yamux } from '@libp2p/yamux'
 import { createLibp2p } from 'libp2p'
 import {
   bootstrapRoundTimeoutMs,
-  dhtServerStreamIdleMs,
+  dhtStreamsPerPeerMax,
   replication,
   rpcTimeoutMs,
   swarmConnectionsMax,
@@ -42,7 +42,6 @@ export interface DhtInternals {
     remove(peer: PeerId): Promise<void>
     addEventListener(event: 'peer:add' | 'peer:remove', listener: () => void): void
   }
-  rpc: { incomingMessageTimeout: number }
 }
 
 export interface SwarmNodeInit {
@@ -109,18 +108,14 @@ export async function startSwarmNode(init: SwarmNodeInit): Promise<SwarmNode> {
         initialQuerySelfInterval: 50,
         // Default 5 s at least: a peer of the cluster answers in milliseconds.
         networkDialTimeout: { minTimeout: rpcTimeoutMs },
-        // Default 32: announcements and look-ups of a boot storm come in one stream each.
-        maxInboundStreams: 256,
-        maxOutboundStreams: 256,
+        maxInboundStreams: dhtStreamsPerPeerMax,
+        maxOutboundStreams: dhtStreamsPerPeerMax,
         // Own records are announced by provide.ts; kad-dht's re-provider finds none (provider-store.ts).
         reprovide: { interval: 24 * 3_600_000 },
       }),
     },
   })
-  const dht = internals(libp2p.services.dht)
-  // Default 10 s, not settable: Go keeps streams for 60 s, and after four resets opens one for every message.
-  dht.rpc.incomingMessageTimeout = dhtServerStreamIdleMs
-  return { libp2p, dht }
+  return { libp2p, dht: internals(libp2p.services.dht) }
 }
 
 function internals(dht: KadDHT): DhtInternals {
@@ -128,8 +123,7 @@ function internals(dht: KadDHT): DhtInternals {
   if (
     typeof candidate.routingTable?.kb?.toIterable !== 'function' ||
     typeof candidate.routingTable.add !== 'function' ||
-    typeof candidate.routingTable.remove !== 'function' ||
-    typeof candidate.rpc?.incomingMessageTimeout !== 'number'
+    typeof candidate.routingTable.remove !== 'function'
   ) {
     throw new Error('this version of @libp2p/kad-dht is laid out differently: see DhtInternals')
   }

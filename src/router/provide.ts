@@ -2,14 +2,12 @@
  * Keeps this node's keys announced: to the 20 nodes closest to each key, again before their records expire, and at
  * once to a node that joins and belongs to those 20. In bulk: all keys for one peer go over one stream.
  */
-import type { Libp2p } from '@libp2p/interface'
-import type { Multiaddr } from '@multiformats/multiaddr'
 import type { Clock } from '../lib/clock.ts'
 import type { Random } from '../lib/random.ts'
 import { provideConcurrency, provideDelayMs, provideTimeoutMs, reprovideIntervalMs } from '../limits.ts'
 import type { Metrics } from '../metrics.ts'
 import { type DhtKey, dhtKey } from './content-cid.ts'
-import { Message } from './generated/kad-dht.ts'
+import { Message, type Peer as PeerMessage } from './generated/kad-dht.ts'
 import { lengthPrefixed } from './length-prefixed.ts'
 import type { ProviderStore } from './provider-store.ts'
 import type { RoutingTable, TablePeer } from './routing-table.ts'
@@ -26,7 +24,6 @@ interface Offer {
 }
 
 export interface ProviderComponents {
-  libp2p: Libp2p
   table: RoutingTable
   store: ProviderStore
   rpc: DhtRpc
@@ -37,7 +34,7 @@ export interface ProviderComponents {
 
 export class Provider {
   readonly #components: ProviderComponents
-  readonly #announced: Multiaddr[]
+  readonly #self: PeerMessage
   readonly #offers = new Map<string, Offer>()
   readonly #newcomers = new Set<TablePeer>()
   readonly #stop = new AbortController()
@@ -45,9 +42,9 @@ export class Provider {
   #timerMs = Number.POSITIVE_INFINITY
   #running: Promise<void> = Promise.resolve()
 
-  constructor(components: ProviderComponents, announced: Multiaddr[]) {
+  constructor(components: ProviderComponents, self: PeerMessage) {
     this.#components = components
-    this.#announced = announced
+    this.#self = self
     components.table.onAdd((peer) => {
       this.#newcomers.add(peer)
       this.#runIn(newcomerDelayMs)
@@ -133,15 +130,14 @@ export class Provider {
   }
 
   async #sendTo(peer: TablePeer, offers: readonly Offer[]): Promise<void> {
-    const { rpc, table, metrics, libp2p } = this.#components
-    const self = { id: libp2p.peerId.toMultihash().bytes, multiaddrs: this.#announced.map(({ bytes }) => bytes) }
+    const { rpc, table, metrics } = this.#components
     const messages = offers.map(({ key }) =>
       lengthPrefixed(
         Message.encode({
           type: messageType.addProvider,
           key: key.multihash,
           closer: [],
-          providers: [self],
+          providers: [this.#self],
         }).finish(),
       ),
     )

@@ -15,15 +15,10 @@ import { providersPerKeyMax, recordValidityMs, recordsMax } from '../limits.ts'
 /** Where kad-dht keeps them: `/dht/provider/<base32 multihash>/<peer id>`. */
 const providerPrefix = '/dht/provider/'
 
-interface Provided {
-  value: Uint8Array
-  expiresMs: number
-}
-
 export class ProviderStore extends MemoryDatastore {
   readonly #clock: Clock
-  /** By key, then by peer id. */
-  readonly #records = new Map<string, Map<string, Provided>>()
+  /** When they expire: by key, then by peer id. */
+  readonly #records = new Map<string, Map<string, number>>()
   readonly #own = new Set<string>()
   #selfId = ''
   #recordCount = 0
@@ -47,11 +42,20 @@ export class ProviderStore extends MemoryDatastore {
     else this.#own.delete(toIndex(multihash))
   }
 
+  isOwn(multihash: Uint8Array): boolean {
+    return this.#own.has(toIndex(multihash))
+  }
+
+  /** The peer says that it has the key. */
+  addProvider(multihash: Uint8Array, peerId: string): void {
+    if (peerId !== this.#selfId) this.#putRecord(toIndex(multihash), peerId)
+  }
+
   /** Ids of other nodes that said they have the key, the latest first. */
   providers(multihash: Uint8Array): string[] {
     return [...this.#valid(toIndex(multihash))]
       .filter(([peerId]) => peerId !== this.#selfId)
-      .sort(([, a], [, b]) => b.expiresMs - a.expiresMs)
+      .sort(([, a], [, b]) => b - a)
       .map(([peerId]) => peerId)
   }
 
@@ -63,7 +67,7 @@ export class ProviderStore extends MemoryDatastore {
   override put(key: Key, value: Uint8Array): Key | Promise<Key> {
     const record = parseProviderKey(key)
     if (record === undefined) return super.put(key, value)
-    if (record.peerId !== this.#selfId) this.#putRecord(record.index, record.peerId, value)
+    if (record.peerId !== this.#selfId) this.#putRecord(record.index, record.peerId)
     return key
   }
 
@@ -83,13 +87,14 @@ export class ProviderStore extends MemoryDatastore {
   }
 
   *#queryRecords(prefix: string): Generator<Pair> {
-    const index = prefix.slice(providerPrefix.length)
-    if (index === '') return
-    for (const [peerId, { value }] of this.#valid(index)) yield { key: new Key(`${prefix}/${peerId}`), value }
-    if (this.#own.has(index)) yield { key: new Key(`${prefix}/${this.#selfId}`), value: ownTime() }
+    const text = prefix.slice(providerPrefix.length)
+    if (text === '') return
+    const index = toIndex(base32.baseDecode(text))
+    const peerIds = [...this.#valid(index).keys(), ...(this.#own.has(index) ? [this.#selfId] : [])]
+    for (const peerId of peerIds) yield { key: new Key(`${prefix}/${peerId}`), value: presentTime() }
   }
 
-  #putRecord(index: string, peerId: string, value: Uint8Array): void {
+  #putRecord(index: string, peerId: string): void {
     let providers = this.#records.get(index)
     if (providers === undefined) {
       if (this.#recordCount >= recordsMax) return
@@ -100,7 +105,7 @@ export class ProviderStore extends MemoryDatastore {
     if (providers.delete(peerId)) this.#recordCount -= 1
     const oldest = providers.size >= providersPerKeyMax ? providers.keys().next() : undefined
     if (oldest?.done === false) this.#removeRecord(index, oldest.value)
-    providers.set(peerId, { value, expiresMs: this.#clock.nowMs() + recordValidityMs })
+    providers.set(peerId, this.#clock.nowMs() + recordValidityMs)
     this.#recordCount += 1
   }
 
@@ -110,10 +115,10 @@ export class ProviderStore extends MemoryDatastore {
     if (providers?.size === 0) this.#records.delete(index)
   }
 
-  #valid(index: string): Map<string, Provided> {
+  #valid(index: string): Map<string, number> {
     const providers = this.#records.get(index)
     if (providers === undefined) return new Map()
-    for (const [peerId, { expiresMs }] of providers) {
+    for (const [peerId, expiresMs] of providers) {
       if (expiresMs > this.#clock.nowMs()) break
       this.#removeRecord(index, peerId)
     }
@@ -121,19 +126,20 @@ export class ProviderStore extends MemoryDatastore {
   }
 }
 
+/** Bytes as a string, since a Map compares objects by identity. */
 function toIndex(multihash: Uint8Array): string {
-  return base32.baseEncode(multihash)
+  return Buffer.from(multihash.buffer, multihash.byteOffset, multihash.byteLength).toString('latin1')
 }
 
 function parseProviderKey(key: Key): { index: string; peerId: string } | undefined {
   const text = key.toString()
   if (!text.startsWith(providerPrefix)) return undefined
   const [index = '', peerId = ''] = text.slice(providerPrefix.length).split('/')
-  return { index, peerId }
+  return { index: toIndex(base32.baseDecode(index)), peerId }
 }
 
-/** A varint of the present time, as kad-dht stores it; nothing reads it for own records. */
-function ownTime(): Uint8Array {
+/** A varint of the present time, as kad-dht stores it; it expires records by itself, and here by ours. */
+function presentTime(): Uint8Array {
   const bytes: number[] = []
   for (let rest = Date.now(); rest > 0; rest = Math.floor(rest / 128))
     bytes.push((rest % 128) | (rest >= 128 ? 0x80 : 0))

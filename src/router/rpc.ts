@@ -18,7 +18,7 @@ import { Message } from './generated/kad-dht.ts'
 import { lengthPrefixed } from './length-prefixed.ts'
 import { dhtProtocol } from './libp2p-node.ts'
 
-export const messageType = { addProvider: 2, getProviders: 3, findNode: 4 } as const
+export const messageType = { getValue: 1, addProvider: 2, getProviders: 3, findNode: 4, ping: 5 } as const
 
 export class DhtRpc {
   readonly #libp2p: Libp2p
@@ -32,9 +32,9 @@ export class DhtRpc {
 
   /** Asks one peer; rejects when it does not answer in time. */
   async ask(peerId: PeerId, message: Message, signal: AbortSignal): Promise<Message> {
-    const timed = AbortSignal.any([signal, awakeTimeout(this.#clock, rpcTimeoutMs)])
-    const channel = await raceAbort(this.#channel(peerId), timed)
-    return raceAbort(channel.ask(lengthPrefixed(Message.encode(message).finish())), timed)
+    // Opening the channel and waiting for the answer are bounded each by itself.
+    const channel = await raceAbort(this.#channel(peerId), signal)
+    return raceAbort(channel.ask(lengthPrefixed(Message.encode(message).finish())), signal)
   }
 
   /** Sends messages that need no answer, as fast as the peer takes them. */

@@ -84,6 +84,12 @@ async function unpackPackages(
   return target
 }
 
+/** A web server to compare with. In newer releases the program is in `nginx`, in older ones in `nginx-core`. */
+export async function prepareNginx(say: (line: string) => void): Promise<string> {
+  await mkdir(cacheFolder, { recursive: true })
+  return withLock(async () => join(await unpackPackages(['nginx', 'nginx-core'], 'nginx', say), 'usr/sbin/nginx'))
+}
+
 /** A client of OCI artifacts. */
 export async function prepareHelm(say: (line: string) => void): Promise<string> {
   await mkdir(cacheFolder, { recursive: true })

@@ -1,0 +1,87 @@
+/**
+ * Addresses of peers, ready for messages and for callers. They are libp2p's peer store's, which takes a lock, a few
+ * promises and a decoding for each question; an answer names up to 20 peers, so what was read is kept until it changes.
+ */
+import type { Libp2p, PeerId } from '@libp2p/interface'
+import { peerIdFromMultihash, peerIdFromString } from '@libp2p/peer-id'
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import * as digest from 'multiformats/hashes/digest'
+import { BoundedMap } from '../lib/bounded-map.ts'
+import type { Clock } from '../lib/clock.ts'
+import { addressBookEntriesMax, addressRefreshMs } from '../limits.ts'
+import type { Peer as PeerMessage } from './generated/kad-dht.ts'
+
+export interface AddressBookEntry {
+  /** As messages carry it; no multiaddrs: nobody knows where it is. */
+  readonly message: PeerMessage
+  readonly ips: readonly string[]
+}
+
+export class AddressBook {
+  readonly #libp2p: Libp2p
+  readonly #clock: Clock
+  readonly #entries = new BoundedMap<string, AddressBookEntry | Promise<AddressBookEntry>>(addressBookEntriesMax)
+  /** What peers said last of themselves. */
+  readonly #said = new BoundedMap<string, { addresses: string; untilMs: number }>(addressBookEntriesMax)
+  /** Ids as text, by their bytes: base58 costs more than the rest of reading an answer. */
+  readonly #names = new BoundedMap<string, string>(addressBookEntriesMax)
+
+  constructor(libp2p: Libp2p, clock: Clock) {
+    this.#libp2p = libp2p
+    this.#clock = clock
+    libp2p.addEventListener('peer:update', ({ detail }) => this.#entries.delete(detail.peer.id.toString()))
+  }
+
+  /** A promise only when the peer store has to be asked. */
+  get(id: string): AddressBookEntry | Promise<AddressBookEntry> {
+    const known = this.#entries.get(id)
+    if (known !== undefined) return known
+    const reading = this.#read(peerIdFromString(id)).then((entry) => {
+      // Unless it changed meanwhile.
+      if (this.#entries.get(id) === reading) this.#entries.set(id, entry)
+      return entry
+    })
+    this.#entries.set(id, reading)
+    return reading
+  }
+
+  /** The id as text. Throws when the bytes are no peer id. */
+  nameOf(idBytes: Uint8Array): string {
+    const index = Buffer.from(idBytes.buffer, idBytes.byteOffset, idBytes.byteLength).toString('latin1')
+    const known = this.#names.get(index)
+    if (known !== undefined) return known
+    const name = peerIdFromMultihash(digest.decode(idBytes)).toString()
+    this.#names.set(index, name)
+    return name
+  }
+
+  /** A peer said where it is. Only what is new goes to the peer store, and all of it now and then, before it expires. */
+  async learn(peerId: PeerId, id: string, multiaddrs: readonly Uint8Array[]): Promise<void> {
+    const addresses = Buffer.concat(multiaddrs).toString('latin1')
+    const said = this.#said.get(id)
+    if (said !== undefined && said.addresses === addresses && said.untilMs > this.#clock.nowMs()) return
+    await this.#libp2p.peerStore.merge(peerId, { multiaddrs: multiaddrs.map((bytes) => multiaddr(bytes)) })
+    this.#said.set(id, { addresses, untilMs: this.#clock.nowMs() + addressRefreshMs })
+  }
+
+  async #read(peerId: PeerId): Promise<AddressBookEntry> {
+    const peer = await this.#libp2p.peerStore.get(peerId).catch(() => undefined)
+    const multiaddrs = peer?.addresses.map((address) => address.multiaddr) ?? []
+    return {
+      message: { id: peerId.toMultihash().bytes, multiaddrs: multiaddrs.map(({ bytes }) => bytes) },
+      ips: ipsOf(multiaddrs),
+    }
+  }
+}
+
+/** Each once. */
+export function ipsOf(addresses: readonly Multiaddr[]): string[] {
+  return [...new Set(addresses.flatMap(ipOf))]
+}
+
+function ipOf(address: Multiaddr): string[] {
+  return address
+    .getComponents()
+    .slice(0, 1)
+    .flatMap(({ name, value }) => ((name === 'ip4' || name === 'ip6') && value !== undefined ? [value] : []))
+}
