@@ -6,12 +6,13 @@ import type { Benchmark } from './benchmark.ts'
 import { latency } from './latency.ts'
 import { describeMachine } from './machine.ts'
 import { memory } from './memory.ts'
+import { hour, pulls } from './pulls.ts'
 import { writeResult } from './result.ts'
 import { speed } from './speed.ts'
 import { swarm } from './swarm.ts'
 import { figureTable } from './table.ts'
 
-const benchmarks: readonly Benchmark[] = [speed, latency, swarm, memory]
+const benchmarks: readonly Benchmark[] = [speed, latency, swarm, memory, pulls, hour]
 
 const defaultFolder = fileURLToPath(new URL('../../benchmark/results', import.meta.url))
 const usage = `Usage: npm run bench -- [NAME…] [--rounds N] [--minutes N] [--seed TEXT] [--out FOLDER]

@@ -19,6 +19,7 @@ export interface ClusterInit {
 export class Cluster {
   readonly nodes: ContainerdNode[]
   readonly upstream: RegistryProcess
+  readonly upstreamHost: Host
   readonly folder: string
   /** Where nothing but the test's own client runs. */
   readonly client: Host
@@ -30,14 +31,15 @@ export class Cluster {
     network: Network,
     folder: string,
     nodes: ContainerdNode[],
-    upstream: RegistryProcess,
+    upstream: { host: Host; registry: RegistryProcess },
     client: Host,
   ) {
     this.tools = tools
     this.#network = network
     this.folder = folder
     this.nodes = nodes
-    this.upstream = upstream
+    this.upstream = upstream.registry
+    this.upstreamHost = upstream.host
     this.client = client
   }
 
@@ -56,8 +58,10 @@ export class Cluster {
         }),
       )
     }
-    const upstream = new RegistryProcess(await network.addHost('upstream'), tools.registry, join(folder, 'upstream'))
-    const cluster = new Cluster(tools, network, folder, nodes, upstream, await network.addHost('client'))
+    const upstreamHost = await network.addHost('upstream')
+    const upstream = new RegistryProcess(upstreamHost, tools.registry, join(folder, 'upstream'))
+    const client = await network.addHost('client')
+    const cluster = new Cluster(tools, network, folder, nodes, { host: upstreamHost, registry: upstream }, client)
     try {
       await upstream.start()
       await Promise.all(
