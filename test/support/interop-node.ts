@@ -7,7 +7,7 @@ import { appendFile, mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Fetched } from '../../src/testbed/fetch.ts'
-import { type WrittenImage, blobPath, writeImage } from '../../src/testbed/layout-writer.ts'
+import { blobPath, writeBlob, writeImage } from '../../src/testbed/layout-writer.ts'
 import type { Host } from '../../src/testbed/network.ts'
 import { end, logTo, waitUntil } from '../../src/testbed/process.ts'
 import type { NamespaceClient } from './namespace-client.ts'
@@ -35,9 +35,17 @@ export interface Item {
   bytes: Buffer
 }
 
+/** A key, and what it stands for. */
+interface Offer {
+  key: string
+  digest: string
+}
+
 export abstract class InteropNode {
   readonly host: Host
   readonly items: Item[] = []
+  /** What it announces: digests and tags. */
+  readonly keys = new Set<string>()
   protected readonly layout: string
   protected readonly dataDir: string
   readonly #init: InteropNodeInit
@@ -55,8 +63,11 @@ export abstract class InteropNode {
 
   protected abstract command(bootstrap: Bootstrap): { program: string; args: string[] }
 
-  /** The image is in the layout: to be offered from now on. */
-  protected abstract offer(name: string, image: WrittenImage): Promise<void>
+  /** Keys that the other node has announced to this one. */
+  abstract recordsOf(other: InteropNode): Promise<number>
+
+  /** It is in the layout: to be announced from now on. */
+  protected abstract offer(offers: readonly Offer[]): Promise<void>
 
   get running(): boolean {
     return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null
@@ -73,14 +84,31 @@ export abstract class InteropNode {
 
   async addImage(repository: string): Promise<void> {
     const name = `${registry}/${repository}:v1`
-    const spec = { name, sizeBytes: 3 * 1024 * 1024, layers: 2, seed: repository, index: true }
+    const spec = { name, sizeBytes: 1024 * 1024, layers: 2, seed: repository, index: true }
     const image = await writeImage(this.layout, spec)
     const add = async (path: string, digest: string) =>
       this.items.push({ path: `${repository}/${path}`, digest, bytes: await readFile(this.#blob(digest)) })
     await add('manifests/v1', image.target.digest)
     for (const { digest } of [image.target, image.manifest]) await add(`manifests/${digest}`, digest)
     for (const { digest } of [image.config, ...image.layers]) await add(`blobs/${digest}`, digest)
-    await this.offer(name, image)
+    const digests = [image.target, image.manifest, image.config, ...image.layers].map(({ digest }) => digest)
+    await this.#offer([
+      ...digests.map((digest) => ({ key: digest, digest })),
+      { key: name, digest: image.target.digest },
+    ])
+  }
+
+  /** Tiny ones: for what it takes to announce them. */
+  async addBlobs(count: number): Promise<void> {
+    const written = Array.from({ length: count }, (_, number) =>
+      writeBlob(this.layout, Buffer.from(`${this.host.name} ${number}`)),
+    )
+    await this.#offer((await Promise.all(written)).map(({ digest }) => ({ key: digest, digest })))
+  }
+
+  async #offer(offers: readonly Offer[]): Promise<void> {
+    for (const { key } of offers) this.keys.add(key)
+    await this.offer(offers)
   }
 
   /** Until it has found a peer, or if it starts alone, until it answers. */
@@ -107,8 +135,13 @@ export abstract class InteropNode {
 
   /** Who it says it is. */
   async identity(): Promise<{ ID: string; Addrs: string[] }> {
-    const { body } = await this.#init.client.ask(this.identityUrl)
-    return [JSON.parse(body.toString())].flat()[0] as { ID: string; Addrs: string[] }
+    return [JSON.parse(await this.page(identityPort, 'id'))].flat()[0] as { ID: string; Addrs: string[] }
+  }
+
+  /** Something else that it serves. */
+  protected async page(port: number, path: string): Promise<string> {
+    const { body } = await this.#init.client.ask(`http://${this.host.ip}:${port}/${path}`)
+    return body.toString()
   }
 
   /** Its log, parsed. */
@@ -141,6 +174,11 @@ export class OurNode extends InteropNode {
     return { program: spegel, args }
   }
 
+  /** Does not tell whose they are: true as long as there are two nodes. */
+  override async recordsOf(): Promise<number> {
+    return Number(/^spegel_provider_records (\d+)$/m.exec(await this.page(9090, 'metrics'))?.[1])
+  }
+
   /** It watches its layout. */
   protected override offer(): Promise<void> {
     return Promise.resolve()
@@ -171,11 +209,16 @@ export class GoNode extends InteropNode {
     return { program: this.#program, args }
   }
 
-  protected override async offer(name: string, image: WrittenImage): Promise<void> {
-    const { target, manifest, config, layers } = image
-    const digests = [target, manifest, config, ...layers].map(({ digest }) => `${digest}\n`)
+  override async recordsOf(other: InteropNode): Promise<number> {
+    const { ID } = await other.identity()
+    const query = new URLSearchParams({ of: ID })
+    for (const key of other.keys) query.append('key', key)
+    return Number(await this.page(identityPort, `records?${query.toString()}`))
+  }
+
+  protected override async offer(offers: readonly Offer[]): Promise<void> {
     await mkdir(this.layout, { recursive: true })
-    await appendFile(this.#keysFile, `${digests.join('')}${name} ${target.digest}\n`)
+    await appendFile(this.#keysFile, offers.map(({ key, digest }) => `${key} ${digest}\n`).join(''))
     this.child?.kill('SIGHUP')
   }
 

@@ -158,7 +158,8 @@ func peersOfURL(ctx context.Context, url string) ([]peer.AddrInfo, error) {
 	return []peer.AddrInfo{info}, nil
 }
 
-// identityHandler answers GET /id with who this node is.
+// identityHandler answers GET /id with who this node is, and, for tests, GET /records?of=ID&key=…&key=… with the number
+// of the keys that the node of that id has announced to this one.
 func identityHandler(swarm *swarm, array bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /id", func(w http.ResponseWriter, _ *http.Request) {
@@ -168,6 +169,15 @@ func identityHandler(swarm *swarm, array bool) http.Handler {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(answer)
+	})
+	mux.HandleFunc("GET /records", func(w http.ResponseWriter, request *http.Request) {
+		query := request.URL.Query()
+		count, err := swarm.records(request.Context(), query.Get("of"), query["key"])
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(count)
 	})
 	return mux
 }

@@ -12,6 +12,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -142,6 +143,25 @@ func (s *swarm) providers(ctx context.Context, key string) iter.Seq[string] {
 			}
 		}
 	}
+}
+
+// records counts the keys that a node has announced to this one.
+func (s *swarm) records(ctx context.Context, node string, keys []string) (int, error) {
+	count := 0
+	for _, key := range keys {
+		id, err := contentID(key)
+		if err != nil {
+			return 0, err
+		}
+		holders, err := s.dht.ProviderStore().GetProviders(ctx, id.Hash())
+		if err != nil {
+			return 0, err
+		}
+		if slices.ContainsFunc(holders, func(holder peer.AddrInfo) bool { return holder.ID.String() == node }) {
+			count++
+		}
+	}
+	return count, nil
 }
 
 // contentID is the name of a key in the DHT.
