@@ -66,11 +66,12 @@ func (b bootstrapper) run(ctx context.Context, swarm *swarm, log *slog.Logger) {
 		if err := b.round(ctx, swarm); err != nil {
 			log.Info("bootstrap", "error", err)
 		}
-		wait := refreshInterval
-		if !swarm.connected() {
-			wait = retry
-			retry = min(2*retry, lastRetry)
+		wait := retry
+		if swarm.connected() {
+			<-swarm.dht.RefreshRoutingTable()
+			wait = refreshInterval
 		}
+		retry = min(2*retry, lastRetry)
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
@@ -89,7 +90,7 @@ func (b bootstrapper) round(ctx context.Context, swarm *swarm) error {
 	for _, info := range peers {
 		failures = append(failures, connect(ctx, swarm, info))
 	}
-	return errors.Join(append(failures, <-swarm.dht.RefreshRoutingTable())...)
+	return errors.Join(failures...)
 }
 
 // connect dials a peer. One without an id is dialled with an id made up: the refusal tells the true one.
