@@ -216,6 +216,22 @@ export class GoNode extends InteropNode {
     return Number(await this.page(identityPort, `records?${query.toString()}`))
   }
 
+  /** Where it would look for the other node. */
+  async addressesOf(other: InteropNode): Promise<string[]> {
+    const { ID } = await other.identity()
+    return JSON.parse(await this.page(identityPort, `addresses?of=${ID}`)) as string[]
+  }
+
+  /** What it was asked: by which address, and the X-Spegel-Mirrored of the question. */
+  async questions(): Promise<{ by: string; mirrored: string }[]> {
+    return (await this.lines())
+      .filter(({ msg }) => msg === 'asked')
+      .map(({ by, 'X-Spegel-Mirrored': mirrored }) => ({
+        by: String(by).replace(/:\d+$/, ''),
+        mirrored: String(mirrored),
+      }))
+  }
+
   protected override async offer(offers: readonly Offer[]): Promise<void> {
     await mkdir(this.layout, { recursive: true })
     await appendFile(this.#keysFile, offers.map(({ key, digest }) => `${key} ${digest}\n`).join(''))

@@ -160,7 +160,7 @@ func peersOfURL(ctx context.Context, url string) ([]peer.AddrInfo, error) {
 }
 
 // identityHandler answers GET /id with who this node is, and, for tests, GET /records?of=ID&key=…&key=… with the number
-// of the keys that the node of that id has announced to this one.
+// of the keys that the node of that id has announced to this one, and GET /addresses?of=ID with where that node is.
 func identityHandler(swarm *swarm, array bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /id", func(w http.ResponseWriter, _ *http.Request) {
@@ -179,6 +179,14 @@ func identityHandler(swarm *swarm, array bool) http.Handler {
 			return
 		}
 		_ = json.NewEncoder(w).Encode(count)
+	})
+	mux.HandleFunc("GET /addresses", func(w http.ResponseWriter, request *http.Request) {
+		id, err := peer.Decode(request.URL.Query().Get("of"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(swarm.host.Peerstore().Addrs(id))
 	})
 	return mux
 }

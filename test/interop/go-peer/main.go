@@ -56,7 +56,7 @@ func run(log *slog.Logger) error {
 	serve := func(address string, handler http.Handler) {
 		go func() { failed <- http.ListenAndServe(address, handler) }()
 	}
-	serve(":"+registryPort, newRegistry(store, swarm))
+	serve(":"+registryPort, newRegistry(store, swarm, log))
 	if *idAddr != "" {
 		serve(*idAddr, identityHandler(swarm, *idArray))
 	}

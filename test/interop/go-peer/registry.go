@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"regexp"
@@ -25,10 +26,11 @@ type registry struct {
 	store  *content
 	swarm  *swarm
 	client *http.Client
+	log    *slog.Logger
 }
 
-func newRegistry(store *content, swarm *swarm) http.Handler {
-	registry := &registry{store: store, swarm: swarm, client: &http.Client{}}
+func newRegistry(store *content, swarm *swarm, log *slog.Logger) http.Handler {
+	registry := &registry{store: store, swarm: swarm, client: &http.Client{}, log: log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -44,6 +46,7 @@ func (r *registry) serve(w http.ResponseWriter, request *http.Request) {
 	if request.URL.Path == "/v2/" {
 		return
 	}
+	r.log.Info("asked", "by", request.RemoteAddr, mirroredHeader, request.Header.Get(mirroredHeader))
 	parts := contentPath.FindStringSubmatch(request.URL.Path)
 	namespace := request.URL.Query().Get("ns")
 	if parts == nil || namespace == "" {
