@@ -1,7 +1,9 @@
 /**
  * Who has a key? The nodes closest to a key hold its records (Kademlia). This node's own records answer at once, and
  * alone when it is one of those nodes; otherwise, or when it knows nobody, the closest others are asked, and those
- * closer still that they name, until the three closest have answered.
+ * closer still that they name, until the three closest have answered. If they know nobody either, the rest of the
+ * closest are asked, as Go does: our nodes hand their records to a node that joins, Spegel's do so only at their next
+ * round, up to 15 minutes later, so the closest may be newer than the record.
  */
 import type { Libp2p } from '@libp2p/interface'
 import { peerIdFromMultihash } from '@libp2p/peer-id'
@@ -17,7 +19,7 @@ import type { Peer } from './router.ts'
 import { type RoutingTable, type TablePeer } from './routing-table.ts'
 import { type DhtRpc, messageType } from './rpc.ts'
 
-/** How many of the closest must have answered before "nobody has it" is believed; Go's resiliency is 3 as well. */
+/** How many of the closest must have answered before what they know is enough; Go's resiliency is 3 as well. */
 const answersNeeded = 3
 
 export interface FindComponents {
@@ -98,12 +100,14 @@ class Search {
     }
   }
 
-  /** The closest that was not asked yet, unless the closest ones have all answered. */
+  /** The closest that was not asked yet, unless the closest ones have all answered and know somebody. */
   #next(): (TablePeer & { state: string }) | undefined {
     const alive = [...this.#candidates.values()]
       .filter(({ state }) => state !== 'failed')
       .sort((a, b) => compareDistance(this.#key.kadId, a, b))
-    return alive.slice(0, answersNeeded).find(({ state }) => state === 'new')
+    const closest = alive.slice(0, answersNeeded)
+    const enough = this.#found.size > 0 || closest.some(({ state }) => state !== 'answered')
+    return (enough ? closest : alive.slice(0, replication)).find(({ state }) => state === 'new')
   }
 
   async #ask(peer: TablePeer & { state: string }): Promise<void> {
