@@ -19,6 +19,12 @@ export const keepAliveTimeoutMs = 75_000
 /** Open connections to the registry port. Above: a new connection is closed at once, and containerd goes upstream. */
 export const registryConnectionsMax = 2048
 
+/** Open connections to the metrics port: Prometheus and probes. */
+export const metricsConnectionsMax = 64
+
+/** Requests of one connection that wait for the one before. No client of ours sends ahead. Above: it is closed. */
+export const pipelinedRequestsMax = 16
+
 /** A client that takes no byte for this long is gone (containerd itself gives up after 5 minutes). */
 export const clientStallTimeoutMs = 300_000
 
