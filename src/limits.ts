@@ -84,6 +84,8 @@ export const reprovideIntervalMs = 15 * 60_000
 export const recordsMax = 500_000
 /** A node that has joined is handed older records by their owners within about a second; on a busy machine later. */
 export const recordsCompleteAfterMs = 30_000
+/** Bytes of a key's multihash: those of sha2-256 have 34, the longest of sha2 66. Longer: not kept. */
+export const recordKeyBytesMax = 66
 /** Providers kept per key. Full: the record that expires first makes room. */
 export const providersPerKeyMax = 100
 
@@ -97,8 +99,12 @@ export const rpcTimeoutMs = 1_000
 export const rpcConcurrency = 4
 /** A look-up in all. */
 export const lookupTimeoutMs = 2_000
-/** A message of the DHT: 20 peers with a few addresses each are 4 KiB. */
+/** A message of the DHT: 20 peers with a few addresses each are 4 KiB. Longer: the stream is reset, both ways. */
 export const dhtMessageBytesMax = 64 * 1024
+/** Addresses of one peer that are told to others, tried, and learned at a time: both families, a few networks. */
+export const addressesPerPeerMax = 8
+/** What is kept of one peer (addresses, protocols). Full: further changes are not taken. 8 addresses are under 1 KiB. */
+export const peerRecordBytesMax = 16 * 1024
 /** Our end closes an idle stream before Go (60 s) or we on the other side (65 s) reset it. */
 export const dhtStreamIdleMs = 30_000
 export const dhtServerStreamIdleMs = 65_000

@@ -5,13 +5,14 @@
  */
 import type { Libp2p } from '@libp2p/interface'
 import { peerIdFromMultihash, peerIdFromString } from '@libp2p/peer-id'
-import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import type { Multiaddr } from '@multiformats/multiaddr'
 import * as digest from 'multiformats/hashes/digest'
 import { lookupTimeoutMs, replication, rpcConcurrency } from '../limits.ts'
 import { type DhtKey, kadId } from './content-cid.ts'
 import { compareDistance } from './distance.ts'
 import type { Message, Peer as PeerMessage } from './generated/kad-dht.ts'
 import type { ProviderStore } from './provider-store.ts'
+import { reachable, readReachable } from './reachable.ts'
 import type { Peer } from './router.ts'
 import { type RoutingTable, type TablePeer } from './routing-table.ts'
 import { type DhtRpc, messageType } from './rpc.ts'
@@ -120,7 +121,7 @@ class Search {
       peer.state = 'answered'
       for (const provider of answer.providers)
         this.#onMentioned(provider, (id, addresses) => this.#report(id, addresses))
-      for (const closer of answer.closer.slice(0, replication)) await this.#consider(closer)
+      for (const closer of answer.closer.slice(0, replication)) await this.#consider(closer).catch(() => undefined)
     } catch {
       peer.state = 'failed'
       if (!this.#signal.aborted) await this.#components.table.markDead(peer)
@@ -133,7 +134,7 @@ class Search {
 
   async #consider(message: PeerMessage): Promise<void> {
     await this.#onMentioned(message, async (id, addresses) => {
-      if (this.#candidates.has(id) || this.#components.table.isDead(id)) return
+      if (addresses.length === 0 || this.#candidates.has(id) || this.#components.table.isDead(id)) return
       const peerId = peerIdFromMultihash(digest.decode(message.id))
       this.#candidates.set(id, { peerId, id, kadId: kadId(message.id), state: 'new' })
       await this.#components.libp2p.peerStore.merge(peerId, { multiaddrs: [...addresses] })
@@ -144,19 +145,14 @@ class Search {
   #onMentioned<T>(message: PeerMessage, use: (id: string, addresses: Multiaddr[]) => T): T | undefined {
     try {
       const id = peerIdFromMultihash(digest.decode(message.id)).toString()
-      return id === this.#selfId
-        ? undefined
-        : use(
-            id,
-            message.multiaddrs.map((bytes) => multiaddr(bytes)),
-          )
+      return id === this.#selfId ? undefined : use(id, readReachable(message.multiaddrs))
     } catch {
       return undefined
     }
   }
 
   #report(id: string, addresses: readonly Multiaddr[]): void {
-    const ips = [...new Set(addresses.flatMap(ipOf))]
+    const ips = [...new Set(reachable(addresses).flatMap(ipOf))]
     if (id === this.#selfId || ips.length === 0 || this.#found.has(id)) return
     this.#found.add(id)
     this.#onProvider({ id, addresses: ips })

@@ -27,7 +27,7 @@ export class LengthPrefixedDecoder {
     for (;;) {
       const prefix = readVarint(this.#pending)
       if (prefix === undefined) return
-      if (prefix.value > this.#messageBytesMax) throw new Error(`a message of ${prefix.value} bytes is too long`)
+      if (prefix.value > this.#messageBytesMax) throw tooLong(prefix.value)
       const end = prefix.bytes + prefix.value
       if (this.#pending.length < end) return
       const message = this.#pending.subarray(prefix.bytes, end)
@@ -35,6 +35,41 @@ export class LengthPrefixedDecoder {
       yield message
     }
   }
+}
+
+/** Follows framed bytes without keeping them. Throws when a message is longer than the bound. */
+export class LengthGuard {
+  readonly #messageBytesMax: number
+  /** Of the message that is passing. */
+  #leftBytes = 0
+  /** Of the length that is passing. */
+  #prefix: number[] = []
+
+  constructor(messageBytesMax: number) {
+    this.#messageBytesMax = messageBytesMax
+  }
+
+  check(data: Uint8Array): void {
+    for (let at = 0; at < data.length;) {
+      if (this.#leftBytes > 0) {
+        const passed = Math.min(this.#leftBytes, data.length - at)
+        this.#leftBytes -= passed
+        at += passed
+        continue
+      }
+      this.#prefix.push(data[at] as number)
+      at += 1
+      const length = readVarint(Buffer.from(this.#prefix))
+      if (length === undefined) continue
+      if (length.value > this.#messageBytesMax) throw tooLong(length.value)
+      this.#leftBytes = length.value
+      this.#prefix = []
+    }
+  }
+}
+
+function tooLong(bytes: number): Error {
+  return new Error(`a message of ${bytes} bytes is too long`)
 }
 
 function readVarint(buffer: Buffer): { value: number; bytes: number } | undefined {

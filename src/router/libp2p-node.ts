@@ -11,20 +11,24 @@ import {
   type Logger as Libp2pLogger,
   type PeerId,
   type PrivateKey,
+  type Stream,
 } from '@libp2p/interface'
-import { type KadDHT, kadDHT, passthroughMapper } from '@libp2p/kad-dht'
+import { type KadDHT, kadDHT } from '@libp2p/kad-dht'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { createLibp2p } from 'libp2p'
 import {
   bootstrapRoundTimeoutMs,
+  dhtMessageBytesMax,
   dhtServerStreamIdleMs,
   replication,
   rpcTimeoutMs,
   swarmConnectionsMax,
 } from '../limits.ts'
+import { LengthGuard } from './length-prefixed.ts'
 import type { ProviderStore } from './provider-store.ts'
+import { reachable } from './reachable.ts'
 
 /** Spegel's swarm: nodes of both kinds find each other. */
 export const dhtProtocol = '/spegel/kad/1.0.0'
@@ -42,7 +46,7 @@ export interface DhtInternals {
     remove(peer: PeerId): Promise<void>
     addEventListener(event: 'peer:add' | 'peer:remove', listener: () => void): void
   }
-  rpc: { incomingMessageTimeout: number }
+  rpc: { incomingMessageTimeout: number; onIncomingStream(stream: Stream, connection: unknown): Promise<void> }
 }
 
 export interface SwarmNodeInit {
@@ -58,6 +62,7 @@ export interface SwarmNodeInit {
 /** Creates and starts the node. */
 export async function startSwarmNode(init: SwarmNodeInit): Promise<SwarmNode> {
   const libp2p = await createLibp2p({
+    start: false,
     privateKey: init.privateKey,
     nodeInfo: { name: 'spegel-ts', version: init.version, userAgent: `spegel-ts/${init.version}` },
     addresses: {
@@ -103,7 +108,9 @@ export async function startSwarmNode(init: SwarmNodeInit): Promise<SwarmNode> {
         // Default client: others would never ask us.
         clientMode: false,
         // Default: drops private addresses, that is all of a cluster.
-        peerInfoMapper: passthroughMapper,
+        peerInfoMapper: ({ id, multiaddrs }) => ({ id, multiaddrs: reachable(multiaddrs) }),
+        // Default: keeps public keys that others send, of any size and number. Spegel's swarm has no such records.
+        validators: { pk: () => Promise.reject(new Error('only provider records are kept')) },
         kBucketSize: replication,
         // Default 1 s: all queries wait for the first self-query.
         initialQuerySelfInterval: 50,
@@ -120,7 +127,26 @@ export async function startSwarmNode(init: SwarmNodeInit): Promise<SwarmNode> {
   const dht = internals(libp2p.services.dht)
   // Default 10 s, not settable: Go keeps streams for 60 s, and after four resets opens one for every message.
   dht.rpc.incomingMessageTimeout = dhtServerStreamIdleMs
+  boundMessages(dht.rpc)
+  await libp2p.start()
   return { libp2p, dht }
+}
+
+/** kad-dht reads messages of up to 4 MiB, and spends seconds on some of them. */
+function boundMessages(rpc: DhtInternals['rpc']): void {
+  const serve = rpc.onIncomingStream.bind(rpc)
+  rpc.onIncomingStream = (stream, connection) => {
+    const guard = new LengthGuard(dhtMessageBytesMax)
+    stream.addEventListener('message', ({ data }) => {
+      try {
+        guard.check(data.subarray())
+      } catch (error) {
+        // After all who listen have had these bytes.
+        queueMicrotask(() => stream.abort(error as Error))
+      }
+    })
+    return serve(stream, connection)
+  }
 }
 
 function internals(dht: KadDHT): DhtInternals {
@@ -129,7 +155,8 @@ function internals(dht: KadDHT): DhtInternals {
     typeof candidate.routingTable?.kb?.toIterable !== 'function' ||
     typeof candidate.routingTable.add !== 'function' ||
     typeof candidate.routingTable.remove !== 'function' ||
-    typeof candidate.rpc?.incomingMessageTimeout !== 'number'
+    typeof candidate.rpc?.incomingMessageTimeout !== 'number' ||
+    typeof candidate.rpc.onIncomingStream !== 'function'
   ) {
     throw new Error('this version of @libp2p/kad-dht is laid out differently: see DhtInternals')
   }

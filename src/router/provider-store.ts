@@ -6,14 +6,19 @@
  * Own records are not stored but derived from the keys that this node offers, so they cannot go stale. A walk over
  * all records, which only kad-dht's own re-provider does, finds nothing: announcing is the business of provide.ts.
  */
+import { peerIdFromString } from '@libp2p/peer-id'
 import { MemoryDatastore } from 'datastore-core'
 import { Key, type KeyQuery, type Pair, type Query } from 'interface-datastore'
 import { base32 } from 'multiformats/bases/base32'
 import type { Clock } from '../lib/clock.ts'
-import { providersPerKeyMax, recordValidityMs, recordsMax } from '../limits.ts'
+import { peerRecordBytesMax, providersPerKeyMax, recordKeyBytesMax, recordValidityMs, recordsMax } from '../limits.ts'
 
 /** Where kad-dht keeps them: `/dht/provider/<base32 multihash>/<peer id>`. */
 const providerPrefix = '/dht/provider/'
+/** Where libp2p keeps what it knows of a peer: `/peers/<CID of the peer id>`. */
+const peerPrefix = '/peers/'
+
+const indexLengthMax = Math.ceil((recordKeyBytesMax * 8) / 5)
 
 interface Provided {
   value: Uint8Array
@@ -62,7 +67,12 @@ export class ProviderStore extends MemoryDatastore {
 
   override put(key: Key, value: Uint8Array): Key | Promise<Key> {
     const record = parseProviderKey(key)
-    if (record === undefined) return super.put(key, value)
+    if (record === undefined) {
+      // A peer adds addresses to what is known of it as long as it likes: then the older ones have to do.
+      const tooLarge = value.length > peerRecordBytesMax && key.toString().startsWith(peerPrefix)
+      return tooLarge ? key : super.put(key, value)
+    }
+    if (record.index.length > indexLengthMax) return key
     if (record.peerId !== this.#selfId) this.#putRecord(record.index, record.peerId, value)
     return key
   }
@@ -85,8 +95,19 @@ export class ProviderStore extends MemoryDatastore {
   *#queryRecords(prefix: string): Generator<Pair> {
     const index = prefix.slice(providerPrefix.length)
     if (index === '') return
-    for (const [peerId, { value }] of this.#valid(index)) yield { key: new Key(`${prefix}/${peerId}`), value }
+    for (const [peerId, { value }] of this.#valid(index)) {
+      // kad-dht looks each of them up, and does not answer at all when one is not there.
+      if (this.#isKnown(peerId)) yield { key: new Key(`${prefix}/${peerId}`), value }
+    }
     if (this.#own.has(index)) yield { key: new Key(`${prefix}/${this.#selfId}`), value: ownTime() }
+  }
+
+  #isKnown(peerId: string): boolean {
+    try {
+      return super.has(new Key(`${peerPrefix}${peerIdFromString(peerId).toCID().toString()}`)) === true
+    } catch {
+      return false
+    }
   }
 
   #putRecord(index: string, peerId: string, value: Uint8Array): void {
@@ -98,7 +119,8 @@ export class ProviderStore extends MemoryDatastore {
     }
     // Re-inserted at the end, so the first is the one that expires first.
     if (providers.delete(peerId)) this.#recordCount -= 1
-    const oldest = providers.size >= providersPerKeyMax ? providers.keys().next() : undefined
+    const full = providers.size >= providersPerKeyMax || this.#recordCount >= recordsMax
+    const oldest = full ? providers.keys().next() : undefined
     if (oldest?.done === false) this.#removeRecord(index, oldest.value)
     providers.set(peerId, { value, expiresMs: this.#clock.nowMs() + recordValidityMs })
     this.#recordCount += 1
