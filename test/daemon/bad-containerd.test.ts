@@ -141,7 +141,7 @@ describe('a containerd that says anything', () => {
       },
     )
     await server.start()
-    await eventually(() => expect(store.problem()).toBeUndefined())
+    await eventually(isWell)
   })
   afterAll(async () => {
     stop.abort()
@@ -151,6 +151,10 @@ describe('a containerd that says anything', () => {
     double.close()
     await rm(folder, { recursive: true, force: true })
   })
+
+  function isWell(): void {
+    expect(store.problem()).toBeUndefined()
+  }
 
   async function watch(): Promise<void> {
     for await (const { added, removed } of store.watch(stop.signal)) {

@@ -42,16 +42,17 @@ describe('a node that talks nonsense', () => {
     daemons = [first, await DaemonProcess.start(folder, group.address(2), first.ip)]
     bad = await BadNode.start(group.address(9))
     for (const { ip } of daemons) await bad.tell(ip, lengthPrefixed(Buffer.alloc(0)))
-    // It is in everybody's routing table.
-    await eventually(async () => {
-      for (const daemon of daemons) expect(await daemon.metrics()).toMatch(/^spegel_dht_peers 2$/m)
-    })
+    await eventually(everybodyKnowsIt)
   }, 60_000)
   afterAll(async () => {
     await bad.close()
     await Promise.all(daemons.map((daemon) => daemon.stop()))
     await rm(folder, { recursive: true, force: true })
   })
+
+  async function everybodyKnowsIt(): Promise<void> {
+    for (const daemon of daemons) expect(await daemon.metrics()).toMatch(/^spegel_dht_peers 2$/m)
+  }
 
   /** What one gets now, the others find. */
   async function newBlobIsFound(holder: DaemonProcess, askers: readonly DaemonProcess[]): Promise<void> {

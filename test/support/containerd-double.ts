@@ -1,5 +1,5 @@
 /** DOUBLE of containerd, for what a real one does not do: answer nonsense. A gRPC server on a unix socket. */
-import { EventEmitter } from 'node:events'
+import type { EventEmitter } from 'node:events'
 import { Server, ServerCredentials, type ServiceError, status } from '@grpc/grpc-js'
 import type { Envelope } from '../../src/containerd/generated/containerd.ts'
 import { ContentService, type Info } from '../../src/containerd/generated/content.ts'
