@@ -159,8 +159,8 @@ describe('a node that talks nonsense', () => {
   it('cannot fill the memory of others', async () => {
     const before = resident()
     const target = daemons[0]?.ip ?? ''
-    // Half of them short enough to be read.
-    const sizes = Array.from({ length: 100 }, (_, index) => (index % 2 === 0 ? 2 * MiB : 60_000))
+    // Some of them are short enough to be read.
+    const sizes = Array.from({ length: 120 }, (_, index) => (index % 6 === 0 ? 60_000 : 2 * MiB))
     for (const bytes of sizes) {
       // A public key is a record that kad-dht keeps, with whatever stands behind it.
       await bad.tell(target, lengthPrefixed(paddedPublicKey(bytes)))
