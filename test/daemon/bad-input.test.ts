@@ -140,18 +140,24 @@ describe('malformed requests', () => {
 
   it('that are sent ahead are answered in order, and leave nothing open when the client leaves', async () => {
     const before = daemons.map((daemon) => daemon.descriptors)
-    const ahead = Buffer.from(`${blobHead()}\r\n`.repeat(10))
+    const ahead = Buffer.from(`${blobHead()}\r\n`.repeat(pipelinedRequestsMax))
     const answers = takeApart(await converse(own().ip, port, { pieces: [ahead], ending: 'wait' }))
     expect(answers.map(({ status, body }) => [status, body.length])).toEqual(
-      Array.from({ length: 10 }, () => [200, 300_000]),
+      Array.from({ length: pipelinedRequestsMax }, () => [200, 300_000]),
     )
-    const leave = async () => {
-      const socket = connect(port, own().ip).on('error', () => undefined)
-      socket.write(ahead)
-      await once(socket, 'data')
-      socket.resetAndDestroy()
-    }
-    await Promise.all(Array.from({ length: 100 }, leave))
+    // They do not read, so that most of the answers are still to come when they leave.
+    const clients = Array.from({ length: 50 }, () => connect(port, own().ip).on('error', () => undefined))
+    for (const socket of clients) socket.write(ahead)
+    await Promise.all(clients.map((socket) => once(socket, 'readable')))
+    for (const socket of clients) socket.resetAndDestroy()
+    await nothingIsLeft(before)
+  })
+
+  it('that are sent behind one that closes the connection are not begun', async () => {
+    const before = daemons.map((daemon) => daemon.descriptors)
+    const closing = Buffer.from(`${blobHead()}Connection: close\r\n\r\n${`${blobHead()}\r\n`.repeat(10)}`)
+    const ask = async () => takeApart(await converse(own().ip, port, { pieces: [closing], ending: 'wait' }))
+    for (const answers of await Promise.all(Array.from({ length: 20 }, ask))) expect(answers).toHaveLength(1)
     await nothingIsLeft(before)
   })
 
