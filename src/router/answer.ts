@@ -5,7 +5,13 @@
  */
 import type { Connection, Libp2p, PeerId, Stream } from '@libp2p/interface'
 import type { Clock } from '../lib/clock.ts'
-import { dhtMessageBytesMax, dhtServerStreamIdleMs, dhtStreamsPerPeerMax, replication } from '../limits.ts'
+import {
+  dhtMessageBytesMax,
+  dhtServerStreamIdleMs,
+  dhtStreamsPerPeerMax,
+  recordKeyBytesMax,
+  replication,
+} from '../limits.ts'
 import type { AddressBook } from './address-book.ts'
 import { kadId } from './content-cid.ts'
 import { Message, type Peer as PeerMessage } from './generated/kad-dht.ts'
@@ -14,9 +20,6 @@ import { dhtProtocol } from './libp2p-node.ts'
 import type { ProviderStore } from './provider-store.ts'
 import type { RoutingTable } from './routing-table.ts'
 import { messageType } from './rpc.ts'
-
-/** A key on the wire is a sha2-256 multihash, of content or of a peer id; the latter may also be 4 bytes longer. */
-const keyBytesMax = 64
 
 export interface AnswerComponents {
   libp2p: Libp2p
@@ -86,7 +89,7 @@ export class Answerer {
 
   #answer(from: PeerId, message: Message): Message | undefined | Promise<Message | undefined> {
     const { type, key } = message
-    if (key.length > keyBytesMax) throw new Error(`a key of ${key.length} bytes`)
+    if (key.length > recordKeyBytesMax) throw new Error(`a key of ${key.length} bytes`)
     switch (type) {
       case messageType.addProvider:
         return this.#addProvider(from, message)

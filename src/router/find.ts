@@ -1,20 +1,21 @@
 /**
  * Who has a key? The nodes closest to a key hold its records (Kademlia). This node's own records answer at once, and
  * alone when it is one of those nodes; otherwise, or when it knows nobody, the closest others are asked, and those
- * closer still that they name, until the three closest have answered. If they know nobody either, the rest of the
- * closest are asked, as Go does: our nodes hand their records to a node that joins, Spegel's do so only at their next
- * round, up to 15 minutes later, so the closest may be newer than the record.
+ * closer still that they name, until the three closest have answered. If they know nobody either, and there are nodes
+ * of Spegel in the swarm, the rest of the closest are asked, as Go does: our nodes hand their records to a node that
+ * joins, Spegel's do so only at their next round, up to 15 minutes later, so the closest may be newer than the record.
  */
 import type { Libp2p } from '@libp2p/interface'
 import { peerIdFromMultihash } from '@libp2p/peer-id'
-import { multiaddr } from '@multiformats/multiaddr'
 import * as digest from 'multiformats/hashes/digest'
 import { lookupTimeoutMs, replication, rpcConcurrency } from '../limits.ts'
 import { type AddressBook, ipsOf } from './address-book.ts'
 import { type DhtKey, kadId } from './content-cid.ts'
 import { compareDistance } from './distance.ts'
 import type { Message, Peer as PeerMessage } from './generated/kad-dht.ts'
+import type { NodeKinds } from './kinds.ts'
 import type { ProviderStore } from './provider-store.ts'
+import { readReachable } from './reachable.ts'
 import type { Peer } from './router.ts'
 import { type RoutingTable, type TablePeer } from './routing-table.ts'
 import { type DhtRpc, messageType } from './rpc.ts'
@@ -27,6 +28,7 @@ export interface FindComponents {
   table: RoutingTable
   store: ProviderStore
   rpc: DhtRpc
+  kinds: Pick<NodeKinds, 'mixed'>
   addresses: AddressBook
 }
 
@@ -77,7 +79,7 @@ class Search {
   async readOwnRecords(): Promise<void> {
     const { store, addresses } = this.#components
     const ids = store.providers(this.#key.multihash)
-    const entries = await Promise.all(ids.map((id) => addresses.get(id)))
+    const entries = await Promise.all(ids.map(async (id) => addresses.get(id)))
     // All in one turn, so that whoever chooses among them sees them all.
     for (const [index, id] of ids.entries()) this.#report(id, entries[index]?.ips ?? [])
   }
@@ -106,7 +108,8 @@ class Search {
       .filter(({ state }) => state !== 'failed')
       .sort((a, b) => compareDistance(this.#key.kadId, a, b))
     const closest = alive.slice(0, answersNeeded)
-    const enough = this.#found.size > 0 || closest.some(({ state }) => state !== 'answered')
+    const { mixed } = this.#components.kinds
+    const enough = !mixed || this.#found.size > 0 || closest.some(({ state }) => state !== 'answered')
     return (enough ? closest : alive.slice(0, replication)).find(({ state }) => state === 'new')
   }
 
@@ -132,7 +135,7 @@ class Search {
   #hearOfProvider(message: PeerMessage): void {
     try {
       const id = this.#components.addresses.nameOf(message.id)
-      this.#report(id, ipsOf(message.multiaddrs.map((bytes) => multiaddr(bytes))))
+      this.#report(id, ipsOf(readReachable(message.multiaddrs)))
     } catch {}
   }
 
@@ -140,8 +143,8 @@ class Search {
     const { addresses, table, libp2p } = this.#components
     try {
       const id = addresses.nameOf(message.id)
-      if (id === this.#selfId || this.#candidates.has(id) || table.isDead(id)) return
-      const multiaddrs = message.multiaddrs.map((bytes) => multiaddr(bytes))
+      const multiaddrs = readReachable(message.multiaddrs)
+      if (multiaddrs.length === 0 || id === this.#selfId || this.#candidates.has(id) || table.isDead(id)) return
       const peerId = peerIdFromMultihash(digest.decode(message.id))
       this.#candidates.set(id, { peerId, id, kadId: kadId(message.id), state: 'new' })
       await libp2p.peerStore.merge(peerId, { multiaddrs })

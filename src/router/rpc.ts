@@ -143,9 +143,12 @@ class Channel {
   #receive(data: Uint8Array): void {
     try {
       for (const bytes of this.#decoder.decode(data)) {
-        const waiting = this.#waiting.shift()
+        const [waiting] = this.#waiting
         if (waiting === undefined) throw new Error('an answer to no question')
-        waiting.resolve(Message.decode(bytes))
+        // Before it leaves the queue: a question whose answer cannot be read fails with the others.
+        const answer = Message.decode(bytes)
+        this.#waiting.shift()
+        waiting.resolve(answer)
       }
     } catch (error) {
       this.#fail(error as Error)

@@ -1,7 +1,8 @@
 /** With DOUBLES of the swarm: a real one does not say on command which of its nodes know what. */
 import { generateKeyPair } from '@libp2p/crypto/keys'
-import { peerIdFromPrivateKey } from '@libp2p/peer-id'
+import { peerIdFromMultihash, peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
+import * as digest from 'multiformats/hashes/digest'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { dhtKey, kadId } from '../../../src/router/content-cid.ts'
 import { closest } from '../../../src/router/distance.ts'
@@ -24,7 +25,7 @@ beforeAll(async () => {
 })
 
 /** Searches in a swarm where these, by closeness, know that the last one has the key. Returns who was asked. */
-async function search(knowing: readonly number[]): Promise<{ found: Peer[]; asked: string[] }> {
+async function search(knowing: readonly number[], mixed = true): Promise<{ found: Peer[]; asked: string[] }> {
   const holder = peers.at(-1) ?? expect.unreachable()
   const record = {
     id: holder.peerId.toMultihash().bytes,
@@ -36,6 +37,8 @@ async function search(knowing: readonly number[]): Promise<{ found: Peer[]; aske
     libp2p: { peerId: peerIdFromPrivateKey(await generateKeyPair('Ed25519')) },
     table: { closest: () => peers },
     store: { providers: () => [] },
+    addresses: { nameOf: (id: Uint8Array) => peerIdFromMultihash(digest.decode(id)).toString() },
+    kinds: { mixed },
     rpc: {
       async ask(peerId: TablePeer['peerId']) {
         await Promise.resolve()
@@ -71,5 +74,10 @@ describe('a search', () => {
     const { found, asked } = await search([])
     expect(found).toEqual([])
     expect(asked.toSorted()).toEqual(peers.map(({ id }) => id).toSorted())
+  })
+  it('believes the three closest where all nodes hand records over', async () => {
+    const { found, asked } = await search([11], false)
+    expect(found).toEqual([])
+    expect(asked).toEqual(peers.slice(0, 3).map(({ id }) => id))
   })
 })
