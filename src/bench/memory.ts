@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { end } from '../testbed/process.ts'
 import { writeImage } from '../testbed/layout-writer.ts'
+import { needCurl } from '../testbed/tools.ts'
 import type { Benchmark, BenchmarkOptions } from './benchmark.ts'
 import { spawnCurl } from './download.ts'
 import type { BenchmarkOutput, Figure } from './result.ts'
@@ -34,6 +35,7 @@ export const memory: Benchmark = {
 }
 
 async function runMemory({ rounds, seed, say }: BenchmarkOptions): Promise<BenchmarkOutput> {
+  await needCurl(say)
   const workplace = await Workplace.create(say)
   try {
     const layout = await workplace.newFolder()
