@@ -16,7 +16,7 @@ export function figureTable(result: Result): string {
 }
 
 /** All kept results, each with what it was measured on. */
-export function benchmarkSection(results: readonly Result[]): string {
+function benchmarkSection(results: readonly Result[]): string {
   return results
     .map((result) => {
       const { benchmark, machine, date, rounds, method, conditions } = result

@@ -69,6 +69,13 @@ export class Answerer {
       }
     }
     let waitingBytes = 0
+    let ended = false
+    const afterAnswers = async () => {
+      if (waitingBytes > 0) return
+      // May bring what came meanwhile, at once.
+      if (stream.readStatus === 'paused') stream.resume()
+      if (ended && waitingBytes === 0) await stream.close()
+    }
     stream.addEventListener('message', ({ data }) => {
       restartIdle()
       waitingBytes += data.byteLength
@@ -78,11 +85,14 @@ export class Answerer {
         .then(() => receive(data.subarray()))
         .then(() => {
           waitingBytes -= data.byteLength
-          if (waitingBytes === 0 && stream.readStatus === 'paused') stream.resume()
         })
+        .then(afterAnswers)
         .catch(fail)
     })
-    stream.addEventListener('remoteCloseWrite', () => void last.then(() => stream.close()).catch(fail))
+    stream.addEventListener('remoteCloseWrite', () => {
+      ended = true
+      last = last.then(afterAnswers).catch(fail)
+    })
     stream.addEventListener('close', () => cancelIdle())
     restartIdle()
   }

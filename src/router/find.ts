@@ -79,9 +79,9 @@ class Search {
   async readOwnRecords(): Promise<void> {
     const { store, addresses } = this.#components
     const ids = store.providers(this.#key.multihash)
-    const entries = await Promise.all(ids.map(async (id) => addresses.get(id)))
+    const ips = await Promise.all(ids.map(async (id) => (await addresses.get(id)).ips))
     // All in one turn, so that whoever chooses among them sees them all.
-    for (const [index, id] of ids.entries()) this.#report(id, entries[index]?.ips ?? [])
+    for (const [index, id] of ids.entries()) this.#report(id, ips[index] ?? [])
   }
 
   async askOthers(): Promise<void> {

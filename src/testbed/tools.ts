@@ -1,7 +1,7 @@
 /**
  * Programs that the system tests and `demo --containerd` need, unpacked below `.cache/` in the checkout: containerd and
  * docker-registry from the distribution, a recent containerd built from its published Go module. Nothing is installed
- * in the system, except that root may let apt install iproute2 where it is missing. Says what it does.
+ * in the system, except that root may let apt install iproute2 and curl where they are missing. Says what it does.
  */
 import { type SpawnOptions, execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -53,11 +53,21 @@ export async function prepareTools(say: (line: string) => void): Promise<Tools> 
   })
 }
 
+/** A client that throws away what it gets at little cost. */
+export async function needCurl(say: (line: string) => void): Promise<void> {
+  if (await succeeds('curl', ['--version'])) return
+  if (process.getuid?.() !== 0) throw new UserError('this needs curl: install it')
+  await install('curl', say)
+}
+
 async function needIproute(say: (line: string) => void): Promise<void> {
-  if (await succeeds('ip', ['-V'])) return
-  say('installing iproute2 with apt-get')
+  if (!(await succeeds('ip', ['-V']))) await install('iproute2', say)
+}
+
+async function install(name: string, say: (line: string) => void): Promise<void> {
+  say(`installing ${name} with apt-get`)
   await apt(['update'])
-  await apt(['install', '-y', '--no-install-recommends', 'iproute2'])
+  await apt(['install', '-y', '--no-install-recommends', name])
 }
 
 /** Downloads Debian packages and unpacks them, without installing. Returns the folder. */

@@ -158,6 +158,17 @@ describe('ProviderStore', () => {
     expect(await store.get(new Key(`/peers/${peer.toCID().toString()}`))).toEqual(Uint8Array.of(2))
   })
 
+  it('takes what peers announce, and never what is said of this node', () => {
+    const store = new ProviderStore(new ManualClock())
+    store.setSelf('self')
+    for (const peer of ['a', 'b', 'a', 'self']) store.addProvider(multihash, peer)
+    expect(store.providers(multihash).sort()).toEqual(['a', 'b'])
+    expect(store.recordCount).toBe(2)
+    expect(store.isOwn(multihash)).toBe(false)
+    store.setOwn(multihash, true)
+    expect(store.isOwn(multihash)).toBe(true)
+  })
+
   it('shows nothing to a walk over all records, and keeps other data', async () => {
     const store = new ProviderStore(new ManualClock())
     await put(store, 'a')
