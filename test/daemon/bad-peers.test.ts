@@ -26,7 +26,7 @@ import { excerpt, holds, printedSeed } from '../support/seed.ts'
 
 const port = 5000
 const pulls = 300
-const pullsAtOnce = 300
+const pullsAtOnce = 100
 const peersMost = 3
 /** Each pull has its own content, so that it has its own peers' answers. */
 const contentBytes = 100_000
