@@ -146,7 +146,8 @@ export const addressBookEntriesMax = 4_096
 export const addressRefreshMs = 3_600_000
 /** Questions under way on one stream. Above: the question fails, and the look-up goes on elsewhere. */
 export const rpcPerStreamMax = 256
-/** A peer that did not answer is not asked for this long. */
+/** A peer that did not answer is not asked for this long; who then is silent again, or has no connection, for longer. */
+export const suspectPeerMs = 2_000
 export const deadPeerMs = 30_000
 
 /** Announcements per write, so that receivers are not flooded; then the stream's back-pressure decides. */

@@ -85,7 +85,7 @@ class Search {
   }
 
   async askOthers(): Promise<void> {
-    for (const peer of this.#components.table.closest(this.#key.kadId)) {
+    for (const peer of this.#components.table.closestToAsk(this.#key.kadId)) {
       this.#candidates.set(peer.id, { ...peer, state: 'new' })
     }
     const running = new Set<Promise<void>>()
@@ -118,11 +118,12 @@ class Search {
     try {
       const answer = await this.#components.rpc.ask(peer.peerId, this.#question(), this.#signal)
       peer.state = 'answered'
+      this.#components.table.noteAnswer(peer.id)
       for (const provider of answer.providers) this.#hearOfProvider(provider)
       for (const closer of answer.closer.slice(0, replication)) await this.#consider(closer)
     } catch {
       peer.state = 'failed'
-      if (!this.#signal.aborted) await this.#components.table.markDead(peer)
+      if (!this.#signal.aborted) await this.#components.table.noteFailure(peer)
     }
   }
 

@@ -70,7 +70,12 @@ export class KadRouter implements Router {
     this.addresses = addresses
     this.id = libp2p.peerId.toString()
     store.setSelf(this.id)
-    const table = new RoutingTable(dht.routingTable, kadId(libp2p.peerId.toMultihash().bytes), clock)
+    const table = new RoutingTable(
+      dht.routingTable,
+      kadId(libp2p.peerId.toMultihash().bytes),
+      (peerId) => libp2p.getConnections(peerId).length > 0,
+      clock,
+    )
     const kinds = new NodeKinds(libp2p)
     const rpc = new DhtRpc(libp2p, clock)
     const addressBook = new AddressBook(libp2p, clock)

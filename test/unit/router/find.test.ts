@@ -35,7 +35,7 @@ async function search(knowing: readonly number[], mixed = true): Promise<{ found
   const asked: string[] = []
   const components = {
     libp2p: { peerId: peerIdFromPrivateKey(await generateKeyPair('Ed25519')) },
-    table: { closest: () => peers },
+    table: { closestToAsk: () => peers, noteAnswer: () => undefined },
     store: { providers: () => [] },
     addresses: { nameOf: (id: Uint8Array) => peerIdFromMultihash(digest.decode(id)).toString() },
     kinds: { mixed },
