@@ -22,7 +22,7 @@ import { DaemonGroup, eventually } from '../support/daemons.ts'
 import { holds, printedSeed } from '../support/seed.ts'
 
 const MiB = 1024 * 1024
-const messages = 2_000
+const messages = 1_000
 const messagesAtOnce = 50
 const residentToleranceMiB = 150
 const addProvider = 2
@@ -160,7 +160,7 @@ describe('a node that talks nonsense', () => {
     const before = resident()
     const target = daemons[0]?.ip ?? ''
     // Some of them are short enough to be read.
-    const sizes = Array.from({ length: 120 }, (_, index) => (index % 6 === 0 ? 60_000 : 2 * MiB))
+    const sizes = Array.from({ length: 60 }, (_, index) => (index % 6 === 0 ? 60_000 : 3.5 * MiB))
     for (const bytes of sizes) {
       // A public key is a record that kad-dht keeps, with whatever stands behind it.
       await bad.tell(target, lengthPrefixed(paddedPublicKey(bytes)))

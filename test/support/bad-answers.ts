@@ -5,6 +5,8 @@ import fc from 'fast-check'
 export interface BadAnswer {
   /** For the message of a test that fails. */
   name: string
+  /** It leaves the connection open. */
+  stalls: boolean
   /** `right` is the answer that an honest peer would give. */
   send: (socket: Socket, right: Buffer, content: Buffer) => void | Promise<void>
 }
@@ -117,6 +119,7 @@ const anyHead = fc
   .map(([status, headers, bytes, how]): BadAnswer => {
     return {
       name: `${JSON.stringify([status, ...headers])} and ${bytes} bytes, ${how}`,
+      stalls: how === 'open',
       send(socket, right, _content) {
         socket.write(
           Buffer.concat([
@@ -132,6 +135,7 @@ const anyHead = fc
 /** The right answer, but not all of it. */
 const truncated = fc.tuple(fc.nat(100_300), ending).map(([bytes, how]): BadAnswer => ({
   name: `the first ${bytes} bytes of the right answer, ${how}`,
+  stalls: how === 'open',
   send(socket, right) {
     socket.write(right.subarray(0, bytes))
     finish(socket, how)
@@ -141,6 +145,7 @@ const truncated = fc.tuple(fc.nat(100_300), ending).map(([bytes, how]): BadAnswe
 /** The right answer, and more. */
 const oversized = fc.tuple(fc.integer({ min: 1, max: 300_000 }), ending).map(([bytes, how]): BadAnswer => ({
   name: `the right answer and ${bytes} bytes more, ${how}`,
+  stalls: how === 'open',
   send(socket, right) {
     socket.write(right)
     socket.write(Buffer.alloc(bytes, 'HTTP/1.1 200 OK\r\n\r\n'))
@@ -153,6 +158,7 @@ const changed = fc
   .tuple(fc.constantFrom('content-length', 'content-range', 'docker-content-digest', 'HTTP/1.1'), number, ending)
   .map(([what, value, how]): BadAnswer => ({
     name: `the right answer with ${what} ${value}, ${how}`,
+    stalls: how === 'open',
     send(socket, right) {
       const end = right.indexOf('\r\n\r\n')
       const lines = right.toString('latin1', 0, end).split('\r\n')
@@ -166,6 +172,7 @@ const changed = fc
 
 const noise = fc.tuple(fc.uint8Array({ maxLength: 3_000 }), ending).map(([bytes, how]): BadAnswer => ({
   name: `${bytes.length} random bytes, ${how}`,
+  stalls: how === 'open',
   send(socket) {
     socket.write(bytes)
     finish(socket, how)
@@ -176,6 +183,7 @@ const endlessHeaders = fc
   .constantFrom('X: y\r\n', 'x', '\r\n', 'HTTP/1.1 100 Continue\r\n\r\n')
   .map((piece): BadAnswer => ({
     name: `headers without end: ${JSON.stringify(piece)}`,
+    stalls: false,
     send(socket) {
       const block = Buffer.from(piece.repeat(4_096))
       socket.write('HTTP/1.1 200 OK\r\n')
@@ -192,6 +200,7 @@ const drip = fc
   .tuple(fc.integer({ min: 1, max: 700 }), fc.nat(3_000), ending)
   .map(([step, drops, how]): BadAnswer => ({
     name: `${drops} drops of ${step} bytes, ${how}`,
+    stalls: how === 'open',
     async send(socket, right) {
       for (let at = 0; at < Math.min(right.length, step * drops) && !socket.destroyed; at += step) {
         socket.write(right.subarray(at, Math.min(at + step, step * drops)))
