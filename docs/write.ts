@@ -1,7 +1,12 @@
-/** Writes the generated reference pages beside this file. */
-import { writeFileSync } from 'node:fs'
+/** Writes the generated reference pages beside this file, and the benchmark's section of README.md. */
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { readResults } from '../src/bench/result.ts'
+import { withBenchmarks } from '../src/bench/table.ts'
 import { configurationReference, metricsReference } from '../src/cli/reference.ts'
 
 writeFileSync(join(import.meta.dirname, 'configuration.md'), configurationReference())
 writeFileSync(join(import.meta.dirname, 'metrics.md'), metricsReference())
+const readme = join(import.meta.dirname, '../README.md')
+const results = readResults(join(import.meta.dirname, '../benchmark/results'))
+writeFileSync(readme, withBenchmarks(readFileSync(readme, 'utf8'), results))

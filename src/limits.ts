@@ -19,6 +19,12 @@ export const keepAliveTimeoutMs = 75_000
 /** Open connections to the registry port. Above: a new connection is closed at once, and containerd goes upstream. */
 export const registryConnectionsMax = 2048
 
+/** Open connections to the metrics port: Prometheus and probes. */
+export const metricsConnectionsMax = 64
+
+/** Requests of one connection that wait for the one before. No client of ours sends ahead. Above: it is closed. */
+export const pipelinedRequestsMax = 16
+
 /** A client that takes no byte for this long is gone (containerd itself gives up after 5 minutes). */
 export const clientStallTimeoutMs = 300_000
 
@@ -122,6 +128,8 @@ export const reprovideIntervalMs = 15 * 60_000
 export const recordsMax = 500_000
 /** A node that has joined is handed older records by their owners within about a second; on a busy machine later. */
 export const recordsCompleteAfterMs = 30_000
+/** Bytes of a key's multihash: sha2-256 has 34, the longest of sha2 66, a peer id up to 42. Longer: the stream is ended. */
+export const recordKeyBytesMax = 66
 /** Providers kept per key. Full: the record that expires first makes room. */
 export const providersPerKeyMax = 100
 
@@ -135,8 +143,12 @@ export const rpcTimeoutMs = 1_000
 export const rpcConcurrency = 4
 /** A look-up in all. */
 export const lookupTimeoutMs = 2_000
-/** A message of the DHT: 20 peers with a few addresses each are 4 KiB. */
+/** A message of the DHT: 20 peers with a few addresses each are 4 KiB. Longer: the stream is reset, both ways. */
 export const dhtMessageBytesMax = 64 * 1024
+/** Addresses of one peer that are told to others, tried, and learned at a time: both families, a few networks. */
+export const addressesPerPeerMax = 8
+/** What is kept of one peer (addresses, protocols). Full: further changes are not taken. 8 addresses are under 1 KiB. */
+export const peerRecordBytesMax = 16 * 1024
 /** Our end closes an idle stream before Go (60 s) or we on the other side (65 s) reset it. */
 export const dhtStreamIdleMs = 30_000
 export const dhtServerStreamIdleMs = 65_000
@@ -148,7 +160,8 @@ export const addressBookEntriesMax = 4_096
 export const addressRefreshMs = 3_600_000
 /** Questions under way on one stream. Above: the question fails, and the look-up goes on elsewhere. */
 export const rpcPerStreamMax = 256
-/** A peer that did not answer is not asked for this long. */
+/** A peer that did not answer is not asked for this long; who then is silent again, or has no connection, for longer. */
+export const suspectPeerMs = 2_000
 export const deadPeerMs = 30_000
 
 /** Announcements per write, so that receivers are not flooded; then the stream's back-pressure decides. */

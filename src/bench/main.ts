@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { UserError, errorMessage } from '../lib/errors.ts'
 import type { Benchmark } from './benchmark.ts'
+import { idle } from './idle.ts'
 import { latency } from './latency.ts'
 import { describeMachine } from './machine.ts'
 import { memory } from './memory.ts'
@@ -12,7 +13,7 @@ import { speed } from './speed.ts'
 import { swarm } from './swarm.ts'
 import { figureTable } from './table.ts'
 
-const benchmarks: readonly Benchmark[] = [speed, latency, swarm, memory, pulls, hour]
+const benchmarks: readonly Benchmark[] = [speed, latency, swarm, memory, pulls, idle, hour]
 
 const defaultFolder = fileURLToPath(new URL('../../benchmark/results', import.meta.url))
 const usage = `Usage: npm run bench -- [NAME…] [--rounds N] [--minutes N] [--seed TEXT] [--out FOLDER]
@@ -40,10 +41,11 @@ async function main(): Promise<void> {
   }
   const [rounds, minutes] = [positive(values.rounds, '--rounds', 100), positive(values.minutes, '--minutes', 600)]
   const say = (line: string) => void process.stderr.write(`${line}\n`)
-  for (const { name, run } of chosen(positionals)) {
+  for (const benchmark of chosen(positionals)) {
+    const { name } = benchmark
     const machine = describeMachine()
     const date = new Date().toISOString()
-    const output = await run({ rounds, minutes, seed: values.seed, say: (line) => say(`${name}: ${line}`) })
+    const output = await benchmark.run({ rounds, minutes, seed: values.seed, say: (line) => say(`${name}: ${line}`) })
     const result = { benchmark: name, date, machine, seed: values.seed, rounds, ...output }
     const path = await writeResult(values.out, result)
     process.stdout.write(`\n${figureTable(result)}\n\n`)

@@ -1,7 +1,10 @@
 /** Memory of a daemon's process: idle, beside 16 transfers that it serves or passes on, and after them. */
+import { spawn } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { end } from '../testbed/process.ts'
+import { end, output } from '../testbed/process.ts'
 import { writeImage } from '../testbed/layout-writer.ts'
+import { needCurl } from '../testbed/tools.ts'
 import type { Benchmark, BenchmarkOptions } from './benchmark.ts'
 import { spawnCurl } from './download.ts'
 import type { BenchmarkOutput, Figure } from './result.ts'
@@ -10,11 +13,14 @@ import { median } from './statistics.ts'
 import { type ServerProcess, Workplace, registryPort } from './workplace.ts'
 
 const MiB = 1024 * 1024
+const checkout = fileURLToPath(new URL('../..', import.meta.url))
 const streams = 16
 const idleSeconds = 10
 const workSeconds = 5
 const afterSeconds = 10
 const sampleMs = 100
+
+type Program = 'bundle' | 'checkout'
 
 /** MiB of resident memory. */
 interface Memory {
@@ -34,8 +40,11 @@ export const memory: Benchmark = {
 }
 
 async function runMemory({ rounds, seed, say }: BenchmarkOptions): Promise<BenchmarkOutput> {
+  await needCurl(say)
   const workplace = await Workplace.create(say)
   try {
+    say('building the bundle')
+    await output(spawn('npm', ['run', '--silent', 'build'], { cwd: checkout, stdio: ['ignore', 'pipe', 'pipe'] }))
     const layout = await workplace.newFolder()
     const image = { name: 'reg.test/many:v1', sizeBytes: streams * 128 * MiB, layers: streams, seed }
     const { layers } = await writeImage(layout, image)
@@ -43,17 +52,20 @@ async function runMemory({ rounds, seed, say }: BenchmarkOptions): Promise<Bench
     const measured = await alternate(
       'resident memory',
       rounds,
-      { ours: () => measure(workplace, layout, digests) },
+      {
+        bundle: () => measure(workplace, 'bundle', layout, digests),
+        checkout: () => measure(workplace, 'checkout', layout, digests),
+      },
       say,
     )
-    const figure = (name: string, key: keyof Memory, atMost?: number): Figure => ({
-      name,
+    const figure = (name: string, key: keyof Memory, atMost?: number, program: Program = 'bundle'): Figure => ({
+      name: program === 'bundle' ? name : `${name}, from a checkout`,
       unit: 'MiB',
-      samples: measured.values.map(({ ours }) => ours[key]),
+      samples: measured.values.map((round) => round[program][key]),
       ...(atMost === undefined ? {} : { target: { atMost } }),
     })
     return {
-      method: `VmRSS of the daemon's process, new in each round, in a swarm of two. Idle: ${idleSeconds} s after it is ready. At work: median of samples over ${workSeconds} s of ${streams} downloads of 128 MiB blobs as fast as they go, and the kernel's high-water mark. After: ${afterSeconds} s later. Relaying: the same in the node that has none of it.`,
+      method: `VmRSS of the daemon's process (the bundle of npm run build, as in an image), new in each round, in a swarm of two. Idle: ${idleSeconds} s after it is ready. At work: median of samples over ${workSeconds} s of ${streams} downloads of 128 MiB blobs as fast as they go, and the kernel's high-water mark. After: ${afterSeconds} s later. Relaying: the same in the node that has none of it.`,
       figures: [
         figure('idle', 'idle', 110),
         figure(`serving ${streams} transfers`, 'serving', 180),
@@ -62,6 +74,8 @@ async function runMemory({ rounds, seed, say }: BenchmarkOptions): Promise<Bench
         figure(`relaying ${streams} transfers`, 'relaying', 180),
         figure(`relaying ${streams} transfers, highest`, 'relayingPeak'),
         figure('after relaying', 'afterRelaying'),
+        figure('idle', 'idle', undefined, 'checkout'),
+        figure(`relaying ${streams} transfers, highest`, 'relayingPeak', undefined, 'checkout'),
       ],
       conditions: measured.conditions,
       raw: { rounds: measured.values },
@@ -71,12 +85,18 @@ async function runMemory({ rounds, seed, say }: BenchmarkOptions): Promise<Bench
   }
 }
 
-async function measure(workplace: Workplace, layout: string, digests: readonly string[]): Promise<Memory> {
-  const holder = await workplace.startDaemon({ ip: workplace.address(1), layout })
+async function measure(
+  workplace: Workplace,
+  program: Program,
+  layout: string,
+  digests: readonly string[],
+): Promise<Memory> {
+  const holder = await workplace.startDaemon({ ip: workplace.address(1), layout, program })
   const relay = await workplace.startDaemon({
     ip: workplace.address(2),
     layout: await workplace.newFolder(),
     firstPeer: holder.ip,
+    program,
   })
   try {
     await sleep(idleSeconds * 1000)

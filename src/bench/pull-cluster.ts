@@ -85,10 +85,8 @@ export class PullCluster {
   /** Where the node's daemon took the blob from: addresses of peers in order. */
   async sources(node: ContainerdNode, digest: string): Promise<string[]> {
     const lines = await node.daemonLines()
-    const line = lines.findLast(({ key, source }) => key === digest && typeof source === 'string')
-    return String(line?.['source'] ?? '')
-      .split(' ')
-      .filter(Boolean)
+    const source = lines.findLast((line) => line['key'] === digest && typeof line['source'] === 'string')?.['source']
+    return typeof source === 'string' ? source.split(' ').filter(Boolean) : []
   }
 
   close(): Promise<void> {

@@ -183,7 +183,7 @@ async function waveRounds(bed: PullCluster, options: BenchmarkOptions): Promise<
 /** Pulls and removals at random, evenly over the time; fails when one of them does. */
 async function livelyTime(bed: PullCluster, { minutes, seed, say }: BenchmarkOptions): Promise<BenchmarkOutput> {
   const pullsWanted = Math.ceil((minutes * 500) / 60) + 10
-  const random = seededRandom([...seed].reduce((sum, letter) => sum * 31 + letter.charCodeAt(0), 7))
+  const random = seededRandom(Buffer.from(seed).reduce((sum, byte) => (sum * 31 + byte) >>> 0, 7))
   const images: Published[] = []
   for (let i = 0; i < 12; i++) images.push(await bed.publish(8, 1 + (i % 3)))
   const errors: string[] = []

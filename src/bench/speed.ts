@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises'
 import { end } from '../testbed/process.ts'
 import { blobPath, writeImage } from '../testbed/layout-writer.ts'
-import { prepareNginx } from '../testbed/tools.ts'
+import { needCurl, prepareNginx } from '../testbed/tools.ts'
 import type { Benchmark, BenchmarkOptions } from './benchmark.ts'
 import { download, spawnCurl, verify } from './download.ts'
 import { KeepAliveClient } from './keep-alive-client.ts'
@@ -39,6 +39,7 @@ export const speed: Benchmark = {
 }
 
 async function runSpeed({ rounds, seed, say }: BenchmarkOptions): Promise<BenchmarkOutput> {
+  await needCurl(say)
   const nginxBinary = await prepareNginx(say)
   const workplace = await Workplace.create(say)
   try {

@@ -68,11 +68,11 @@ export class SwarmMembers {
 
   async close(): Promise<void> {
     await Promise.all(
-      this.#children.map((child) => {
-        if (child.exitCode !== null || child.signalCode !== null) return undefined
+      this.#children.map(async (child) => {
+        if (child.exitCode !== null || child.signalCode !== null) return
         const ended = new Promise((resolve) => child.once('exit', resolve))
         if (child.connected) child.disconnect()
-        return ended
+        await ended
       }),
     )
   }

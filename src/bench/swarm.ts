@@ -11,7 +11,7 @@ const large = { routers: 40, processes: 4, peersAtLeast: 30 }
 const small = 8
 const announcedKeys = 1_000
 /** Plenty for one key each. */
-const announceSeconds = 2
+const announceSeconds = 5
 const blobsAtStart = 10_000
 
 export const swarm: Benchmark = {

@@ -16,14 +16,15 @@ export function figureTable(result: Result): string {
 }
 
 /** All kept results, each with what it was measured on. */
-export function benchmarkSection(results: readonly Result[]): string {
+function benchmarkSection(results: readonly Result[]): string {
   return results
     .map((result) => {
       const { benchmark, machine, date, rounds, method, conditions } = result
       const noisy = conditions.filter((round) => round.noisy).length
       const { cpu, cores, kernel, node, commit } = machine
       const steal = Math.max(0, ...conditions.map(({ stealPercent }) => stealPercent))
-      const measured = `${date.slice(0, 10)}, ${cores} × ${cpu}, Linux ${kernel}, Node ${node.slice(1)}, commit ${commit}, ${rounds} rounds, steal up to ${short(steal)} %${noisy === 0 ? '' : `, ${noisy} noisy rounds`}`
+      const busy = median(conditions.map(({ busyBeforePercent }) => busyBeforePercent))
+      const measured = `${date.slice(0, 10)}, ${cores} × ${cpu}, Linux ${kernel}, Node ${node.slice(1)}, commit ${commit}, ${rounds} rounds, steal up to ${short(steal)} %, others used ${short(busy)} % of the machine before a round${noisy === 0 ? '' : `, ${noisy} noisy rounds`}`
       return `**${benchmark}** (${measured})\n\n${figureTable(result)}\n\nHow: ${method}\n`
     })
     .join('\n')

@@ -8,7 +8,12 @@ import { fileURLToPath } from 'node:url'
 import { end, logTo, waitUntil } from '../testbed/process.ts'
 import { cpuSeconds, memoryMiB } from './process-usage.ts'
 
-const spegel = fileURLToPath(new URL('../../bin/spegel-ts', import.meta.url))
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const programs = {
+  checkout: [join(root, 'bin/spegel-ts')],
+  // As in the image, with the flags of bin/spegel-ts.
+  bundle: [process.execPath, '--max-semi-space-size=2', join(root, 'dist/spegel-ts.mjs')],
+} as const
 export const registryPort = 5000
 export const routerPort = 5001
 const metricsPort = 9090
@@ -27,6 +32,8 @@ export interface DaemonInit {
   /** IP of a first peer. */
   firstPeer?: string
   options?: readonly string[]
+  /** The bundle has to be built before: `npm run build`. */
+  program?: keyof typeof programs
 }
 
 export class Workplace {
@@ -66,9 +73,17 @@ export class Workplace {
   }
 
   /** Starts a daemon as an operator would; resolves when it is ready. */
-  async startDaemon({ ip, layout, firstPeer, options = [] }: DaemonInit): Promise<ServerProcess> {
+  async startDaemon({
+    ip,
+    layout,
+    firstPeer,
+    options = [],
+    program = 'checkout',
+  }: DaemonInit): Promise<ServerProcess> {
     const log = join(this.folder, `daemon-${ip}.log`)
+    const [command, ...flags] = programs[program]
     const args = [
+      ...flags,
       'registry',
       `--oci-layout=${layout}`,
       `--registry-addr=${ip}:${registryPort}`,
@@ -78,7 +93,7 @@ export class Workplace {
       ...(firstPeer === undefined ? [] : ['--static-bootstrap-peers', `${firstPeer}:${routerPort}`]),
       ...options,
     ]
-    const child = spawn(spegel, args, { stdio: logTo(log) })
+    const child = spawn(command, args, { stdio: logTo(log) })
     const server = this.adopt(ip, child)
     const ready = async () => (await fetch(`http://${ip}:${metricsPort}/readyz`)).status === 200
     await waitUntil(`the daemon on ${ip}`, ready, { timeoutMs: startTimeoutMs, child, log })

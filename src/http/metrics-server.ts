@@ -1,9 +1,10 @@
 /** Metrics and health on an address of their own. */
 import { type FastifyInstance, fastify } from 'fastify'
 import type { HostPort } from '../lib/address.ts'
-import { requestHeaderBytesMax, requestHeadersTimeoutMs } from '../limits.ts'
+import { metricsConnectionsMax } from '../limits.ts'
 import type { Metrics } from '../metrics.ts'
 import { addHealthRoutes } from './health.ts'
+import { createHttpServer, leaveClientError } from './http-server.ts'
 import { listen } from './listen.ts'
 
 export interface MetricsServerComponents {
@@ -21,7 +22,8 @@ export async function startMetricsServer(
   const app = fastify({
     logger: false,
     forceCloseConnections: true,
-    http: { maxHeaderSize: requestHeaderBytesMax, headersTimeout: requestHeadersTimeoutMs },
+    serverFactory: (listener) => createHttpServer(listener, metricsConnectionsMax),
+    clientErrorHandler: leaveClientError,
   })
   app.get('/metrics', async (_request, reply) => {
     beforeScrape()

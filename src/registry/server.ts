@@ -4,20 +4,13 @@
  */
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify'
 import { addHealthRoutes } from '../http/health.ts'
+import { createHttpServer, leaveClientError } from '../http/http-server.ts'
 import { listen } from '../http/listen.ts'
 import type { HostPort } from '../lib/address.ts'
 import type { Clock } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
 import type { Random } from '../lib/random.ts'
-import {
-  clientStallTimeoutMs,
-  finLingerMs,
-  keepAliveTimeoutMs,
-  registryConnectionsMax,
-  requestHeaderBytesMax,
-  requestHeadersTimeoutMs,
-  streamsMax,
-} from '../limits.ts'
+import { finLingerMs, registryConnectionsMax, requestHeaderBytesMax, streamsMax } from '../limits.ts'
 import type { Logger } from '../logger.ts'
 import type { Metrics } from '../metrics.ts'
 import { parseContentRequest } from '../oci/content-request.ts'
@@ -115,24 +108,20 @@ export class RegistryServer {
       logger: false,
       exposeHeadRoutes: false,
       forceCloseConnections: 'idle',
-      keepAliveTimeout: keepAliveTimeoutMs,
-      connectionTimeout: clientStallTimeoutMs,
-      http: {
-        maxHeaderSize: requestHeaderBytesMax,
-        headersTimeout: requestHeadersTimeoutMs,
-        connectionsCheckingInterval: 1_000,
-      },
+      serverFactory: (listener) => createHttpServer(listener, registryConnectionsMax),
+      clientErrorHandler: leaveClientError,
       // Paths are parsed once, by parseContentRequest.
       routerOptions: { maxParamLength: requestHeaderBytesMax },
     })
-    app.server.maxConnections = registryConnectionsMax
     app.decorateRequest('exchange', undefined)
     app.addHook('onRequest', (request, reply, done) => {
       metrics.httpInflight.inc({ handler: handlerOf(request) })
       request.exchange = new Exchange(clock, request)
       // 'close' comes once for every response, hijacked or not, finished or not.
       reply.raw.once('close', () => metrics.httpInflight.dec({ handler: handlerOf(request) }))
-      done()
+      // Here, before fastify reads the body, of which it would complain instead.
+      if (request.method === 'GET' || request.method === 'HEAD') done()
+      else sendError(reply, 405, 'UNSUPPORTED', 'this registry only answers GET and HEAD')
     })
     app.addHook('onResponse', (request, reply, done) => {
       const labels = { handler: handlerOf(request), method: request.method, code: String(reply.raw.statusCode) }
@@ -146,10 +135,8 @@ export class RegistryServer {
     for (const url of ['/v2', '/v2/*']) {
       app.route({ method: ['GET', 'HEAD'], url, handler: (request, reply) => this.#onContent(request, reply) })
     }
-    app.setNotFoundHandler((request, reply) => {
-      const under = request.url.startsWith('/v2')
-      if (under) sendError(reply, 405, 'UNSUPPORTED', 'this registry only answers GET and HEAD')
-      else sendNotFound(reply, undefined, 'only /v2/, /livez and /readyz are here')
+    app.setNotFoundHandler((_request, reply) => {
+      sendNotFound(reply, undefined, 'only /v2/, /livez and /readyz are here')
     })
     app.setErrorHandler((error, request, reply) => this.#onError(error, request, reply))
     return app

@@ -4,12 +4,13 @@
  */
 import type { Libp2p, PeerId } from '@libp2p/interface'
 import { peerIdFromMultihash, peerIdFromString } from '@libp2p/peer-id'
-import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import type { Multiaddr } from '@multiformats/multiaddr'
 import * as digest from 'multiformats/hashes/digest'
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
 import { addressBookEntriesMax, addressRefreshMs } from '../limits.ts'
 import type { Peer as PeerMessage } from './generated/kad-dht.ts'
+import { reachable, readReachable } from './reachable.ts'
 
 export interface AddressBookEntry {
   /** As messages carry it; no multiaddrs: nobody knows where it is. */
@@ -60,13 +61,13 @@ export class AddressBook {
     const addresses = Buffer.concat(multiaddrs).toString('latin1')
     const said = this.#said.get(id)
     if (said !== undefined && said.addresses === addresses && said.untilMs > this.#clock.nowMs()) return
-    await this.#libp2p.peerStore.merge(peerId, { multiaddrs: multiaddrs.map((bytes) => multiaddr(bytes)) })
+    await this.#libp2p.peerStore.merge(peerId, { multiaddrs: readReachable(multiaddrs) })
     this.#said.set(id, { addresses, untilMs: this.#clock.nowMs() + addressRefreshMs })
   }
 
   async #read(peerId: PeerId): Promise<AddressBookEntry> {
     const peer = await this.#libp2p.peerStore.get(peerId).catch(() => undefined)
-    const multiaddrs = peer?.addresses.map((address) => address.multiaddr) ?? []
+    const multiaddrs = reachable(peer?.addresses.map((address) => address.multiaddr) ?? [])
     return {
       message: { id: peerId.toMultihash().bytes, multiaddrs: multiaddrs.map(({ bytes }) => bytes) },
       ips: ipsOf(multiaddrs),

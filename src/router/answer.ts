@@ -5,7 +5,13 @@
  */
 import type { Connection, Libp2p, PeerId, Stream } from '@libp2p/interface'
 import type { Clock } from '../lib/clock.ts'
-import { dhtMessageBytesMax, dhtServerStreamIdleMs, dhtStreamsPerPeerMax, replication } from '../limits.ts'
+import {
+  dhtMessageBytesMax,
+  dhtServerStreamIdleMs,
+  dhtStreamsPerPeerMax,
+  recordKeyBytesMax,
+  replication,
+} from '../limits.ts'
 import type { AddressBook } from './address-book.ts'
 import { kadId } from './content-cid.ts'
 import { Message, type Peer as PeerMessage } from './generated/kad-dht.ts'
@@ -14,9 +20,6 @@ import { dhtProtocol } from './libp2p-node.ts'
 import type { ProviderStore } from './provider-store.ts'
 import type { RoutingTable } from './routing-table.ts'
 import { messageType } from './rpc.ts'
-
-/** A key on the wire is a sha2-256 multihash, of content or of a peer id; the latter may also be 4 bytes longer. */
-const keyBytesMax = 64
 
 export interface AnswerComponents {
   libp2p: Libp2p
@@ -66,6 +69,13 @@ export class Answerer {
       }
     }
     let waitingBytes = 0
+    let ended = false
+    const afterAnswers = async () => {
+      if (waitingBytes > 0) return
+      // May bring what came meanwhile, at once.
+      if (stream.readStatus === 'paused') stream.resume()
+      if (ended && waitingBytes === 0) await stream.close()
+    }
     stream.addEventListener('message', ({ data }) => {
       restartIdle()
       waitingBytes += data.byteLength
@@ -75,18 +85,21 @@ export class Answerer {
         .then(() => receive(data.subarray()))
         .then(() => {
           waitingBytes -= data.byteLength
-          if (waitingBytes === 0 && stream.readStatus === 'paused') stream.resume()
         })
+        .then(afterAnswers)
         .catch(fail)
     })
-    stream.addEventListener('remoteCloseWrite', () => void last.then(() => stream.close()).catch(fail))
+    stream.addEventListener('remoteCloseWrite', () => {
+      ended = true
+      last = last.then(afterAnswers).catch(fail)
+    })
     stream.addEventListener('close', () => cancelIdle())
     restartIdle()
   }
 
   #answer(from: PeerId, message: Message): Message | undefined | Promise<Message | undefined> {
     const { type, key } = message
-    if (key.length > keyBytesMax) throw new Error(`a key of ${key.length} bytes`)
+    if (key.length > recordKeyBytesMax) throw new Error(`a key of ${key.length} bytes`)
     switch (type) {
       case messageType.addProvider:
         return this.#addProvider(from, message)

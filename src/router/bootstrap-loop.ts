@@ -23,7 +23,7 @@ export interface BootstrapComponents {
   libp2p: Libp2p
   /** Peers in the routing table. */
   peerCount: () => number
-  /** Called once after each return from loneliness. */
+  /** Called after each return from loneliness, and as long as a connected peer is not in the routing table. */
   onConnected: () => void
   clock: Clock
   random: Random
@@ -72,6 +72,8 @@ export class BootstrapLoop {
         this.#say('info', `joined the swarm by ${this.#components.bootstrapper.name}`)
         onConnected()
       }
+      // It did not answer kad-dht's ping in time, which kad-dht does not repeat: that is for the membership.
+      if (!connected && this.#acquainted) onConnected()
       this.#connected = connected
       const delayMs = connected ? bootstrapRefreshMs * (0.8 + 0.4 * random()) : this.#backoff.nextDelayMs()
       await clock.sleep(delayMs, signal).catch(() => undefined)
@@ -87,7 +89,7 @@ export class BootstrapLoop {
       const known = await this.#knownAddresses()
       const unknown = shuffled(others, random).filter((address) => !known.has(withoutPeerId(address)))
       const failures = await this.#dial(unknown.slice(0, bootstrapPeersMax), signal)
-      if (peerCount() > 0 || failures.length < Math.min(unknown.length, bootstrapPeersMax)) return
+      if (this.#acquainted || failures.length < Math.min(unknown.length, bootstrapPeersMax)) return
       if (failures.length > 0) {
         this.#problem = `router: none of the peers from ${bootstrapper.name} answers: ${failures[0]}`
         this.#say('warn', this.#problem)
@@ -100,6 +102,11 @@ export class BootstrapLoop {
       this.#problem = `router: ${bootstrapper.name} cannot be asked: ${errorMessage(error)}`
       this.#say('warn', this.#problem)
     }
+  }
+
+  /** True when there is a connection, though not yet to a peer of the routing table. */
+  get #acquainted(): boolean {
+    return this.#components.peerCount() > 0 || this.#components.libp2p.getPeers().length > 0
   }
 
   /** Returns why each failed one failed. Dialling this node itself is no failure. */

@@ -1,23 +1,26 @@
 /**
  * Who has a key? The nodes closest to a key hold its records (Kademlia). This node's own records answer at once, and
  * alone when it is one of those nodes; otherwise, or when it knows nobody, the closest others are asked, and those
- * closer still that they name, until the three closest have answered.
+ * closer still that they name, until the three closest have answered. If they know nobody either, and there are nodes
+ * of Spegel in the swarm, the rest of the closest are asked, as Go does: our nodes hand their records to a node that
+ * joins, Spegel's do so only at their next round, up to 15 minutes later, so the closest may be newer than the record.
  */
 import type { Libp2p } from '@libp2p/interface'
 import { peerIdFromMultihash } from '@libp2p/peer-id'
-import { multiaddr } from '@multiformats/multiaddr'
 import * as digest from 'multiformats/hashes/digest'
 import { lookupTimeoutMs, replication, rpcConcurrency } from '../limits.ts'
 import { type AddressBook, ipsOf } from './address-book.ts'
 import { type DhtKey, kadId } from './content-cid.ts'
 import { compareDistance } from './distance.ts'
 import type { Message, Peer as PeerMessage } from './generated/kad-dht.ts'
+import type { NodeKinds } from './kinds.ts'
 import type { ProviderStore } from './provider-store.ts'
+import { readReachable } from './reachable.ts'
 import type { Peer } from './router.ts'
 import { type RoutingTable, type TablePeer } from './routing-table.ts'
 import { type DhtRpc, messageType } from './rpc.ts'
 
-/** How many of the closest must have answered before "nobody has it" is believed; Go's resiliency is 3 as well. */
+/** How many of the closest must have answered before what they know is enough; Go's resiliency is 3 as well. */
 const answersNeeded = 3
 
 export interface FindComponents {
@@ -25,6 +28,7 @@ export interface FindComponents {
   table: RoutingTable
   store: ProviderStore
   rpc: DhtRpc
+  kinds: Pick<NodeKinds, 'mixed'>
   addresses: AddressBook
 }
 
@@ -75,13 +79,13 @@ class Search {
   async readOwnRecords(): Promise<void> {
     const { store, addresses } = this.#components
     const ids = store.providers(this.#key.multihash)
-    const entries = await Promise.all(ids.map((id) => addresses.get(id)))
+    const ips = await Promise.all(ids.map(async (id) => (await addresses.get(id)).ips))
     // All in one turn, so that whoever chooses among them sees them all.
-    for (const [index, id] of ids.entries()) this.#report(id, entries[index]?.ips ?? [])
+    for (const [index, id] of ids.entries()) this.#report(id, ips[index] ?? [])
   }
 
   async askOthers(): Promise<void> {
-    for (const peer of this.#components.table.closest(this.#key.kadId)) {
+    for (const peer of this.#components.table.closestToAsk(this.#key.kadId)) {
       this.#candidates.set(peer.id, { ...peer, state: 'new' })
     }
     const running = new Set<Promise<void>>()
@@ -98,12 +102,15 @@ class Search {
     }
   }
 
-  /** The closest that was not asked yet, unless the closest ones have all answered. */
+  /** The closest that was not asked yet, unless the closest ones have all answered and know somebody. */
   #next(): (TablePeer & { state: string }) | undefined {
     const alive = [...this.#candidates.values()]
       .filter(({ state }) => state !== 'failed')
       .sort((a, b) => compareDistance(this.#key.kadId, a, b))
-    return alive.slice(0, answersNeeded).find(({ state }) => state === 'new')
+    const closest = alive.slice(0, answersNeeded)
+    const { mixed } = this.#components.kinds
+    const enough = !mixed || this.#found.size > 0 || closest.some(({ state }) => state !== 'answered')
+    return (enough ? closest : alive.slice(0, replication)).find(({ state }) => state === 'new')
   }
 
   async #ask(peer: TablePeer & { state: string }): Promise<void> {
@@ -111,11 +118,12 @@ class Search {
     try {
       const answer = await this.#components.rpc.ask(peer.peerId, this.#question(), this.#signal)
       peer.state = 'answered'
+      this.#components.table.noteAnswer(peer.id)
       for (const provider of answer.providers) this.#hearOfProvider(provider)
       for (const closer of answer.closer.slice(0, replication)) await this.#consider(closer)
     } catch {
       peer.state = 'failed'
-      if (!this.#signal.aborted) await this.#components.table.markDead(peer)
+      if (!this.#signal.aborted) await this.#components.table.noteFailure(peer)
     }
   }
 
@@ -128,7 +136,7 @@ class Search {
   #hearOfProvider(message: PeerMessage): void {
     try {
       const id = this.#components.addresses.nameOf(message.id)
-      this.#report(id, ipsOf(message.multiaddrs.map((bytes) => multiaddr(bytes))))
+      this.#report(id, ipsOf(readReachable(message.multiaddrs)))
     } catch {}
   }
 
@@ -136,8 +144,8 @@ class Search {
     const { addresses, table, libp2p } = this.#components
     try {
       const id = addresses.nameOf(message.id)
-      if (id === this.#selfId || this.#candidates.has(id) || table.isDead(id)) return
-      const multiaddrs = message.multiaddrs.map((bytes) => multiaddr(bytes))
+      const multiaddrs = readReachable(message.multiaddrs)
+      if (multiaddrs.length === 0 || id === this.#selfId || this.#candidates.has(id) || table.isDead(id)) return
       const peerId = peerIdFromMultihash(digest.decode(message.id))
       this.#candidates.set(id, { peerId, id, kadId: kadId(message.id), state: 'new' })
       await libp2p.peerStore.merge(peerId, { multiaddrs })

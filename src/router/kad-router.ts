@@ -12,6 +12,7 @@ import { BootstrapLoop } from './bootstrap-loop.ts'
 import { dhtKey, kadId } from './content-cid.ts'
 import { findProviders } from './find.ts'
 import { loadIdentity } from './identity.ts'
+import { NodeKinds } from './kinds.ts'
 import { type SwarmNode, startSwarmNode } from './libp2p-node.ts'
 import { LookupCache } from './lookup-cache.ts'
 import { Membership } from './membership.ts'
@@ -69,7 +70,13 @@ export class KadRouter implements Router {
     this.addresses = addresses
     this.id = libp2p.peerId.toString()
     store.setSelf(this.id)
-    const table = new RoutingTable(dht.routingTable, kadId(libp2p.peerId.toMultihash().bytes), clock)
+    const table = new RoutingTable(
+      dht.routingTable,
+      kadId(libp2p.peerId.toMultihash().bytes),
+      (peerId) => libp2p.getConnections(peerId).length > 0,
+      clock,
+    )
+    const kinds = new NodeKinds(libp2p)
     const rpc = new DhtRpc(libp2p, clock)
     const addressBook = new AddressBook(libp2p, clock)
     const self = {
@@ -104,7 +111,7 @@ export class KadRouter implements Router {
       await findProviders(
         dhtKey(key),
         providersWanted,
-        { libp2p, table, store, rpc, addresses: addressBook },
+        { libp2p, table, store, rpc, kinds, addresses: addressBook },
         onProvider,
         this.#stop.signal,
       )

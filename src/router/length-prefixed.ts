@@ -27,7 +27,7 @@ export class LengthPrefixedDecoder {
     for (;;) {
       const prefix = readVarint(this.#pending)
       if (prefix === undefined) return
-      if (prefix.value > this.#messageBytesMax) throw new Error(`a message of ${prefix.value} bytes is too long`)
+      if (prefix.value > this.#messageBytesMax) throw tooLong(prefix.value)
       const end = prefix.bytes + prefix.value
       if (this.#pending.length < end) return
       const message = this.#pending.subarray(prefix.bytes, end)
@@ -35,6 +35,10 @@ export class LengthPrefixedDecoder {
       yield message
     }
   }
+}
+
+function tooLong(bytes: number): Error {
+  return new Error(`a message of ${bytes} bytes is too long`)
 }
 
 function readVarint(buffer: Buffer): { value: number; bytes: number } | undefined {

@@ -12,7 +12,7 @@ import {
   type PeerId,
   type PrivateKey,
 } from '@libp2p/interface'
-import { type KadDHT, kadDHT, passthroughMapper } from '@libp2p/kad-dht'
+import { type KadDHT, kadDHT } from '@libp2p/kad-dht'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
@@ -24,7 +24,9 @@ import {
   rpcTimeoutMs,
   swarmConnectionsMax,
 } from '../limits.ts'
+import { ownAgent } from './kinds.ts'
 import type { ProviderStore } from './provider-store.ts'
+import { reachable } from './reachable.ts'
 
 /** Spegel's swarm: nodes of both kinds find each other. */
 export const dhtProtocol = '/spegel/kad/1.0.0'
@@ -58,7 +60,7 @@ export interface SwarmNodeInit {
 export async function startSwarmNode(init: SwarmNodeInit): Promise<SwarmNode> {
   const libp2p = await createLibp2p({
     privateKey: init.privateKey,
-    nodeInfo: { name: 'spegel-ts', version: init.version, userAgent: `spegel-ts/${init.version}` },
+    nodeInfo: { name: 'spegel-ts', version: init.version, userAgent: `${ownAgent}${init.version}` },
     addresses: {
       listen: init.listen,
       // Exactly the node's address: without it loopback and every bridge of the host are announced too, and a Go node
@@ -102,7 +104,9 @@ export async function startSwarmNode(init: SwarmNodeInit): Promise<SwarmNode> {
         // Default client: others would never ask us.
         clientMode: false,
         // Default: drops private addresses, that is all of a cluster.
-        peerInfoMapper: passthroughMapper,
+        peerInfoMapper: ({ id, multiaddrs }) => ({ id, multiaddrs: reachable(multiaddrs) }),
+        // Default: keeps public keys that others send, of any size and number. Spegel's swarm has no such records.
+        validators: { pk: () => Promise.reject(new Error('only provider records are kept')) },
         kBucketSize: replication,
         // Default 1 s: all queries wait for the first self-query.
         initialQuerySelfInterval: 50,

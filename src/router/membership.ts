@@ -5,16 +5,23 @@
  * later; dial those who are named; and try connected peers again that are not in the table.
  */
 import { randomBytes } from 'node:crypto'
-import type { Libp2p, PeerId } from '@libp2p/interface'
+import type { Libp2p } from '@libp2p/interface'
 import { peerIdFromMultihash } from '@libp2p/peer-id'
-import { multiaddr } from '@multiformats/multiaddr'
+import { CODE_P2P as codeP2p, type Multiaddr } from '@multiformats/multiaddr'
 import * as digest from 'multiformats/hashes/digest'
 import { Backoff } from '../lib/backoff.ts'
 import type { Clock } from '../lib/clock.ts'
 import { type Random, shuffled } from '../lib/random.ts'
-import { membershipDialsMax, membershipFirstMs, membershipLastMs, membershipRoundTimeoutMs } from '../limits.ts'
+import {
+  membershipDialsMax,
+  membershipFirstMs,
+  membershipLastMs,
+  membershipRoundTimeoutMs,
+  replication,
+} from '../limits.ts'
 import type { Peer as PeerMessage } from './generated/kad-dht.ts'
 import { dhtProtocol } from './libp2p-node.ts'
+import { readReachable } from './reachable.ts'
 import type { RoutingTable } from './routing-table.ts'
 import { type DhtRpc, messageType } from './rpc.ts'
 
@@ -66,29 +73,42 @@ export class Membership {
   async #round(signal: AbortSignal): Promise<void> {
     const { table, libp2p, rpc, random } = this.#components
     const self = libp2p.peerId.toMultihash().bytes
-    const named = new Map<string, PeerId>()
+    const named = new Map<string, Multiaddr[]>()
     // Around this node, and around a random place: those who are asked name the 20 closest that they know.
     const questions = shuffled(table.peers, random)
       .slice(0, asked)
       .map(async ({ peerId }, index) => {
         const key = index === 0 ? self : randomBytes(32)
         const answer = await rpc.ask(peerId, { type: messageType.findNode, key, closer: [], providers: [] }, signal)
-        for (const peer of answer.closer) await this.#learn(peer, named)
+        for (const peer of answer.closer.slice(0, replication)) this.#learn(peer, named)
       })
     await Promise.allSettled(questions)
     const strangers = shuffled([...named.values()], random).slice(0, membershipDialsMax)
-    await Promise.allSettled(strangers.map((peerId) => libp2p.dial(peerId, { signal })))
+    await Promise.allSettled(strangers.map((addresses) => libp2p.dial(addresses, { signal })))
     await this.#addConnected(signal)
   }
 
-  async #learn(message: PeerMessage, named: Map<string, PeerId>): Promise<void> {
+  /**
+   * The addresses are for the dial only, with the id that has to answer there: nothing is kept of a peer that may not
+   * exist. What others say may be nonsense: then it is as if they had not said it.
+   */
+  #learn({ id: multihash, multiaddrs }: PeerMessage, named: Map<string, Multiaddr[]>): void {
     const { libp2p, table } = this.#components
-    const peerId = peerIdFromMultihash(digest.decode(message.id))
-    const id = peerId.toString()
-    const known = peerId.equals(libp2p.peerId) || table.isDead(id) || libp2p.getConnections(peerId).length > 0
-    if (known || named.has(id) || message.multiaddrs.length === 0) return
-    await libp2p.peerStore.merge(peerId, { multiaddrs: message.multiaddrs.map((bytes) => multiaddr(bytes)) })
-    named.set(id, peerId)
+    try {
+      const peerId = peerIdFromMultihash(digest.decode(multihash))
+      const id = peerId.toString()
+      const known = peerId.equals(libp2p.peerId) || table.isDead(id) || libp2p.getConnections(peerId).length > 0
+      if (known || named.has(id)) return
+      const addresses = readReachable(multiaddrs)
+      if (addresses.length > 0) {
+        named.set(
+          id,
+          addresses.map((address) => address.decapsulateCode(codeP2p).encapsulate(`/p2p/${id}`)),
+        )
+      }
+    } catch {
+      // No peer.
+    }
   }
 
   async #addConnected(signal: AbortSignal): Promise<void> {

@@ -4,7 +4,13 @@
  */
 import type { Clock } from '../lib/clock.ts'
 import type { Random } from '../lib/random.ts'
-import { provideConcurrency, provideDelayMs, provideTimeoutMs, reprovideIntervalMs } from '../limits.ts'
+import {
+  provideConcurrency,
+  provideDelayMs,
+  provideTimeoutMs,
+  reprovideIntervalMs,
+  suspectPeerMs,
+} from '../limits.ts'
 import type { Metrics } from '../metrics.ts'
 import { type DhtKey, dhtKey } from './content-cid.ts'
 import { Message, type Peer as PeerMessage } from './generated/kad-dht.ts'
@@ -146,9 +152,13 @@ export class Provider {
       await rpc.tell(peer.peerId, messages, signal)
     } catch {
       if (this.#stop.signal.aborted) return
-      // The other 19 hold the same records; this one gets them when it is back in the table.
+      // The other 19 hold the same records. This one gets them a little later, or when it is back in the table.
       metrics.provideFailures.inc()
-      await table.markDead(peer)
+      await table.noteFailure(peer)
+      if (!table.isDead(peer.id)) {
+        this.#newcomers.add(peer)
+        this.#runIn(suspectPeerMs)
+      }
     }
   }
 }

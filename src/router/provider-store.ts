@@ -10,10 +10,12 @@ import { MemoryDatastore } from 'datastore-core'
 import { Key, type KeyQuery, type Pair, type Query } from 'interface-datastore'
 import { base32 } from 'multiformats/bases/base32'
 import type { Clock } from '../lib/clock.ts'
-import { providersPerKeyMax, recordValidityMs, recordsMax } from '../limits.ts'
+import { peerRecordBytesMax, providersPerKeyMax, recordValidityMs, recordsMax } from '../limits.ts'
 
 /** Where kad-dht keeps them: `/dht/provider/<base32 multihash>/<peer id>`. */
 const providerPrefix = '/dht/provider/'
+/** Where libp2p keeps what it knows of a peer: `/peers/<CID of the peer id>`. */
+const peerPrefix = '/peers/'
 
 export class ProviderStore extends MemoryDatastore {
   readonly #clock: Clock
@@ -66,7 +68,11 @@ export class ProviderStore extends MemoryDatastore {
 
   override put(key: Key, value: Uint8Array): Key | Promise<Key> {
     const record = parseProviderKey(key)
-    if (record === undefined) return super.put(key, value)
+    if (record === undefined) {
+      // A peer adds addresses to what is known of it as long as it likes: then the older ones have to do.
+      const tooLarge = value.length > peerRecordBytesMax && key.toString().startsWith(peerPrefix)
+      return tooLarge ? key : super.put(key, value)
+    }
     if (record.peerId !== this.#selfId) this.#putRecord(record.index, record.peerId)
     return key
   }
@@ -103,7 +109,8 @@ export class ProviderStore extends MemoryDatastore {
     }
     // Re-inserted at the end, so the first is the one that expires first.
     if (providers.delete(peerId)) this.#recordCount -= 1
-    const oldest = providers.size >= providersPerKeyMax ? providers.keys().next() : undefined
+    const full = providers.size >= providersPerKeyMax || this.#recordCount >= recordsMax
+    const oldest = full ? providers.keys().next() : undefined
     if (oldest?.done === false) this.#removeRecord(index, oldest.value)
     providers.set(peerId, this.#clock.nowMs() + recordValidityMs)
     this.#recordCount += 1

@@ -1,7 +1,7 @@
 /** What this node knows of the swarm: a view of kad-dht's routing table, plus who did not answer lately. */
 import type { PeerId } from '@libp2p/interface'
 import type { Clock } from '../lib/clock.ts'
-import { deadPeerMs, recordsCompleteAfterMs, replication } from '../limits.ts'
+import { deadPeerMs, recordsCompleteAfterMs, replication, suspectPeerMs } from '../limits.ts'
 import { closest, compareDistance } from './distance.ts'
 import type { DhtInternals } from './libp2p-node.ts'
 
@@ -14,14 +14,22 @@ export interface TablePeer {
 export class RoutingTable {
   readonly #table: DhtInternals['routingTable']
   readonly #selfKadId: Uint8Array
+  readonly #isConnected: (peerId: PeerId) => boolean
   readonly #clock: Clock
   #peers: TablePeer[] | undefined
   /** Since when there has been anybody. */
   #joinedMs: number | undefined
-  readonly #deadUntilMs = new Map<string, number>()
+  /** Who did not answer lately: not asked for a moment, or for as long as it counts as dead. */
+  readonly #silent = new Map<string, { untilMs: number; avoidUntilMs: number; dead: boolean }>()
   readonly #onAdd: ((peer: TablePeer) => void)[] = []
 
-  constructor(table: DhtInternals['routingTable'], selfKadId: Uint8Array, clock: Clock) {
+  constructor(
+    table: DhtInternals['routingTable'],
+    selfKadId: Uint8Array,
+    isConnected: (peerId: PeerId) => boolean,
+    clock: Clock,
+  ) {
+    this.#isConnected = isConnected
     this.#table = table
     this.#selfKadId = selfKadId
     this.#clock = clock
@@ -38,15 +46,22 @@ export class RoutingTable {
     return this.#peers
   }
 
-  /** Calls back for each peer that comes in. */
+  /** Calls back for each peer that comes in, or back. */
   onAdd(callback: (peer: TablePeer) => void): void {
     this.#onAdd.push(callback)
   }
 
-  /** The closest peers to a position that are not known to be dead, closest first. */
+  /** The closest peers to a position that are not dead, closest first: they hold its records. */
   closest(target: Uint8Array, count: number = replication): TablePeer[] {
     const alive = this.peers.filter((peer) => !this.isDead(peer.id))
     return closest(target, alive, count)
+  }
+
+  /** Of these the ones to ask: not those that were silent a moment ago, unless all were. */
+  closestToAsk(target: Uint8Array): TablePeer[] {
+    const nowMs = this.#clock.nowMs()
+    const ready = this.peers.filter(({ id }) => (this.#silent.get(id)?.avoidUntilMs ?? 0) <= nowMs)
+    return closest(target, ready.length > 0 ? ready : this.peers, replication)
   }
 
   /**
@@ -60,11 +75,8 @@ export class RoutingTable {
   }
 
   isDead(id: string): boolean {
-    const untilMs = this.#deadUntilMs.get(id)
-    if (untilMs === undefined) return false
-    if (untilMs > this.#clock.nowMs()) return true
-    this.#deadUntilMs.delete(id)
-    return false
+    const silent = this.#silent.get(id)
+    return silent !== undefined && silent.dead && silent.avoidUntilMs > this.#clock.nowMs()
   }
 
   /** Has kad-dht ping the peer and take it in. */
@@ -72,11 +84,25 @@ export class RoutingTable {
     await this.#table.add(peerId, { signal })
   }
 
-  /** The peer cannot be reached: out of the table, and not asked again for a while. It comes back by connecting. */
-  async markDead(peer: TablePeer): Promise<void> {
-    for (const id of this.#deadUntilMs.keys()) this.isDead(id)
-    this.#deadUntilMs.set(peer.id, this.#clock.nowMs() + deadPeerMs)
-    await this.#table.remove(peer.peerId)
+  /**
+   * The peer did not answer, or did not take an announcement. Without a connection it is gone: out of the table, until
+   * it connects again. With one, it may just be busy, or we are: only a second failure makes it dead for a while. A
+   * node that stood still for a moment would otherwise forget its whole swarm.
+   */
+  async noteFailure(peer: TablePeer): Promise<void> {
+    const nowMs = this.#clock.nowMs()
+    for (const [id, { untilMs }] of this.#silent) if (untilMs <= nowMs) this.#silent.delete(id)
+    const connected = this.#isConnected(peer.peerId)
+    const dead = !connected || this.#silent.has(peer.id)
+    const durationMs = dead ? deadPeerMs : suspectPeerMs
+    this.#silent.set(peer.id, { untilMs: nowMs + deadPeerMs, avoidUntilMs: nowMs + durationMs, dead })
+    if (!connected) await this.#table.remove(peer.peerId)
+    else if (dead) this.#clock.after(deadPeerMs, () => this.#welcome(peer))
+  }
+
+  /** The peer answered. */
+  noteAnswer(id: string): void {
+    this.#silent.delete(id)
   }
 
   #read(): TablePeer[] {
@@ -96,8 +122,14 @@ export class RoutingTable {
     else this.#joinedMs ??= this.#clock.nowMs()
     for (const peer of this.peers) {
       if (before.has(peer.id)) continue
-      this.#deadUntilMs.delete(peer.id)
+      this.#silent.delete(peer.id)
       for (const callback of this.#onAdd) callback(peer)
     }
+  }
+
+  /** It was dead and still is in the table: it is given what it missed. */
+  #welcome(peer: TablePeer): void {
+    if (this.isDead(peer.id) || !this.peers.some(({ id }) => id === peer.id)) return
+    for (const callback of this.#onAdd) callback(peer)
   }
 }

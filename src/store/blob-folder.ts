@@ -55,7 +55,12 @@ export class BlobFolder {
 
   /** Synchronous, so that answers come in the order of the events that asked; it costs microseconds. */
   exists(digest: Digest): boolean {
-    return lstatSync(this.#path(digest), { throwIfNoEntry: false })?.isFile() === true
+    try {
+      return lstatSync(this.#path(digest), { throwIfNoEntry: false })?.isFile() === true
+    } catch {
+      // Something else has come in the place of a folder, or it is closed to us: then the blob is not there either.
+      return false
+    }
   }
 
   /** Reads the folder once, then calls back on every change until `stop`. */

@@ -1,9 +1,10 @@
 /**
  * Programs that the system tests and `demo --containerd` need, unpacked below `.cache/` in the checkout: containerd and
  * docker-registry from the distribution, a recent containerd built from its published Go module. Nothing is installed
- * in the system, except that root may let apt install iproute2 where it is missing. Says what it does.
+ * in the system, except that root may let apt install iproute2 and curl where they are missing. Says what it does.
  */
 import { type SpawnOptions, execFile, spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { access, mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -13,6 +14,7 @@ import { UserError, errorMessage } from '../lib/errors.ts'
 const run = promisify(execFile)
 
 const cacheFolder = fileURLToPath(new URL('../../.cache/tools', import.meta.url))
+const goPeerSources = fileURLToPath(new URL('../../test/interop/go-peer', import.meta.url))
 
 /** Newest release of the newest long-term line; pinned so that test results can be compared. */
 const recentContainerd = 'v2.3.4'
@@ -44,18 +46,28 @@ export async function prepareTools(say: (line: string) => void): Promise<Tools> 
     const packages = await unpackPackages(['containerd', 'docker-registry'], 'distribution', say)
     return {
       containerdOld: join(packages, 'usr/bin/containerd'),
-      containerdNew: await build('github.com/containerd/containerd/v2/cmd/containerd', recentContainerd, say),
+      containerdNew: await buildModule('github.com/containerd/containerd/v2/cmd/containerd', recentContainerd, say),
       ctr: join(packages, 'usr/bin/ctr'),
       registry: join(packages, 'usr/bin/docker-registry'),
     }
   })
 }
 
+/** A client that throws away what it gets at little cost. */
+export async function needCurl(say: (line: string) => void): Promise<void> {
+  if (await succeeds('curl', ['--version'])) return
+  if (process.getuid?.() !== 0) throw new UserError('this needs curl: install it')
+  await install('curl', say)
+}
+
 async function needIproute(say: (line: string) => void): Promise<void> {
-  if (await succeeds('ip', ['-V'])) return
-  say('installing iproute2 with apt-get')
+  if (!(await succeeds('ip', ['-V']))) await install('iproute2', say)
+}
+
+async function install(name: string, say: (line: string) => void): Promise<void> {
+  say(`installing ${name} with apt-get`)
   await apt(['update'])
-  await apt(['install', '-y', '--no-install-recommends', 'iproute2'])
+  await apt(['install', '-y', '--no-install-recommends', name])
 }
 
 /** Downloads Debian packages and unpacks them, without installing. Returns the folder. */
@@ -93,12 +105,32 @@ export async function prepareNginx(say: (line: string) => void): Promise<string>
 /** A client of OCI artifacts. */
 export async function prepareHelm(say: (line: string) => void): Promise<string> {
   await mkdir(cacheFolder, { recursive: true })
-  return withLock(() => build('helm.sh/helm/v3/cmd/helm', recentHelm, say))
+  return withLock(() => buildModule('helm.sh/helm/v3/cmd/helm', recentHelm, say))
+}
+
+/** The program that stands for a node of Spegel in the interop tests, built from this checkout's sources. */
+export async function prepareGoPeer(say: (line: string) => void): Promise<string> {
+  await mkdir(cacheFolder, { recursive: true })
+  return withLock(async () => {
+    // -buildvcs: a checkout of another user's is no reason to fail.
+    const args = (target: string) => ['build', '-buildvcs=false', '-o', `${target}/`, '.']
+    return build('go-peer', await hashOf(goPeerSources), args, say, goPeerSources)
+  })
 }
 
 /** Builds a program from its published Go module. Returns its path. */
-async function build(module: string, version: string, say: (line: string) => void): Promise<string> {
-  const name = basename(module)
+function buildModule(module: string, version: string, say: (line: string) => void): Promise<string> {
+  return build(basename(module), version, () => ['install', `${module}@${version}`], say)
+}
+
+/** Has Go build a program into a folder of the cache, unless it is there. Returns its path. */
+async function build(
+  name: string,
+  version: string,
+  args: (target: string) => string[],
+  say: (line: string) => void,
+  sources: string = cacheFolder,
+): Promise<string> {
   const folder = join(cacheFolder, `${name}-${version}`)
   const binary = join(folder, name)
   if (await exists(binary)) return binary
@@ -106,7 +138,8 @@ async function build(module: string, version: string, say: (line: string) => voi
   say(`building ${name} ${version} with ${go} (about two minutes, once)`)
   const work = `${folder}.${process.pid}`
   try {
-    await run(go, ['install', `${module}@${version}`], {
+    await run(go, args(work), {
+      cwd: sources,
       env: { ...process.env, GOBIN: work, CGO_ENABLED: '0', GOTOOLCHAIN: 'auto', GOFLAGS: '' },
       maxBuffer: 64 * 1024 * 1024,
     })
@@ -117,6 +150,13 @@ async function build(module: string, version: string, say: (line: string) => voi
     await rm(work, { recursive: true, force: true })
   }
   return binary
+}
+
+/** Tells one state of a folder's files from another. */
+async function hashOf(folder: string): Promise<string> {
+  const hash = createHash('sha256')
+  for (const name of (await readdir(folder)).sort()) hash.update(name).update(await readFile(join(folder, name)))
+  return hash.digest('hex').slice(0, 12)
 }
 
 /** The `go` on PATH if it is recent enough, else the newest of the distribution or of its backports. */

@@ -79,6 +79,10 @@ export const parts: Readonly<Record<string, Part>> = {
   },
   testbed: { imports: ['containerd', 'oci', 'lib'], libraries: [] },
   demo: { imports: ['testbed', 'registry', 'store', 'oci', 'lib', 'logger', 'metrics', 'cli'], libraries: [] },
+  bench: {
+    imports: ['testbed', 'router', 'bootstrap', 'oci', 'lib', 'limits', 'logger', 'metrics'],
+    libraries: [],
+  },
   main: { imports: ['cli'], libraries: [] },
 }
 

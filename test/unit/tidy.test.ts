@@ -3,6 +3,8 @@ import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { readResults } from '../../src/bench/result.ts'
+import { withBenchmarks } from '../../src/bench/table.ts'
 import { configurationReference, metricsReference } from '../../src/cli/reference.ts'
 import { type SourceFile, parts, sourceFiles, violations } from '../support/borders.ts'
 
@@ -63,7 +65,7 @@ describe('source files', () => {
       .map(({ path }) => path)
     expect(barrels).toEqual([])
     const readers = handWritten
-      .filter(({ path, text }) => /process\.(env|argv|exit)\b/.test(text) && !/^(main|demo|testbed)/.test(path))
+      .filter(({ path, text }) => /process\.(env|argv|exit)\b/.test(text) && !/^(main|demo|bench|testbed)/.test(path))
       .map(({ path }) => path)
     expect(readers).toEqual([])
   })
@@ -75,6 +77,11 @@ describe('generated files', () => {
     ['docs/metrics.md', metricsReference],
   ])('%s is up to date (npm run docs)', (path, generate) => {
     expect(readFileSync(join(root, path), 'utf8')).toBe(generate())
+  })
+
+  it('README.md has the kept results of the benchmark (npm run docs)', () => {
+    const readme = readFileSync(join(root, 'README.md'), 'utf8')
+    expect(withBenchmarks(readme, readResults(join(root, 'benchmark/results')))).toBe(readme)
   })
 
   it('stubs are up to date (npm run generate)', () => {

@@ -122,6 +122,7 @@ export class ContainerdStore implements ContentStore {
       throw new ContentNotFound(`${digest}: containerd cannot be asked`, { cause: error })
     })
     if (info === undefined) throw new ContentNotFound(`${digest} is not in containerd`)
+    if (info.size < 0) throw new ContentNotFound(`${digest} has ${info.size} bytes, says containerd`)
     return new GrpcContent(this.#client, digest, info.size)
   }
 
@@ -162,8 +163,9 @@ export class ContainerdStore implements ContentStore {
 
   #onEvent({ topic, event }: Envelope): void {
     if (topic === '/content/create' && event !== undefined) {
-      const { digest } = ContentCreate.decode(event.value)
-      if (isDigest(digest)) this.#learn([digest])
+      const digest = createdDigest(event.value)
+      if (digest === undefined) this.#sync().catch(() => undefined)
+      else if (isDigest(digest)) this.#learn([digest])
     } else if (topic.startsWith('/images/') || topic === '/snapshot/remove') {
       // After a removal the garbage collector follows; without a folder only a listing tells what it took.
       this.#sync().catch(() => undefined)
@@ -273,5 +275,14 @@ export class ContainerdStore implements ContentStore {
   /** A tag is only worth offering with its manifest. */
   #offerTags(): void {
     for (const [name, digest] of this.#tags) this.#changes.set([name], this.#blobs.has(digest))
+  }
+}
+
+/** Undefined when the event cannot be read: what it tells is then found by a listing, and the stream goes on. */
+function createdDigest(event: Uint8Array): string | undefined {
+  try {
+    return ContentCreate.decode(event).digest
+  } catch {
+    return undefined
   }
 }

@@ -1,0 +1,83 @@
+/** With DOUBLES of the swarm: a real one does not say on command which of its nodes know what. */
+import { generateKeyPair } from '@libp2p/crypto/keys'
+import { peerIdFromMultihash, peerIdFromPrivateKey } from '@libp2p/peer-id'
+import { multiaddr } from '@multiformats/multiaddr'
+import * as digest from 'multiformats/hashes/digest'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { dhtKey, kadId } from '../../../src/router/content-cid.ts'
+import { closest } from '../../../src/router/distance.ts'
+import { type FindComponents, findProviders } from '../../../src/router/find.ts'
+import type { Peer } from '../../../src/router/router.ts'
+import type { TablePeer } from '../../../src/router/routing-table.ts'
+
+const key = dhtKey('sha256:abc')
+const size = 20
+
+/** The swarm, closest to the key first. */
+let peers: TablePeer[]
+
+beforeAll(async () => {
+  const made = Array.from({ length: size }, async () => {
+    const peerId = peerIdFromPrivateKey(await generateKeyPair('Ed25519'))
+    return { peerId, id: peerId.toString(), kadId: kadId(peerId.toMultihash().bytes) }
+  })
+  peers = closest(key.kadId, await Promise.all(made), size)
+})
+
+/** Searches in a swarm where these, by closeness, know that the last one has the key. Returns who was asked. */
+async function search(knowing: readonly number[], mixed = true): Promise<{ found: Peer[]; asked: string[] }> {
+  const holder = peers.at(-1) ?? expect.unreachable()
+  const record = {
+    id: holder.peerId.toMultihash().bytes,
+    multiaddrs: [multiaddr('/ip4/10.0.0.1/tcp/5001').bytes],
+    connection: 0,
+  }
+  const asked: string[] = []
+  const components = {
+    libp2p: { peerId: peerIdFromPrivateKey(await generateKeyPair('Ed25519')) },
+    table: { closestToAsk: () => peers, noteAnswer: () => undefined },
+    store: { providers: () => [] },
+    addresses: { nameOf: (id: Uint8Array) => peerIdFromMultihash(digest.decode(id)).toString() },
+    kinds: { mixed },
+    rpc: {
+      async ask(peerId: TablePeer['peerId']) {
+        await Promise.resolve()
+        const id = peerId.toString()
+        asked.push(id)
+        const knows = knowing.includes(peers.findIndex((peer) => peer.id === id))
+        return { closer: [], providers: knows ? [record] : [] }
+      },
+    },
+  } as unknown as FindComponents
+  const found: Peer[] = []
+  await findProviders(key, 10, components, (peer) => found.push(peer), new AbortController().signal)
+  return { found, asked }
+}
+
+describe('a search', () => {
+  it('asks the three closest when one of them knows somebody', async () => {
+    const { found, asked } = await search([1])
+    expect(found).toEqual([{ id: peers.at(-1)?.id, addresses: ['10.0.0.1'] }])
+    expect(asked).toEqual(peers.slice(0, 3).map(({ id }) => id))
+  })
+
+  it.each([3, 11, 19])(
+    'goes on beyond the three closest while nobody is found: to the one at place %i',
+    async (at) => {
+      const { found, asked } = await search([at])
+      expect(found).toHaveLength(1)
+      expect(asked).toContain(peers[at]?.id)
+    },
+  )
+
+  it('asks each of the twenty closest once before it believes that nobody has it', async () => {
+    const { found, asked } = await search([])
+    expect(found).toEqual([])
+    expect(asked.toSorted()).toEqual(peers.map(({ id }) => id).toSorted())
+  })
+  it('believes the three closest where all nodes hand records over', async () => {
+    const { found, asked } = await search([11], false)
+    expect(found).toEqual([])
+    expect(asked).toEqual(peers.slice(0, 3).map(({ id }) => id))
+  })
+})
