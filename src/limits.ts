@@ -65,9 +65,23 @@ export const peerAddressStaggerMs = 50
  */
 export const peerStallBytesMin = 10 * 1024
 
+/**
+ * A peer that breaks off after at least this much is asked for the rest when nobody else has it. Below, once more and no
+ * further: a peer that gave 1,000 bytes each time held up a 4 MiB blob for 100 s.
+ */
+export const peerWorthAskingBytes = 128 * 1024
+/**
+ * After a body that no peer could finish: 404 to the request that begins where it ended, so that containerd, which
+ * resumes at the first host of its list, goes on to upstream. It comes back at once, on a busy machine later.
+ */
+export const givenUpMs = 10_000
+export const givenUpRememberedMax = 1_024
+
 /** To find a peer that has it, before our headers: GET of a blob, and the short questions. After it: 404. */
 export const blobFindBudgetMs = 2_000
 export const manifestFindBudgetMs = 1_000
+/** A peer's manifest, a few KiB, from its head to its last byte. Longer: next peer. */
+export const manifestReadTimeoutMs = 3_000
 /**
  * Once a holder is connected and asked, this much more for its answer: on a node whose processors are busy with seven
  * pulls at once a good answer took over a second, and waiting for it beats going upstream. containerd itself waits 30 s.

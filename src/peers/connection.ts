@@ -15,7 +15,7 @@ import { PeerFailure } from './protocol.ts'
 const headEnd = Buffer.from('\r\n\r\n')
 
 /** Parts of the stall timeout in which bytes are counted: a stall is noticed at most one part too late. */
-const stallParts = 4
+const stallParts = 10
 
 export interface ConnectionInit {
   ip: string

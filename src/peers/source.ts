@@ -38,7 +38,7 @@ interface Candidate {
   state: 'waiting' | 'asked' | 'failed'
   /** Transfers that it said it runs, when it refused for that. */
   load: number | undefined
-  /** Failures without a byte in between. */
+  /** Failures without much in between. */
   failures: number
 }
 
@@ -110,8 +110,8 @@ export class PeerSource {
     }
   }
 
-  /** The peer did not deliver. `gaveBytes`: it did for a while. */
-  noteFailure(peer: Peer, error: unknown, gaveBytes = false): void {
+  /** The peer did not deliver. `gaveMuch`: it did for a while. */
+  noteFailure(peer: Peer, error: unknown, gaveMuch = false): void {
     if (!(error instanceof PeerFailure)) throw error
     const { metrics, standing, logger } = this.#components
     metrics.peerFailures.inc({ reason: error.reason })
@@ -120,7 +120,7 @@ export class PeerSource {
     if (error.reason !== 'not-found') standing.noteFailure(peer.id)
     const candidate = this.#candidates.get(peer.id)
     if (candidate === undefined) return
-    candidate.failures = gaveBytes ? 1 : candidate.failures + 1
+    candidate.failures = gaveMuch ? 1 : candidate.failures + 1
     candidate.state = error.retryable && candidate.failures < failuresMax ? 'waiting' : 'failed'
   }
 

@@ -3,22 +3,23 @@
  * another peer when it breaks. Nobody in time: false, and the caller answers 404.
  */
 import type { FastifyReply } from 'fastify'
+import { BoundedMap } from '../lib/bounded-map.ts'
 import { errorMessage } from '../lib/errors.ts'
-import { blobFindBudgetMs, manifestBytesMax, manifestFindBudgetMs } from '../limits.ts'
+import { blobFindBudgetMs, givenUpMs, givenUpRememberedMax, manifestFindBudgetMs } from '../limits.ts'
 import type { ContentRequest } from '../oci/content-request.ts'
-import { type Digest, digestOf, digestParts, isDigest } from '../oci/digest.ts'
-import { manifestMediaType } from '../oci/manifest.ts'
+import type { Digest } from '../oci/digest.ts'
 import { parseRange, partialBody, planBody, wholeBody } from '../oci/range.ts'
 import { AnswerTimes } from '../peers/answer-times.ts'
 import type { PeerClient } from '../peers/client.ts'
 import { Deliveries } from '../peers/deliveries.ts'
-import { PeerFailure, type PeerResponse } from '../peers/protocol.ts'
+import type { PeerResponse } from '../peers/protocol.ts'
 import { PeerSource, type PeerSourceComponents } from '../peers/source.ts'
 import { PeerStanding } from '../peers/standing.ts'
 import type { ContentStore } from '../store/store.ts'
 import type { Exchange } from './exchange.ts'
+import { type Manifest, readManifest } from './read-manifest.ts'
 import { ResumableBody } from './resumable-body.ts'
-import { type BodyResult, sendBody, sendHead } from './send-body.ts'
+import { type BodyResult, type ResponseHead, sendBody, sendHead } from './send-body.ts'
 import { sendRangeError } from './send-error.ts'
 
 export interface MirrorComponents extends Omit<PeerSourceComponents, 'standing' | 'answerTimes'> {
@@ -31,6 +32,8 @@ export class Mirror {
   readonly #components: MirrorComponents & PeerSourceComponents
   readonly #resolveTimeoutMs: number
   readonly #deliveries: Deliveries
+  /** Until when: blobs whose body no peer could finish, each with the byte that was missing first. */
+  readonly #givenUpUntilMs = new BoundedMap<string, number>(givenUpRememberedMax)
 
   constructor(components: MirrorComponents, config: { resolveTimeoutMs: number }) {
     const { clock } = components
@@ -46,14 +49,16 @@ export class Mirror {
   /** False when no peer gave a good answer in time and nothing was sent. */
   async serve(request: ContentRequest, exchange: Exchange, reply: FastifyReply): Promise<boolean> {
     const { metrics, shutdown } = this.#components
-    const source = new PeerSource(request, exchange.isHead ? 'HEAD' : 'GET', this.#resolveTimeoutMs, this.#components)
+    // The head of a manifest is believed as little as its body: it is read whole for HEAD too.
+    const isHead = exchange.isHead && request.kind === 'blob'
+    const source = new PeerSource(request, isHead ? 'HEAD' : 'GET', this.#resolveTimeoutMs, this.#components)
     const gone = new AbortController()
     const onClose = () => gone.abort(new Error('the client closed the connection'))
     reply.raw.once('close', onClose)
     const signal = AbortSignal.any([gone.signal, shutdown])
     try {
       const served =
-        request.kind === 'manifest' && !exchange.isHead
+        request.kind === 'manifest'
           ? await this.#serveManifest(request, source, exchange, reply, signal)
           : await this.#serveStream(request, source, exchange, reply, signal)
       metrics.mirrorRequests.inc({ registry: request.registry ?? '', cache: served ? 'hit' : 'miss' })
@@ -81,21 +86,25 @@ export class Mirror {
     for (;;) {
       const response = await source.next(undefined, manifestFindBudgetMs, signal)
       if (response === undefined || 'refusedSize' in response) return false
-      let bytes: Buffer
+      let manifest: Manifest
       try {
-        bytes = await readManifest(response, request)
+        manifest = await readManifest(response, request, this.#components.clock)
       } catch (error) {
         source.noteFailure(response.peer, error)
         continue
       }
-      const digest = request.digest ?? response.digest ?? digestOf(bytes)
+      const { bytes, digest, contentType } = manifest
       const plan = planBody(exchange.rangeHeader, bytes.length)
       if (plan === 'unsatisfiable') {
         sendRangeError(reply, bytes.length)
         return true
       }
-      const head = { plan, contentType: manifestMediaType(bytes) ?? response.contentType, digest }
+      const head = { plan, contentType, digest }
       this.#noteFirstByte(exchange)
+      if (exchange.isHead) {
+        this.#sendHead(request, exchange, reply, head, response)
+        return true
+      }
       const result = await sendBody(
         reply,
         head,
@@ -115,12 +124,14 @@ export class Mirror {
     reply: FastifyReply,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const isBlobBody = request.kind === 'blob' && !exchange.isHead
+    const isBody = !exchange.isHead
     const spec = parseRange(exchange.rangeHeader)
-    if (isBlobBody && request.digest !== undefined && exchange.fromContainerd) {
-      this.#deliveries.noteAsked(request.digest, spec !== undefined && 'first' in spec ? spec.first : 0)
+    const firstByte = spec !== undefined && 'first' in spec ? spec.first : 0
+    if (isBody && request.digest !== undefined && exchange.fromContainerd) {
+      this.#deliveries.noteAsked(request.digest, firstByte)
     }
-    const first = await source.next(spec, isBlobBody ? blobFindBudgetMs : manifestFindBudgetMs, signal)
+    if (isBody && this.#isGivenUp(request.key, firstByte)) return false
+    const first = await source.next(spec, isBody ? blobFindBudgetMs : manifestFindBudgetMs, signal)
     if (first === undefined) return false
     if ('refusedSize' in first) {
       sendRangeError(reply, first.refusedSize)
@@ -135,8 +146,7 @@ export class Mirror {
     const head = { plan, contentType: first.contentType, digest }
     this.#noteFirstByte(exchange)
     if (exchange.isHead) {
-      sendHead(reply, head)
-      this.#log(request, exchange, { outcome: 'hit', source: first.peer.addresses[0] })
+      this.#sendHead(request, exchange, reply, head, first)
       return true
     }
     const { clock, shutdown, metrics } = this.#components
@@ -144,6 +154,8 @@ export class Mirror {
     // Other clients do not tell whether they liked what they got.
     const onEnd = exchange.fromContainerd ? this.#deliveries.begin(digest as Digest, first.size) : () => {}
     const result = await sendBody(reply, head, (write, bodySignal) => body.send(write, bodySignal), clock, shutdown)
+    // So that containerd, which comes back for the rest, finds upstream and not the same peers.
+    if (result.outcome === 'broken') this.#giveUp(request.key, plan.bounds.first + result.sentBytes)
     const given = body.parts.filter((part) => part.last >= part.first)
     onEnd(given.map(({ response, first: from, last }) => ({ peerId: response.peer.id, first: from, last })))
     this.#note(
@@ -153,6 +165,25 @@ export class Mirror {
       body.parts.map(({ response }) => response),
     )
     return true
+  }
+
+  #sendHead(
+    request: ContentRequest,
+    exchange: Exchange,
+    reply: FastifyReply,
+    head: ResponseHead,
+    { peer }: PeerResponse,
+  ): void {
+    sendHead(reply, head)
+    this.#log(request, exchange, { outcome: 'hit', source: peer.addresses[0] })
+  }
+
+  #giveUp(key: string, firstMissing: number): void {
+    this.#givenUpUntilMs.set(`${key} ${firstMissing}`, this.#components.clock.nowMs() + givenUpMs)
+  }
+
+  #isGivenUp(key: string, firstByte: number): boolean {
+    return (this.#givenUpUntilMs.get(`${key} ${firstByte}`) ?? 0) > this.#components.clock.nowMs()
   }
 
   #onWrongBlob(digest: Digest, peerIds: readonly string[]): void {
@@ -193,24 +224,4 @@ export class Mirror {
       'mirrored',
     )
   }
-}
-
-async function readManifest(response: PeerResponse, request: ContentRequest): Promise<Buffer> {
-  if (response.size > manifestBytesMax) {
-    response.discard()
-    throw new PeerFailure('headers', `a manifest of ${response.size} bytes`)
-  }
-  const bytes = Buffer.alloc(response.size)
-  let filledBytes = 0
-  await response.send((chunk) => {
-    bytes.set(chunk, filledBytes)
-    filledBytes += chunk.byteLength
-    return Promise.resolve()
-  })
-  const expected = request.digest ?? response.digest
-  if (expected === undefined || !isDigest(expected)) return bytes
-  if (digestOf(bytes, digestParts(expected).algorithm) !== expected) {
-    throw new PeerFailure('digest', `the manifest is not ${expected}`)
-  }
-  return bytes
 }

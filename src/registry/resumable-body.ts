@@ -1,5 +1,5 @@
 /** A body from peers that goes on at the next one from the exact byte where the last one broke. */
-import { blobFindBudgetMs } from '../limits.ts'
+import { blobFindBudgetMs, peerWorthAskingBytes } from '../limits.ts'
 import type { Metrics } from '../metrics.ts'
 import type { ByteRange } from '../oci/range.ts'
 import { PeerFailure, type PeerResponse } from '../peers/protocol.ts'
@@ -36,7 +36,8 @@ export class ResumableBody {
       } catch (error) {
         // Not the peer's doing: the client is gone, or we are told to stop.
         if (!(error instanceof PeerFailure)) throw error
-        this.#source.noteFailure(response.peer, error, current.last >= current.first)
+        const gaveBytes = current.last + 1 - current.first
+        this.#source.noteFailure(response.peer, error, gaveBytes >= peerWorthAskingBytes)
         const next = await this.#next(current.last + 1, signal)
         this.#metrics.resumes.inc({ outcome: next === undefined ? 'given-up' : 'resumed' })
         if (next === undefined) throw error

@@ -55,6 +55,8 @@ export async function sendBody(
           sentBytes += chunk.byteLength
           resolve()
         } else {
+          // Reset by the client, which may be known here before 'close' tells.
+          gone.abort(error)
           reject(error)
         }
       })

@@ -11,7 +11,8 @@ import { type Tools, prepareTools } from './tools.ts'
 export interface ClusterInit {
   nodes: number
   containerd: keyof Pick<Tools, 'containerdOld' | 'containerdNew'>
-  extraConfig?: string
+  /** More lines for a node's config.toml; nodes are counted from 1. */
+  extraConfig?: (node: number) => string
   /** Further flags of the daemons; the argument is the registry part of image names. */
   daemonOptions?: (registry: string) => readonly string[]
 }
@@ -54,7 +55,7 @@ export class Cluster {
           host: await network.addHost(`n${number}`),
           containerd: tools[init.containerd],
           folder: join(folder, `n${number}`),
-          ...(init.extraConfig === undefined ? {} : { extraConfig: init.extraConfig }),
+          ...(init.extraConfig === undefined ? {} : { extraConfig: init.extraConfig(number) }),
         }),
       )
     }

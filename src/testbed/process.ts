@@ -12,9 +12,9 @@ export function logTo(path: string): ['ignore', number, number] {
 export async function waitUntil(
   what: string,
   probe: () => Promise<boolean>,
-  options: { timeoutMs: number; child?: ChildProcess; log?: string },
+  options: { timeoutMs: number; pollMs?: number; child?: ChildProcess; log?: string },
 ): Promise<void> {
-  const { timeoutMs, child, log } = options
+  const { timeoutMs, pollMs = 50, child, log } = options
   const deadlineMs = performance.now() + timeoutMs
   for (;;) {
     if (await probe().catch(() => false)) return
@@ -25,7 +25,7 @@ export async function waitUntil(
         `${what}: ${ended ? `the program ended (${child.exitCode})` : `not within ${timeoutMs} ms`}${tail}`,
       )
     }
-    await new Promise((resolve) => setTimeout(resolve, 50))
+    await new Promise((resolve) => setTimeout(resolve, pollMs))
   }
 }
 

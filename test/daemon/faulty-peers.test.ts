@@ -298,6 +298,36 @@ describe('peers that fail', () => {
     expect(body.equals(content.subarray(0, 300_000))).toBe(true)
   })
 
+  it('answers 404 to containerd that comes back for what no peer could finish, and so goes on to upstream', async () => {
+    await has(digest, (socket, request) => void socket.write(honest(request, content, digest, 1_000)))
+    expect((await pull(own)).ended).toBe('fin')
+    const { head } = await pull(own, 'range: bytes=1000-\r\n')
+    expect(head).toMatch(/^HTTP\/1\.1 404/)
+    expect(peers[0]?.requests).toHaveLength(1)
+    // A new pull may find the peer in better health.
+    expect((await pull(own)).head).toMatch(/^HTTP\/1\.1 200/)
+  })
+
+  it('leaves a peer that breaks off after a few bytes each time', async () => {
+    await has(digest, breaksAfter(1_000))
+    const { body, ended } = await pull(own)
+    expect(ended).toBe('fin')
+    expect(body.equals(content.subarray(0, 2_000))).toBe(true)
+  })
+
+  it('does not hold it against anybody that its client resets the connection', async () => {
+    await has(digest, good)
+    for (let count = 0; count < 20; count++) {
+      const socket = connect(port, own)
+      socket.write(`GET ${path} HTTP/1.1\r\nhost: x\r\n\r\n`)
+      await once(socket, 'data')
+      socket.resetAndDestroy()
+    }
+    const { body } = await pull(own)
+    expect(body.equals(content)).toBe(true)
+    expect(await failureReasons(metrics)).toEqual({})
+  })
+
   it('does not believe a peer that resumes elsewhere, or says that the blob has another size', async () => {
     const shifted: PeerScript = (socket) =>
       socket.write(answer(206, { 'content-range': 'bytes 0-599999/700000' }, content.subarray(0, 600_000)))
@@ -324,6 +354,31 @@ describe('peers that fail', () => {
     expect(response.status).toBe(200)
     expect(digestOf(Buffer.from(await response.arrayBuffer()))).toBe(name)
     expect(await failureReasons(metrics)).toMatchObject({ digest: expect.any(Number) as number })
+  })
+
+  describe('asked for the head of a manifest', () => {
+    const index = { schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests: [] }
+    const manifest = Buffer.from(JSON.stringify(index))
+    const garbage = Buffer.from('{"schemaVersion":2}')
+    const head = () => fetch(`http://${own}:${port}/v2/app/manifests/v1?ns=reg.test`, { method: 'HEAD' })
+
+    it('believes nothing but the manifest itself', async () => {
+      const lying = { 'content-type': 'text/plain', 'content-length': manifest.length }
+      await has(
+        'reg.test/app:v1',
+        (socket) => socket.write(answer(200, {}, garbage)),
+        (socket) => socket.write(answer(200, { 'docker-content-digest': digestOf(manifest) }, garbage)),
+        (socket, { method }) => socket.write(answer(200, lying, method === 'HEAD' ? Buffer.alloc(0) : manifest)),
+      )
+      const { status, headers } = await head()
+      expect(status).toBe(200)
+      expect(Object.fromEntries(headers)).toMatchObject({
+        'content-type': index.mediaType,
+        'content-length': String(manifest.length),
+        'docker-content-digest': digestOf(manifest),
+      })
+      expect(await failureReasons(metrics)).toEqual({ digest: 2 })
+    })
   })
 
   it('refuses a manifest that is far too large', async () => {
