@@ -52,6 +52,9 @@ export const streamsMax = 128
 /** Buffers kept for reuse; the others are left to the garbage collector. */
 export const buffersKeptMax = 32
 
+/** Registries counted by name in the metrics; clients may name any. Full: further ones are counted as "other". */
+export const registryLabelsMax = 100
+
 // --- Peers -----------------------------------------------------------------------------------------------------
 
 /** TCP connect to a peer. Within a cluster it takes a millisecond; an unplugged node costs this much once. */

@@ -59,7 +59,9 @@ export class PeerClient {
       const checked = checkAnswer(head.status, head.headers, question)
       if ('refusedSize' in checked || head.bodyBytes === 0) {
         this.#connections.giveBack(peer, connection)
-        return 'refusedSize' in checked ? checked : { ...checked, peer, send: nothing, discard: () => undefined }
+        return 'refusedSize' in checked
+          ? { ...checked, peer }
+          : { ...checked, peer, send: nothing, discard: () => undefined }
       }
       return {
         ...checked,

@@ -69,7 +69,7 @@ export class LibraryClient {
       const checked = checkAnswer(answer.statusCode, headers, question)
       if ('refusedSize' in checked) {
         discard()
-        return checked
+        return { ...checked, peer }
       }
       const bodyBytes = Number(headers.get('content-length'))
       return { ...checked, peer, send: (write) => sendAnswer(answer.body, bodyBytes, write), discard }

@@ -71,6 +71,7 @@ export interface PeerResponse {
 
 /** The peer has the content but not the range. */
 export interface RangeRefused {
+  readonly peer: Peer
   readonly refusedSize: number
 }
 
@@ -103,7 +104,7 @@ export function checkAnswer(
   status: number,
   headers: AnswerHeaders,
   { request, range: asked }: PeerQuestion,
-): CheckedAnswer | RangeRefused {
+): CheckedAnswer | Omit<RangeRefused, 'peer'> {
   if (status === 503 && /^\d{1,9}$/.test(headers.get(loadHeader) ?? '')) {
     throw new PeerBusy(Number(headers.get(loadHeader)))
   }

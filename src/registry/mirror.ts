@@ -4,8 +4,15 @@
  */
 import type { FastifyReply } from 'fastify'
 import { BoundedMap } from '../lib/bounded-map.ts'
+import { BoundedNames } from '../lib/bounded-names.ts'
 import { errorMessage } from '../lib/errors.ts'
-import { blobFindBudgetMs, givenUpMs, givenUpRememberedMax, manifestFindBudgetMs } from '../limits.ts'
+import {
+  blobFindBudgetMs,
+  givenUpMs,
+  givenUpRememberedMax,
+  manifestFindBudgetMs,
+  registryLabelsMax,
+} from '../limits.ts'
 import type { ContentRequest } from '../oci/content-request.ts'
 import type { Digest } from '../oci/digest.ts'
 import { parseRange, partialBody, planBody, wholeBody } from '../oci/range.ts'
@@ -32,6 +39,7 @@ export class Mirror {
   readonly #components: MirrorComponents & PeerSourceComponents
   readonly #resolveTimeoutMs: number
   readonly #deliveries: Deliveries
+  readonly #registries = new BoundedNames(registryLabelsMax)
   /** Until when: blobs whose body no peer could finish, each with the byte that was missing first. */
   readonly #givenUpUntilMs = new BoundedMap<string, number>(givenUpRememberedMax)
 
@@ -61,7 +69,10 @@ export class Mirror {
         request.kind === 'manifest'
           ? await this.#serveManifest(request, source, exchange, reply, signal)
           : await this.#serveStream(request, source, exchange, reply, signal)
-      metrics.mirrorRequests.inc({ registry: request.registry ?? '', cache: served ? 'hit' : 'miss' })
+      metrics.mirrorRequests.inc({
+        registry: this.#registries.label(request.registry ?? ''),
+        cache: served ? 'hit' : 'miss',
+      })
       if (served) {
         metrics.mirrorLastSuccess.setToCurrentTime()
       } else {

@@ -55,10 +55,14 @@ export class ResumableBody {
   async #next(first: number, signal: AbortSignal): Promise<PeerResponse | undefined> {
     for (;;) {
       const next = await this.#source.next({ first, last: this.#bounds.last }, blobFindBudgetMs, signal)
-      if (next === undefined || 'refusedSize' in next) return undefined
-      if (next.size === this.#size) return next
-      next.discard()
-      this.#source.noteFailure(next.peer, new PeerFailure('headers', `another size: ${next.size}`))
+      if (next === undefined) return undefined
+      const size = 'refusedSize' in next ? next.refusedSize : next.size
+      if (!('refusedSize' in next)) {
+        if (size === this.#size) return next
+        next.discard()
+      }
+      // A range within the body cannot be refused by who has the same blob.
+      this.#source.noteFailure(next.peer, new PeerFailure('headers', `another size: ${size}`))
     }
   }
 }

@@ -341,6 +341,14 @@ describe('peers that fail', () => {
     expect(body.equals(content)).toBe(true)
   })
 
+  it('goes on at the next peer when one refuses the rest as out of range', async () => {
+    const refuses: PeerScript = (socket) => void socket.write(answer(416, { 'content-range': 'bytes */50' }))
+    await has(digest, breaksAfter(100_000), refuses, good)
+    const { body, ended } = await pull(own)
+    expect(body.equals(content)).toBe(true)
+    expect(ended).toBe('complete')
+  })
+
   it('takes the next manifest when one does not have its digest', async () => {
     const manifest = Buffer.from(
       JSON.stringify({ schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests: [] }),

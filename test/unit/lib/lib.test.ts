@@ -7,6 +7,7 @@ import { formatHostPort, parseHostPort } from '../../../src/lib/address.ts'
 import { writeFileAtomic } from '../../../src/lib/atomic-file.ts'
 import { Backoff } from '../../../src/lib/backoff.ts'
 import { BoundedMap } from '../../../src/lib/bounded-map.ts'
+import { BoundedNames } from '../../../src/lib/bounded-names.ts'
 import { formatDuration, parseDuration } from '../../../src/lib/duration.ts'
 import { errorMessage } from '../../../src/lib/errors.ts'
 import { seededRandom, shuffled } from '../../../src/lib/random.ts'
@@ -62,6 +63,13 @@ describe('BoundedMap', () => {
     map.get('a')
     map.set('c', 3)
     expect([map.get('a'), map.get('b'), map.get('c'), map.size]).toEqual([1, undefined, 3, 2])
+  })
+})
+
+describe('BoundedNames', () => {
+  it('keeps the first ones, and calls all others one name', () => {
+    const names = new BoundedNames(2)
+    expect(['a', 'b', 'c', 'a', 'd'].map((name) => names.label(name))).toEqual(['a', 'b', 'other', 'a', 'other'])
   })
 })
 
