@@ -20,7 +20,7 @@ import { AnswerTimes } from '../peers/answer-times.ts'
 import type { PeerClient } from '../peers/client.ts'
 import { Deliveries } from '../peers/deliveries.ts'
 import type { PeerResponse } from '../peers/protocol.ts'
-import { PeerSource, type PeerSourceComponents } from '../peers/source.ts'
+import { type MissReason, PeerSource, type PeerSourceComponents } from '../peers/source.ts'
 import { PeerStanding } from '../peers/standing.ts'
 import type { ContentStore } from '../store/store.ts'
 import type { Exchange } from './exchange.ts'
@@ -57,6 +57,10 @@ export class Mirror {
   /** False when no peer gave a good answer in time and nothing was sent. */
   async serve(request: ContentRequest, exchange: Exchange, reply: FastifyReply): Promise<boolean> {
     const { metrics, shutdown } = this.#components
+    if (this.#isGivenUp(request, exchange)) {
+      this.#noteMiss(request, exchange, 'given-up')
+      return false
+    }
     // The head of a manifest is believed as little as its body: it is read whole for HEAD too.
     const isHead = exchange.isHead && request.kind === 'blob'
     const source = new PeerSource(request, isHead ? 'HEAD' : 'GET', this.#resolveTimeoutMs, this.#components)
@@ -69,17 +73,13 @@ export class Mirror {
         request.kind === 'manifest'
           ? await this.#serveManifest(request, source, exchange, reply, signal)
           : await this.#serveStream(request, source, exchange, reply, signal)
-      metrics.mirrorRequests.inc({
-        registry: this.#registries.label(request.registry ?? ''),
-        cache: served ? 'hit' : 'miss',
-      })
-      if (served) {
-        metrics.mirrorLastSuccess.setToCurrentTime()
-      } else {
-        metrics.mirrorMisses.inc({ reason: source.missReason })
-        this.#log(request, exchange, { outcome: `miss: ${source.missReason}` })
+      if (!served) {
+        this.#noteMiss(request, exchange, source.missReason)
+        return false
       }
-      return served
+      metrics.mirrorRequests.inc({ registry: this.#registries.label(request.registry ?? ''), cache: 'hit' })
+      metrics.mirrorLastSuccess.setToCurrentTime()
+      return true
     } finally {
       reply.raw.off('close', onClose)
       source.close()
@@ -137,11 +137,9 @@ export class Mirror {
   ): Promise<boolean> {
     const isBody = !exchange.isHead
     const spec = parseRange(exchange.rangeHeader)
-    const firstByte = spec !== undefined && 'first' in spec ? spec.first : 0
     if (isBody && request.digest !== undefined && exchange.fromContainerd) {
-      this.#deliveries.noteAsked(request.digest, firstByte)
+      this.#deliveries.noteAsked(request.digest, firstByteOf(exchange))
     }
-    if (isBody && this.#isGivenUp(request.key, firstByte)) return false
     const first = await source.next(spec, isBody ? blobFindBudgetMs : manifestFindBudgetMs, signal)
     if (first === undefined) return false
     if ('refusedSize' in first) {
@@ -193,8 +191,9 @@ export class Mirror {
     this.#givenUpUntilMs.set(`${key} ${firstMissing}`, this.#components.clock.nowMs() + givenUpMs)
   }
 
-  #isGivenUp(key: string, firstByte: number): boolean {
-    return (this.#givenUpUntilMs.get(`${key} ${firstByte}`) ?? 0) > this.#components.clock.nowMs()
+  #isGivenUp({ kind, key }: ContentRequest, exchange: Exchange): boolean {
+    if (kind !== 'blob' || exchange.isHead) return false
+    return (this.#givenUpUntilMs.get(`${key} ${firstByteOf(exchange)}`) ?? 0) > this.#components.clock.nowMs()
   }
 
   #onWrongBlob(digest: Digest, peerIds: readonly string[]): void {
@@ -202,6 +201,13 @@ export class Mirror {
     for (const peerId of peerIds) standing.noteWrong(peerId, digest)
     metrics.wrongBlobs.inc()
     logger.warn({ key: digest, peers: peerIds }, 'containerd did not keep a blob that peers gave: they are avoided')
+  }
+
+  #noteMiss(request: ContentRequest, exchange: Exchange, reason: MissReason | 'given-up'): void {
+    const { metrics } = this.#components
+    metrics.mirrorRequests.inc({ registry: this.#registries.label(request.registry ?? ''), cache: 'miss' })
+    metrics.mirrorMisses.inc({ reason })
+    this.#log(request, exchange, { outcome: `miss: ${reason}` })
   }
 
   #noteFirstByte(exchange: Exchange): void {
@@ -235,4 +241,9 @@ export class Mirror {
       'mirrored',
     )
   }
+}
+
+function firstByteOf({ rangeHeader }: Exchange): number {
+  const spec = parseRange(rangeHeader)
+  return spec !== undefined && 'first' in spec ? spec.first : 0
 }

@@ -304,6 +304,7 @@ describe('peers that fail', () => {
     const { head } = await pull(own, 'range: bytes=1000-\r\n')
     expect(head).toMatch(/^HTTP\/1\.1 404/)
     expect(peers[0]?.requests).toHaveLength(1)
+    expect(await missReasons(metrics)).toEqual({ 'given-up': 1 })
     // A new pull may find the peer in better health.
     expect((await pull(own)).head).toMatch(/^HTTP\/1\.1 200/)
   })

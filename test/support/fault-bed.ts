@@ -191,6 +191,17 @@ export class FaultBed {
 
   // --- Nodes ---
 
+  /** A puller that thinks nothing of its peers yet, and has heard from both holders what they have. */
+  async restartAnew(puller: ContainerdNode): Promise<void> {
+    await puller.stopDaemon()
+    await this.restart(puller)
+    await eventually(async () => {
+      const provided = await Promise.all(this.holders.map((holder) => metric(holder, 'spegel_provided_keys')))
+      const records = await metric(puller, 'spegel_provider_records')
+      if (records < provided.reduce((sum, keys) => sum + keys)) throw new Error(`only ${records} records`)
+    }, 60_000)
+  }
+
   /** Starts a daemon that was killed; any node that is there will do as its first peer. */
   async restart(node: ContainerdNode): Promise<void> {
     await node.startDaemon(this.cluster.nodes.map(({ host }) => `${host.ip}:5001`))

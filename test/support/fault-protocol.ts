@@ -17,9 +17,9 @@ export class Protocol {
     this.#undisturbedMs[puller].push(ms)
   }
 
-  /** Returns what the fault cost against an undisturbed pull. `part`: of the blob, when it struck. */
+  /** Returns what the fault cost against the fastest undisturbed pull. `part`: of the blob, when it struck. */
   note(fault: string, puller: PullerName, pulled: Pulled, part?: number): number {
-    const lostMs = pulled.ms - median(this.#undisturbedMs[puller])
+    const lostMs = pulled.ms - Math.min(...this.#undisturbedMs[puller])
     const when = part === undefined ? '' : ` at ${Math.round(part * 100)} %`
     const what = `${seconds(pulled.ms)} s, lost ${seconds(lostMs)} s, upstream ${pulled.upstreamBytes} bytes`
     process.stderr.write(

@@ -127,7 +127,7 @@ const roundNumbers = Array.from({ length: rounds }, (_, index) => index + 1)
 describe.each(roundNumbers)('faults, round %i', (round) => {
   // What earlier rounds taught the mirrors about their peers is forgotten.
   beforeAll(async () => {
-    if (round > 1) await Promise.all(Object.values(bed.pullers).map(restartAnew))
+    if (round > 1) await Promise.all(Object.values(bed.pullers).map((puller) => bed.restartAnew(puller)))
   })
 
   beforeEach(() => Promise.all(Object.values(bed.pullers).map((node) => bed.remove(node, main))))
@@ -300,7 +300,7 @@ describe.each(roundNumbers)('holders that lie, round %i', () => {
   let release: () => Promise<void>
 
   beforeAll(async () => {
-    await restartAnew(bed.pullers.plain)
+    await bed.restartAnew(bed.pullers.plain)
     const [honest] = bed.holders
     const images = new Map<Lie, readonly Published[]>()
     for (const lie of names) {
@@ -362,11 +362,6 @@ function expectRestFromUpstream(pulled: Pulled, part: number): void {
   expect(pulled.error).toBeUndefined()
   expect(pulled.upstreamBytes).toBeGreaterThan(0)
   expect(pulled.upstreamBytes).toBeLessThanOrEqual(layerOf(main.image).size * (1 - part))
-}
-
-async function restartAnew(node: ContainerdNode): Promise<void> {
-  await node.stopDaemon()
-  await bed.restart(node)
 }
 
 /** Other bytes, of the same number, in the first part of a blob: the one that is asked for first. */
