@@ -1,12 +1,13 @@
-/** Writes the generated reference pages beside this file, and the benchmark's section of README.md. */
+/** Writes the generated reference pages beside this file, and what the benchmark measured. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { readResults } from '../src/bench/result.ts'
-import { withBenchmarks } from '../src/bench/table.ts'
+import { benchmarkReference, withBenchmarks } from '../src/bench/table.ts'
 import { configurationReference, metricsReference } from '../src/cli/reference.ts'
 
 writeFileSync(join(import.meta.dirname, 'configuration.md'), configurationReference())
 writeFileSync(join(import.meta.dirname, 'metrics.md'), metricsReference())
 const readme = join(import.meta.dirname, '../README.md')
 const results = readResults(join(import.meta.dirname, '../benchmark/results'))
+writeFileSync(join(import.meta.dirname, '../benchmark/README.md'), benchmarkReference(results))
 writeFileSync(readme, withBenchmarks(readFileSync(readme, 'utf8'), results))

@@ -1,4 +1,4 @@
-/** Results as Markdown: what a run prints, and what README shows between its marks. */
+/** Results as Markdown: what a run prints, what README shows between its marks, and all of it in benchmark/README.md. */
 import type { Figure, Result } from './result.ts'
 import { median } from './statistics.ts'
 
@@ -6,17 +6,22 @@ const begin = '<!-- bench:begin -->'
 const end = '<!-- bench:end -->'
 const digits = 3
 
-export function figureTable(result: Result): string {
-  const rows = result.figures.map((figure) => {
-    const { name, unit, samples } = figure
-    const range = `${short(Math.min(...samples))} – ${short(Math.max(...samples))}`
-    return `| ${name} | **${short(median(samples))}** ${unit} | ${range} | ${targetText(figure)} |`
-  })
-  return ['| | median | min – max | target |', '| --- | --- | --- | --- |', ...rows].join('\n')
+export function figureTable({ figures }: Result): string {
+  return [tableHead, ...figures.map(row)].join('\n')
+}
+
+/** `benchmark/README.md`: every figure, and how it was measured. */
+export function benchmarkReference(results: readonly Result[]): string {
+  return `# Measured
+
+Generated from \`benchmark/results/\` by \`npm run docs\`. Each file there has every sample; \`npm run bench -- <name>\`
+writes it anew. What is compared takes turns in one run; a round in which the host took CPU away is repeated.
+
+${benchmarkSections(results)}`
 }
 
 /** All kept results, each with what it was measured on. */
-function benchmarkSection(results: readonly Result[]): string {
+function benchmarkSections(results: readonly Result[]): string {
   return results
     .map((result) => {
       const { benchmark, machine, date, rounds, method, conditions } = result
@@ -25,16 +30,29 @@ function benchmarkSection(results: readonly Result[]): string {
       const steal = Math.max(0, ...conditions.map(({ stealPercent }) => stealPercent))
       const busy = median(conditions.map(({ busyBeforePercent }) => busyBeforePercent))
       const measured = `${date.slice(0, 10)}, ${cores} × ${cpu}, Linux ${kernel}, Node ${node.slice(1)}, commit ${commit}, ${rounds} rounds, steal up to ${short(steal)} %, others used ${short(busy)} % of the machine before a round${noisy === 0 ? '' : `, ${noisy} noisy rounds`}`
-      return `**${benchmark}** (${measured})\n\n${figureTable(result)}\n\nHow: ${method}\n`
+      return `## ${benchmark}\n\n${measured}\n\n${figureTable(result)}\n\nHow: ${method}\n`
     })
     .join('\n')
 }
 
-/** README with the section between its marks replaced. */
+/** README with the table between its marks replaced: only what has a target. */
 export function withBenchmarks(readme: string, results: readonly Result[]): string {
   const [from, to] = [readme.indexOf(begin), readme.indexOf(end)]
   if (from === -1 || to < from) throw new Error(`README.md has no ${begin} … ${end}`)
-  return `${readme.slice(0, from + begin.length)}\n\n${benchmarkSection(results)}\n${readme.slice(to)}`
+  const rows = results.flatMap(({ benchmark, figures }) =>
+    figures
+      .filter(({ target }) => target !== undefined)
+      .map((figure) => row({ ...figure, name: `${benchmark}: ${figure.name}` })),
+  )
+  return `${readme.slice(0, from + begin.length)}\n\n${[tableHead, ...rows].join('\n')}\n\n${readme.slice(to)}`
+}
+
+const tableHead = '| | median | min – max | target |\n| --- | --- | --- | --- |'
+
+function row(figure: Figure): string {
+  const { name, unit, samples } = figure
+  const range = `${short(Math.min(...samples))} – ${short(Math.max(...samples))}`
+  return `| ${name} | **${short(median(samples))}** ${unit} | ${range} | ${targetText(figure)} |`
 }
 
 function targetText({ target, samples }: Figure): string {

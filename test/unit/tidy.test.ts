@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { readResults } from '../../src/bench/result.ts'
-import { withBenchmarks } from '../../src/bench/table.ts'
+import { benchmarkReference, withBenchmarks } from '../../src/bench/table.ts'
 import { configurationReference, metricsReference } from '../../src/cli/reference.ts'
 import { type SourceFile, parts, sourceFiles, violations } from '../support/borders.ts'
 
@@ -81,7 +81,9 @@ describe('generated files', () => {
 
   it('README.md has the kept results of the benchmark (npm run docs)', () => {
     const readme = readFileSync(join(root, 'README.md'), 'utf8')
-    expect(withBenchmarks(readme, readResults(join(root, 'benchmark/results')))).toBe(readme)
+    const results = readResults(join(root, 'benchmark/results'))
+    expect(withBenchmarks(readme, results)).toBe(readme)
+    expect(readFileSync(join(root, 'benchmark/README.md'), 'utf8')).toBe(benchmarkReference(results))
   })
 
   it('stubs are up to date (npm run generate)', () => {
