@@ -76,6 +76,7 @@ export class KadRouter implements Router {
       (peerId) => libp2p.getConnections(peerId).length > 0,
       clock,
     )
+    libp2p.addEventListener('connection:open', ({ detail }) => table.noteConnection(detail.remotePeer.toString()))
     const kinds = new NodeKinds(libp2p)
     const rpc = new DhtRpc(libp2p, clock)
     const addressBook = new AddressBook(libp2p, clock)

@@ -100,6 +100,15 @@ export class RoutingTable {
     else if (dead) this.#clock.after(deadPeerMs, () => this.#welcome(peer))
   }
 
+  /**
+   * A new connection to a peer. One that is in the table already may have been started again under its old identity: it
+   * lost its records, and believes before long that those it has are all there are.
+   */
+  noteConnection(id: string): void {
+    const peer = this.peers.find((other) => other.id === id)
+    if (peer !== undefined && !this.isDead(id)) for (const callback of this.#onAdd) callback(peer)
+  }
+
   /** The peer answered. */
   noteAnswer(id: string): void {
     this.#silent.delete(id)

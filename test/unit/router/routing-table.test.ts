@@ -100,4 +100,11 @@ describe('a routing table', () => {
     expect(asked()).toEqual(ids(0, 1, 2))
     expect(table.size).toBe(3)
   })
+
+  it('takes a known peer that connects anew for one that was started again', () => {
+    const [known] = peers
+    table.noteConnection(known?.id ?? '')
+    table.noteConnection('somebody else')
+    expect(came).toEqual([known?.id])
+  })
 })
