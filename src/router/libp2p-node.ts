@@ -92,7 +92,7 @@ export async function startSwarmNode(init: SwarmNodeInit): Promise<SwarmNode> {
       addressDialTimeout: 2_000,
     },
     // Default every 10 s: 85 % of the idle CPU. A dead peer is found by the first question that it does not answer.
-    connectionMonitor: { pingInterval: 60_000 },
+    connectionMonitor: { pingInterval: 300_000 },
     // Defaults 1 h and 6 h. Provider records are dropped after 19 minutes, but a question about a record whose peer
     // the peer store has forgotten fails as a whole; refreshed by every announcement.
     peerStore: { maxAddressAge: 24 * 3_600_000, maxPeerAge: 24 * 3_600_000 },
