@@ -8,11 +8,12 @@ import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/lib/clock.ts'
 import { type Metrics, createMetrics } from '../../src/metrics.ts'
+import { streamsMax } from '../../src/limits.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import { nameFilter } from '../../src/oci/filter.ts'
 import { RegistryServer } from '../../src/registry/server.ts'
 import { LayoutStore } from '../../src/store/layout/layout-store.ts'
-import { DaemonGroup } from '../support/daemons.ts'
+import { DaemonGroup, eventually } from '../support/daemons.ts'
 import { FixedRouter } from '../support/fixed-router.ts'
 import { type PeerScript, ScriptedPeer, answer, honest } from '../support/scripted-peer.ts'
 
@@ -395,6 +396,16 @@ describe('peers that fail', () => {
     await has(name, (socket) => socket.write(`HTTP/1.1 200 OK\r\ncontent-length: 900000000\r\n\r\n`))
     const response = await fetch(`http://${own}:${port}/v2/app/manifests/${name}?ns=reg.test`)
     expect(response.status).toBe(404)
+  })
+
+  it('answers 503 above its limit of requests, and takes more when others have ended', async () => {
+    await has(digest, () => undefined)
+    const waiting = Array.from({ length: streamsMax }, () => connect(port, own))
+    for (const socket of waiting) socket.write(`GET ${path} HTTP/1.1\r\nhost: x\r\n\r\n`)
+    await eventually(async () => expect((await pull(own)).head).toMatch(/^HTTP\/1\.1 503/))
+    for (const socket of waiting) socket.destroy()
+    router.providers.delete(digest)
+    await eventually(async () => expect((await pull(own)).head).toMatch(/^HTTP\/1\.1 404/))
   })
 
   it('leaves the peer when the client leaves', async () => {

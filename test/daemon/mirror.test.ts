@@ -1,6 +1,7 @@
-import { readFile } from 'node:fs/promises'
+import { mkdir, open, readFile, rename } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { digestOf } from '../../src/oci/digest.ts'
+import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { blobPath } from '../../src/testbed/layout-writer.ts'
 import { DaemonGroup, type TestDaemon, eventually } from '../support/daemons.ts'
 
@@ -84,6 +85,54 @@ describe('two daemons', () => {
     }
   })
 
+  it.each([0, 1, 5 * 1024 ** 3])('passes on a blob of %i bytes, and its ends', async (size) => {
+    const digest = await sparseBlob(holder, size)
+    const blob = `${asker.url}/v2/app/blobs/${digest}?ns=reg.test`
+    await eventually(async () => expect((await fetch(blob, { method: 'HEAD' })).status).toBe(200))
+    for (const url of [blob, blob.replace(asker.url, holder.url)]) {
+      const head = await fetch(url, { method: 'HEAD' })
+      expect(head.headers.get('content-length')).toBe(String(size))
+      if (size <= 1) {
+        const whole = await fetch(url, { headers: { range: 'bytes=0-' } })
+        expect(await whole.text()).toBe('z'.repeat(size))
+      } else {
+        const end = await fetch(url, { headers: { range: `bytes=${size - 2}-` } })
+        expect(end.headers.get('content-range')).toBe(`bytes ${size - 2}-${size - 1}/${size}`)
+        expect(await end.text()).toBe('\0z')
+        // Open-ended and dropped early, as containerd's parallel fetch does.
+        const start = await fetch(url, { headers: { range: 'bytes=0-' } })
+        expect(start.headers.get('content-length')).toBe(String(size))
+        await start.body?.cancel()
+      }
+    }
+    for (const { lines } of [holder, asker]) {
+      expect(lines.filter(({ level }) => level === 'WARN' || level === 'ERROR')).toEqual([])
+    }
+  })
+
+  it('refuses a peer that wants an idle holder while it sends to another', async () => {
+    const digest = await sparseBlob(holder, 1024 ** 3)
+    const ask = (headers: Record<string, string>) =>
+      fetch(`${holder.url}/v2/app/blobs/${digest}?ns=reg.test`, {
+        headers: { 'x-spegel-mirrored': 'true', ...headers },
+      })
+    await eventually(async () =>
+      expect((await ask({ range: 'bytes=0-0', 'x-spegel-ts-load-max': '0' })).status).toBe(206),
+    )
+    const running = await ask({ 'x-spegel-ts-load-max': '0' })
+    expect(running.status).toBe(200)
+    const refused = await ask({ 'x-spegel-ts-load-max': '0' })
+    expect([refused.status, refused.headers.get('x-spegel-ts-load')]).toEqual([503, '1'])
+    // Who does not say how busy it may be is always answered, and questions to others than for bodies are no load.
+    const second = await ask({})
+    expect(second.status).toBe(200)
+    await running.body?.cancel()
+    await second.body?.cancel()
+    await eventually(async () =>
+      expect((await ask({ range: 'bytes=0-0', 'x-spegel-ts-load-max': '0' })).status).toBe(206),
+    )
+  })
+
   it('answers 404 with an OCI error when nobody has it, and at once to a peer', async () => {
     const digest = digestOf(Buffer.from('nobody has this'))
     const response = await fetch(`${asker.url}/v2/app/blobs/${digest}?ns=reg.test`)
@@ -117,4 +166,17 @@ async function eventuallyOk(url: string): Promise<Response> {
   })
   if (response === undefined) throw new Error('no response')
   return response
+}
+
+/** Full of zeros but for its last byte, and not what its name says: blobs are not hashed on the way. */
+async function sparseBlob({ layout }: TestDaemon, size: number): Promise<Digest> {
+  const digest = digestOf(Buffer.from(`a blob of ${size} bytes`))
+  const path = blobPath(layout, digest)
+  await mkdir(dirname(path), { recursive: true })
+  const file = await open(`${path}.new`, 'w')
+  await file.truncate(size)
+  if (size > 0) await file.write('z', size - 1)
+  await file.close()
+  await rename(`${path}.new`, path)
+  return digest
 }
