@@ -184,6 +184,24 @@ describe('peers that fail', () => {
     expect(await failureReasons(metrics)).toEqual({})
   })
 
+  it('asks who failed lately after all others', async () => {
+    const content2 = Buffer.from('another blob')
+    const digest2 = digestOf(content2)
+    const serves: PeerScript = (socket, request) =>
+      void socket.write(request.path.includes(digest2) ? honest(request, content2, digest2) : answer(500, {}))
+    await has(digest, serves, (socket, request) =>
+      request.path.includes(digest2) ? serves(socket, request) : good(socket, request),
+    )
+    router.providers.set(digest2, router.providers.get(digest) ?? [])
+    await pull(own)
+    const second = await fetch(`http://${own}:${port}/v2/app/blobs/${digest2}?ns=reg.test`)
+    expect(await second.text()).toBe('another blob')
+    // The first one is found first, but has failed.
+    expect(peers.map(({ requests }) => requests.filter((request) => request.path.includes(digest2)).length)).toEqual([
+      0, 1,
+    ])
+  })
+
   it('leaves a peer that stalls, and one that drips', async () => {
     const drips: PeerScript = (socket, request) => {
       socket.write(honest(request, content, digest, 100))

@@ -55,6 +55,8 @@ func joinSwarm(dataDir string) (*swarm, error) {
 	}
 	host, err := libp2p.New(
 		libp2p.Identity(key),
+		// Spegel tells its module's path, the default. Ours would look like a node of the other kind.
+		libp2p.UserAgent("github.com/spegel-org/spegel"),
 		libp2p.ListenAddrStrings("/ip6/::/tcp/"+routerPort, "/ip4/0.0.0.0/tcp/"+routerPort),
 		// Without QUIC, as Spegel since 0.7.2. Security stays the default: tls before noise.
 		libp2p.Transport(tcp.NewTCPTransport),

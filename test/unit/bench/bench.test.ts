@@ -51,7 +51,7 @@ describe('the table', () => {
   it('replaces what is between the marks, and only that', () => {
     const readme = 'before\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nafter\n'
     const once = withBenchmarks(readme, [result])
-    expect(once).toMatch(/^before\n<!-- bench:begin -->\n\n\*\*some\*\* [^]*<!-- bench:end -->\nafter\n$/)
+    expect(once).toMatch(/^before\n<!-- bench:begin -->\n\n\| [^]*\| some: met \|[^]*<!-- bench:end -->\nafter\n$/)
     expect(withBenchmarks(once, [result])).toBe(once)
     expect(() => withBenchmarks('no marks', [result])).toThrow(/bench:begin/)
   })
