@@ -25,6 +25,14 @@ export class ManualClock implements Clock {
     return () => void (this.#timers = this.#timers.filter((other) => other !== timer))
   }
 
+  /** As when the process was paused: all this time passes at once, and what is due then runs. */
+  standStill(forMs: number): void {
+    this.#nowMs += forMs
+    const due = this.#timers.filter(({ atMs }) => atMs <= this.#nowMs)
+    this.#timers = this.#timers.filter((timer) => !due.includes(timer))
+    for (const { callback } of due) callback()
+  }
+
   /** Moves time, and runs what comes due on the way, in order. */
   advance(byMs: number): void {
     const untilMs = this.#nowMs + byMs

@@ -1,6 +1,5 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { systemClock } from '../../../src/lib/clock.ts'
 import { afterAwake } from '../../../src/lib/patience.ts'
 import {
   deliveryCheckMs,
@@ -167,14 +166,25 @@ describe('deliveries', () => {
 })
 
 describe('patience', () => {
-  it('does not count a time in which the process stood still', async () => {
+  it('does not count a time in which the process stood still', () => {
+    const clock = new ManualClock()
     let over = false
-    afterAwake(systemClock, 200, () => (over = true))
-    const standStillUntilMs = performance.now() + 400
-    while (performance.now() < standStillUntilMs);
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    afterAwake(clock, 200, () => (over = true))
+    clock.standStill(10_000)
     expect(over).toBe(false)
-    await new Promise((resolve) => setTimeout(resolve, 400))
+    clock.advance(140)
+    expect(over).toBe(false)
+    clock.advance(10)
     expect(over).toBe(true)
+  })
+
+  it('can be ended', () => {
+    const clock = new ManualClock()
+    let over = false
+    const cancel = afterAwake(clock, 200, () => (over = true))
+    clock.advance(120)
+    cancel()
+    clock.advance(1_000)
+    expect(over).toBe(false)
   })
 })
