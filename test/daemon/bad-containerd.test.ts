@@ -10,12 +10,11 @@ import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ContainerdClient } from '../../src/containerd/client.ts'
 import { systemClock } from '../../src/lib/clock.ts'
-import { createMetrics } from '../../src/metrics.ts'
 import { type Digest, digestOf, isDigest } from '../../src/oci/digest.ts'
-import { nameFilter } from '../../src/oci/filter.ts'
 import { parseImageReference, tagKey } from '../../src/oci/reference.ts'
-import { RegistryServer } from '../../src/registry/server.ts'
+import type { RegistryServer } from '../../src/registry/server.ts'
 import { ContainerdStore } from '../../src/store/containerd/containerd-store.ts'
+import { startRegistry } from '../support/registry.ts'
 import { ContainerdDouble, type Inventory, type ServiceStatus } from '../support/containerd-double.ts'
 import { DaemonGroup, eventually } from '../support/daemons.ts'
 import { holds, printedSeed } from '../support/seed.ts'
@@ -126,21 +125,7 @@ describe('a containerd that says anything', () => {
     store = new ContainerdStore({ client, folder: undefined, clock: systemClock, random: () => 0, logger }, namespace)
     await store.start()
     watching = watch()
-    server = new RegistryServer(
-      { listen: { host: ip, port }, defaultRegistry: undefined, resolveTimeoutMs: 500, stallTimeoutMs: 1_000 },
-      {
-        store,
-        router: undefined,
-        filter: nameFilter([], []),
-        auth: undefined,
-        notReady: () => [],
-        clock: systemClock,
-        random: () => 0,
-        metrics: createMetrics(),
-        logger,
-      },
-    )
-    await server.start()
+    server = await startRegistry({ host: ip, port }, { store, router: undefined })
     await eventually(isWell)
   })
   afterAll(async () => {

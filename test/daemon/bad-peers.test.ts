@@ -9,14 +9,12 @@ import { type Socket, connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/lib/clock.ts'
-import { createMetrics } from '../../src/metrics.ts'
 import { digestOf } from '../../src/oci/digest.ts'
-import { nameFilter } from '../../src/oci/filter.ts'
-import { RegistryServer } from '../../src/registry/server.ts'
+import type { RegistryServer } from '../../src/registry/server.ts'
 import { LayoutStore } from '../../src/store/layout/layout-store.ts'
+import { startRegistry } from '../support/registry.ts'
 import { type BadAnswer, badAnswer } from '../support/bad-answers.ts'
 import { DaemonGroup } from '../support/daemons.ts'
 import { FixedRouter } from '../support/fixed-router.ts'
@@ -45,22 +43,7 @@ describe('peers that answer anything', () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'bad-peers-'))
     store = await LayoutStore.open(folder, systemClock)
-    server = new RegistryServer(
-      { listen: { host: own, port }, defaultRegistry: undefined, resolveTimeoutMs: 500, stallTimeoutMs: 1_000 },
-      {
-        store,
-        router,
-        filter: nameFilter([], []),
-        auth: undefined,
-        notReady: () => [],
-        clock: systemClock,
-        // Peers are asked in the order in which they are found.
-        random: () => 0.999_999,
-        metrics: createMetrics(),
-        logger: pino({ level: 'silent' }),
-      },
-    )
-    await server.start()
+    server = await startRegistry({ host: own, port }, { store, router })
     for (let index = 0; index <= peersMost; index++) {
       peers.push(await ScriptedPeer.start(group.address(2 + index), port, answerAs(index)))
     }

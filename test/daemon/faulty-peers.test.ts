@@ -4,15 +4,14 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/lib/clock.ts'
 import { type Metrics, createMetrics } from '../../src/metrics.ts'
 import { streamsMax } from '../../src/limits.ts'
 import { digestOf } from '../../src/oci/digest.ts'
-import { nameFilter } from '../../src/oci/filter.ts'
-import { RegistryServer } from '../../src/registry/server.ts'
+import type { RegistryServer } from '../../src/registry/server.ts'
 import { LayoutStore } from '../../src/store/layout/layout-store.ts'
+import { startRegistry } from '../support/registry.ts'
 import { DaemonGroup, eventually } from '../support/daemons.ts'
 import { FixedRouter } from '../support/fixed-router.ts'
 import { type PeerScript, ScriptedPeer, answer, honest } from '../support/scripted-peer.ts'
@@ -61,22 +60,7 @@ describe('peers that fail', () => {
     metrics = createMetrics()
     peers = []
     store = await LayoutStore.open(folder, systemClock)
-    server = new RegistryServer(
-      { listen: { host: own, port }, defaultRegistry: undefined, resolveTimeoutMs: 500, stallTimeoutMs: 1_000 },
-      {
-        store,
-        router,
-        filter: nameFilter([], []),
-        auth: undefined,
-        notReady: () => [],
-        clock: systemClock,
-        // Peers are asked in the order in which they are found.
-        random: () => 0.999_999,
-        metrics,
-        logger: pino({ level: 'silent' }),
-      },
-    )
-    await server.start()
+    server = await startRegistry({ host: own, port }, { store, router, metrics })
   })
   afterEach(async () => {
     await server.close(0)
