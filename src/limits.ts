@@ -49,6 +49,8 @@ export const streamsFew = 4
  * containerd goes to its next host, and a peer to another.
  */
 export const streamsMax = 128
+/** Of these for our own containerd: a seed that feeds many must not send its own node upstream. */
+export const streamsReserved = 16
 /** Buffers kept for reuse; the others are left to the garbage collector. */
 export const buffersKeptMax = 32
 
@@ -96,6 +98,11 @@ export const hedgeDelayMinMs = 20
 export const hedgeDelayMaxMs = 500
 /** Questions with a limit of load before the least busy of them is asked without: each costs a round trip. */
 export const loadTriesMax = 4
+
+/** A holder that refuses for its load even without a limit is asked again about so much later. */
+export const busyPauseMs = 200
+/** In a long body: who failed before is worth another try when all others have failed, after this time. */
+export const forgiveFailureMs = 5_000
 
 /** A peer that failed is asked only when nobody else has it; one whose blob was wrong, for longer (and never for that). */
 export const peerAvoidMs = 30_000

@@ -24,7 +24,7 @@ export function parseAnswerHead(text: string, method: 'GET' | 'HEAD'): AnswerHea
   if (Number.isNaN(status)) throw new UnusualAnswer('not a final status of HTTP/1.1')
   const headers = new Map<string, string>()
   for (const line of lines) {
-    const match = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*$/.exec(line)
+    const match = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*$/.exec(line)
     if (match === null) throw new UnusualAnswer('a line that is not a header')
     const [, name = '', value = ''] = match
     const key = name.toLowerCase()

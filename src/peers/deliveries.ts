@@ -23,7 +23,7 @@ interface Delivery {
 
 export interface DeliveriesComponents {
   clock: Clock
-  store: Pick<ContentStore, 'wasStoredSince'>
+  store: Pick<ContentStore, 'wasStoredSince' | 'open'>
   onWrong: (digest: Digest, peerIds: readonly string[]) => void
 }
 
@@ -70,8 +70,16 @@ export class Deliveries {
     delivery.cancelCheck = this.#components.clock.after(deliveryCheckMs, () => {
       if (this.#deliveries.get(digest) !== delivery) return
       if (delivery.running > 0) this.#checkLater(digest, delivery)
-      else this.#judge(digest, delivery)
+      else void this.#judgeLate(digest, delivery)
     })
+  }
+
+  /** The store may have it without having told: it is asked before anybody is blamed. */
+  async #judgeLate(digest: Digest, delivery: Delivery): Promise<void> {
+    const content = await this.#components.store.open(digest).catch(() => undefined)
+    await content?.close()
+    if (content === undefined) this.#judge(digest, delivery)
+    else this.#deliveries.delete(digest)
   }
 
   #judge(digest: Digest, delivery: Delivery): void {

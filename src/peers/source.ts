@@ -7,7 +7,7 @@ import type { Clock } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
 import { afterAwake } from '../lib/patience.ts'
 import { type Random, shuffled } from '../lib/random.ts'
-import { hedgesMax, holderPatienceMs, loadTriesMax } from '../limits.ts'
+import { busyPauseMs, forgiveFailureMs, hedgesMax, holderPatienceMs, loadTriesMax } from '../limits.ts'
 import type { Logger } from '../logger.ts'
 import type { Metrics } from '../metrics.ts'
 import type { ContentRequest } from '../oci/content-request.ts'
@@ -35,11 +35,13 @@ type Answer = PeerResponse | RangeRefused
 
 interface Candidate {
   readonly peer: Peer
-  state: 'waiting' | 'asked' | 'failed'
+  /** paused: so busy that it refused although it was asked without a limit. */
+  state: 'waiting' | 'asked' | 'paused' | 'failed'
   /** Transfers that it said it runs, when it refused for that. */
   load: number | undefined
   /** Failures without much in between. */
   failures: number
+  failedMs: number
 }
 
 /** A further try at the same peer is worth it once. */
@@ -96,7 +98,7 @@ export class PeerSource {
           cancelBudget = afterAwake(clock, holderPatienceMs, () => this.#expire(round))
         }
         this.#askFurther(round)
-        if (round.running.size === 0 && this.#searching === 0 && this.#waiting.length === 0) {
+        if (round.running.size === 0 && this.#searching === 0 && !this.#has('waiting', 'paused')) {
           if (round.searchedAgain || this.#candidates.size === 0) return undefined
           round.searchedAgain = true
           void this.#search(true)
@@ -121,12 +123,17 @@ export class PeerSource {
     const candidate = this.#candidates.get(peer.id)
     if (candidate === undefined) return
     candidate.failures = gaveMuch ? 1 : candidate.failures + 1
+    candidate.failedMs = this.#components.clock.nowMs()
     candidate.state = error.retryable && candidate.failures < failuresMax ? 'waiting' : 'failed'
   }
 
   /** Ends the search. */
   close(): void {
     this.#stop.abort()
+  }
+
+  #has(...states: Candidate['state'][]): boolean {
+    return [...this.#candidates.values()].some(({ state }) => states.includes(state))
   }
 
   get #waiting(): Candidate[] {
@@ -136,9 +143,9 @@ export class PeerSource {
   /** A connected holder that has not failed lately is worth more patience than its budget: the alternative is upstream. */
   #isWorthWaiting(round: Round): boolean {
     if (round.extended) return false
-    return [...round.running].some(
-      ({ peer, connected }) => connected && !this.#components.standing.isAvoided(peer.id),
-    )
+    const { standing } = this.#components
+    const isAsked = [...round.running].some(({ peer, connected }) => connected && !standing.isAvoided(peer.id))
+    return isAsked || this.#has('paused')
   }
 
   /** Who has not answered until now is not waited for as long next time. */
@@ -190,9 +197,13 @@ export class PeerSource {
         if (candidate.state === 'asked') candidate.state = 'waiting'
       } else if (error instanceof PeerBusy) {
         candidate.load = error.load
-        candidate.state = 'waiting'
-      } else {
+        if (question.loadMax === undefined) this.#pause(candidate)
+        else candidate.state = 'waiting'
+      } else if (error instanceof PeerFailure) {
         this.noteFailure(peer, error)
+      } else {
+        candidate.state = 'failed'
+        this.#components.logger.error({ peer: peer.addresses, error: errorMessage(error) }, 'bug')
       }
     } finally {
       round.running.delete(ask)
@@ -206,6 +217,16 @@ export class PeerSource {
     const busy = [...this.#candidates.values()].filter(({ load }) => load !== undefined).length
     const alone = this.#waiting.length === 0 && this.#searching === 0
     return alone || busy >= loadTriesMax ? undefined : 0
+  }
+
+  /** Asking again at once would only add to its load. */
+  #pause(candidate: Candidate): void {
+    const { clock, random } = this.#components
+    candidate.state = 'paused'
+    clock.after(busyPauseMs * (0.5 + random()), () => {
+      if (candidate.state === 'paused') candidate.state = 'waiting'
+      this.#wake()
+    })
   }
 
   #hedge(round: Round): void {
@@ -229,11 +250,13 @@ export class PeerSource {
   }
 
   async #search(fresh: boolean): Promise<void> {
-    const { router, standing } = this.#components
+    const { router, standing, clock } = this.#components
     this.#searching += 1
     for await (const peer of router.lookup(this.#request.key, this.#stop.signal, { fresh })) {
-      if (standing.isWrong(peer.id, this.#request.digest) || this.#candidates.has(peer.id)) continue
-      this.#candidates.set(peer.id, { peer, state: 'waiting', load: undefined, failures: 0 })
+      const known = this.#candidates.get(peer.id)
+      const forgiven = known?.state === 'failed' && clock.nowMs() - known.failedMs > forgiveFailureMs
+      if (standing.isWrong(peer.id, this.#request.digest) || (known !== undefined && !forgiven)) continue
+      this.#candidates.set(peer.id, { peer, state: 'waiting', load: undefined, failures: 0, failedMs: 0 })
       // Peers that are known together are seen together: choose after all of them are in.
       setImmediate(() => this.#wake())
     }

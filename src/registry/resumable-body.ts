@@ -26,6 +26,8 @@ export class ResumableBody {
     for (let part = this.parts[0]; part !== undefined;) {
       const { response } = part
       const current = part
+      const onAbort = () => response.discard()
+      signal.addEventListener('abort', onAbort, { once: true })
       try {
         await response.send(async (chunk) => {
           signal.throwIfAborted()
@@ -35,6 +37,7 @@ export class ResumableBody {
         return
       } catch (error) {
         // Not the peer's doing: the client is gone, or we are told to stop.
+        signal.throwIfAborted()
         if (!(error instanceof PeerFailure)) throw error
         const gaveBytes = current.last + 1 - current.first
         this.#source.noteFailure(response.peer, error, gaveBytes >= peerWorthAskingBytes)
@@ -42,6 +45,8 @@ export class ResumableBody {
         this.#metrics.resumes.inc({ outcome: next === undefined ? 'given-up' : 'resumed' })
         if (next === undefined) throw error
         part = this.#addPart(next, current.last + 1)
+      } finally {
+        signal.removeEventListener('abort', onAbort)
       }
     }
   }

@@ -87,7 +87,6 @@ export function sendHead(reply: FastifyReply, head: ResponseHead): void {
 }
 
 function writeHead(reply: FastifyReply, head: ResponseHead): FastifyReply['raw'] {
-  reply.hijack()
   const { status, contentLength, contentRange } = head.plan
   reply.raw.writeHead(status, {
     'accept-ranges': 'bytes',
@@ -96,5 +95,7 @@ function writeHead(reply: FastifyReply, head: ResponseHead): FastifyReply['raw']
     'docker-content-digest': head.digest,
     ...(contentRange === undefined ? {} : { 'content-range': contentRange }),
   })
+  // Only now: what throws before is answered by fastify.
+  reply.hijack()
   return reply.raw
 }

@@ -10,7 +10,7 @@ import type { HostPort } from '../lib/address.ts'
 import type { Clock } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
 import type { Random } from '../lib/random.ts'
-import { finLingerMs, registryConnectionsMax, requestHeaderBytesMax, streamsMax } from '../limits.ts'
+import { finLingerMs, registryConnectionsMax, requestHeaderBytesMax, streamsMax, streamsReserved } from '../limits.ts'
 import type { Logger } from '../logger.ts'
 import type { Metrics } from '../metrics.ts'
 import { parseContentRequest } from '../oci/content-request.ts'
@@ -164,9 +164,12 @@ export class RegistryServer {
       sendNotFound(reply, content.kind, `${content.repository} is not mirrored here`, exchange.fromPeer)
       return
     }
-    if (this.#bodies >= streamsMax) {
+    if (this.#bodies >= (exchange.fromPeer ? streamsMax - streamsReserved : streamsMax)) {
       this.#components.metrics.refusals.inc({ reason: 'streams' })
-      sendError(reply.header(loadHeader, this.#bodies), 503, 'UNAVAILABLE', `${streamsMax} requests are under way`)
+      void reply.header(loadHeader, this.#bodies)
+      // Without a body for peers, so that the connection is kept.
+      if (exchange.fromPeer) void reply.code(503).send()
+      else sendError(reply, 503, 'UNAVAILABLE', `${streamsMax} requests are under way`)
       return
     }
     this.#bodies += 1

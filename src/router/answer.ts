@@ -14,6 +14,7 @@ import {
 } from '../limits.ts'
 import type { AddressBook } from './address-book.ts'
 import { kadId } from './content-cid.ts'
+import { drained } from './drained.ts'
 import { Message, type Peer as PeerMessage } from './generated/kad-dht.ts'
 import { LengthPrefixedDecoder, lengthPrefixed } from './length-prefixed.ts'
 import { dhtProtocol } from './libp2p-node.ts'
@@ -65,7 +66,7 @@ export class Answerer {
         const answer = this.#answer(remotePeer, Message.decode(bytes))
         const message = answer instanceof Promise ? await answer : answer
         if (message === undefined) continue
-        if (!stream.send(lengthPrefixed(Message.encode(message).finish()))) await stream.onDrain()
+        if (!stream.send(lengthPrefixed(Message.encode(message).finish()))) await drained(stream)
       }
     }
     let waitingBytes = 0

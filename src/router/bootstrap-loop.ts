@@ -8,6 +8,7 @@ import type { Bootstrapper } from '../bootstrap/bootstrapper.ts'
 import { Backoff } from '../lib/backoff.ts'
 import type { Clock } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
+import { awakeTimeout } from '../lib/patience.ts'
 import { type Random, shuffled } from '../lib/random.ts'
 import {
   bootstrapFirstRetryMs,
@@ -82,7 +83,7 @@ export class BootstrapLoop {
 
   async #round(): Promise<void> {
     const { bootstrapper, random, peerCount } = this.#components
-    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(bootstrapRoundTimeoutMs)])
+    const signal = AbortSignal.any([this.#stop.signal, awakeTimeout(this.#components.clock, bootstrapRoundTimeoutMs)])
     try {
       const listed = await abortable(bootstrapper.peers(signal), signal)
       const others = listed.filter((address) => !this.#ownAddresses.includes(withoutPeerId(address)))

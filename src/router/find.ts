@@ -8,6 +8,8 @@
 import type { Libp2p } from '@libp2p/interface'
 import { peerIdFromMultihash } from '@libp2p/peer-id'
 import * as digest from 'multiformats/hashes/digest'
+import type { Clock } from '../lib/clock.ts'
+import { awakeTimeout } from '../lib/patience.ts'
 import { lookupTimeoutMs, replication, rpcConcurrency } from '../limits.ts'
 import { type AddressBook, ipsOf } from './address-book.ts'
 import { type DhtKey, kadId } from './content-cid.ts'
@@ -28,6 +30,7 @@ export interface FindComponents {
   table: RoutingTable
   store: ProviderStore
   rpc: DhtRpc
+  clock: Clock
   kinds: Pick<NodeKinds, 'mixed'>
   addresses: AddressBook
 }
@@ -68,7 +71,7 @@ class Search {
     this.#providersWanted = providersWanted
     this.#components = components
     this.#onProvider = onProvider
-    this.#signal = AbortSignal.any([signal, AbortSignal.timeout(lookupTimeoutMs)])
+    this.#signal = AbortSignal.any([signal, awakeTimeout(components.clock, lookupTimeoutMs)])
     this.#selfId = components.libp2p.peerId.toString()
   }
 

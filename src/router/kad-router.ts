@@ -112,7 +112,7 @@ export class KadRouter implements Router {
       await findProviders(
         dhtKey(key),
         providersWanted,
-        { libp2p, table, store, rpc, kinds, addresses: addressBook },
+        { libp2p, table, store, rpc, kinds, clock, addresses: addressBook },
         onProvider,
         this.#stop.signal,
       )

@@ -64,7 +64,8 @@ export class LookupCache {
       entry.peers.push(peer)
       wake()
     }
-    void this.#search(key, onPeer).finally(() => {
+    const searched = this.#search(key, onPeer).catch(() => undefined)
+    void searched.finally(() => {
       entry.expiresMs = this.#clock.nowMs() + (entry.peers.length > 0 ? lookupCacheMs : lookupMissCacheMs)
       wake()
     })

@@ -11,6 +11,7 @@ import { CODE_P2P as codeP2p, type Multiaddr } from '@multiformats/multiaddr'
 import * as digest from 'multiformats/hashes/digest'
 import { Backoff } from '../lib/backoff.ts'
 import type { Clock } from '../lib/clock.ts'
+import { awakeTimeout } from '../lib/patience.ts'
 import { type Random, shuffled } from '../lib/random.ts'
 import {
   membershipDialsMax,
@@ -41,6 +42,8 @@ export class Membership {
   readonly #stop = new AbortController()
   readonly #backoff: Backoff
   #running: Promise<void> | undefined
+  /** Ends the wait for the next round. */
+  #nap = new AbortController()
 
   constructor(components: MembershipComponents) {
     this.#components = components
@@ -50,6 +53,7 @@ export class Membership {
   /** From now on; call it when the first peer is found. Further calls make the next rounds come soon again. */
   start(): void {
     this.#backoff.reset()
+    this.#nap.abort()
     this.#running ??= this.#run()
   }
 
@@ -61,10 +65,12 @@ export class Membership {
   async #run(): Promise<void> {
     const { signal } = this.#stop
     while (!signal.aborted) {
-      await this.#components.clock.sleep(this.#backoff.nextDelayMs(), signal).catch(() => undefined)
+      this.#nap = new AbortController()
+      const awake = AbortSignal.any([signal, this.#nap.signal])
+      await this.#components.clock.sleep(this.#backoff.nextDelayMs(), awake).catch(() => undefined)
       if (signal.aborted) return
       const sizeBefore = this.#components.table.size
-      await this.#round(AbortSignal.any([signal, AbortSignal.timeout(membershipRoundTimeoutMs)]))
+      await this.#round(AbortSignal.any([signal, awakeTimeout(this.#components.clock, membershipRoundTimeoutMs)]))
       // As long as there are new faces, there may be more.
       if (this.#components.table.size > sizeBefore) this.#backoff.reset()
     }

@@ -3,6 +3,7 @@
  * once to a node that joins and belongs to those 20. In bulk: all keys for one peer go over one stream.
  */
 import type { Clock } from '../lib/clock.ts'
+import { awakeTimeout } from '../lib/patience.ts'
 import type { Random } from '../lib/random.ts'
 import {
   provideConcurrency,
@@ -94,7 +95,8 @@ export class Provider {
     this.#timerMs = atMs
     this.#cancelTimer = this.#components.clock.after(delayMs, () => {
       this.#timerMs = Number.POSITIVE_INFINITY
-      this.#running = this.#running.then(() => this.#run())
+      // One round that fails must not be the last.
+      this.#running = this.#running.then(() => this.#run()).catch(() => this.#runIn(stepMs))
     })
   }
 
@@ -110,13 +112,14 @@ export class Provider {
       for (const offer of this.#offers.values()) {
         const due = offer.dueMs <= nowMs
         if (!due && newcomers.size === 0) continue
-        for (const peer of table.closest(offer.key.kadId)) {
+        const holders = table.closest(offer.key.kadId)
+        for (const peer of holders) {
           if (!due && !newcomers.has(peer.id)) continue
           const forPeer = messages.get(peer.id) ?? { peer, offers: [] }
           forPeer.offers.push(offer)
           messages.set(peer.id, forPeer)
         }
-        if (due) offer.dueMs = this.#nextDueMs(nowMs)
+        if (due && holders.length > 0) offer.dueMs = this.#nextDueMs(nowMs)
       }
     }
     await this.#send([...messages.values()])
@@ -147,7 +150,7 @@ export class Provider {
         }).finish(),
       ),
     )
-    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(provideTimeoutMs)])
+    const signal = AbortSignal.any([this.#stop.signal, awakeTimeout(this.#components.clock, provideTimeoutMs)])
     try {
       await rpc.tell(peer.peerId, messages, signal)
     } catch {

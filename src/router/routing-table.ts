@@ -11,6 +11,15 @@ export interface TablePeer {
   readonly kadId: Uint8Array
 }
 
+interface Silence {
+  sinceMs: number
+  /** Forgotten then. */
+  untilMs: number
+  /** Not asked until then. */
+  avoidUntilMs: number
+  dead: boolean
+}
+
 export class RoutingTable {
   readonly #table: DhtInternals['routingTable']
   readonly #selfKadId: Uint8Array
@@ -20,7 +29,7 @@ export class RoutingTable {
   /** Since when there has been anybody. */
   #joinedMs: number | undefined
   /** Who did not answer lately: not asked for a moment, or for as long as it counts as dead. */
-  readonly #silent = new Map<string, { untilMs: number; avoidUntilMs: number; dead: boolean }>()
+  readonly #silent = new Map<string, Silence>()
   readonly #onAdd: ((peer: TablePeer) => void)[] = []
 
   constructor(
@@ -93,11 +102,15 @@ export class RoutingTable {
     const nowMs = this.#clock.nowMs()
     for (const [id, { untilMs }] of this.#silent) if (untilMs <= nowMs) this.#silent.delete(id)
     const connected = this.#isConnected(peer.peerId)
-    const dead = !connected || this.#silent.has(peer.id)
+    const before = this.#silent.get(peer.id)
+    // All that was under way fails at once: that is one silence.
+    if (connected && before !== undefined && nowMs - before.sinceMs < suspectPeerMs) return
+    const dead = !connected || before !== undefined
     const durationMs = dead ? deadPeerMs : suspectPeerMs
-    this.#silent.set(peer.id, { untilMs: nowMs + deadPeerMs, avoidUntilMs: nowMs + durationMs, dead })
+    const silence = { sinceMs: nowMs, untilMs: nowMs + deadPeerMs, avoidUntilMs: nowMs + durationMs, dead }
+    this.#silent.set(peer.id, silence)
     if (!connected) await this.#table.remove(peer.peerId)
-    else if (dead) this.#clock.after(deadPeerMs, () => this.#welcome(peer))
+    else if (dead) this.#clock.after(deadPeerMs, () => this.#welcome(peer, silence))
   }
 
   /**
@@ -137,8 +150,12 @@ export class RoutingTable {
   }
 
   /** It was dead and still is in the table: it is given what it missed. */
-  #welcome(peer: TablePeer): void {
-    if (this.isDead(peer.id) || !this.peers.some(({ id }) => id === peer.id)) return
+  #welcome(peer: TablePeer, silence: Silence): void {
+    // Not by the time: a timer may fire a moment early.
+    const current = this.#silent.get(peer.id)
+    if (current === silence) this.#silent.delete(peer.id)
+    else if (current?.dead === true) return
+    if (!this.peers.some(({ id }) => id === peer.id)) return
     for (const callback of this.#onAdd) callback(peer)
   }
 }

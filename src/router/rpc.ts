@@ -15,6 +15,7 @@ import {
   rpcPerStreamMax,
   rpcTimeoutMs,
 } from '../limits.ts'
+import { drained } from './drained.ts'
 import { Message } from './generated/kad-dht.ts'
 import { lengthPrefixed } from './length-prefixed.ts'
 import { dhtProtocol } from './libp2p-node.ts'
@@ -49,7 +50,7 @@ export class DhtRpc {
     try {
       for (let at = 0; at < messages.length; at += provideBatchMessages) {
         const batch = Buffer.concat(messages.slice(at, at + provideBatchMessages))
-        if (!stream.send(batch)) await stream.onDrain({ signal })
+        if (!stream.send(batch)) await drained(stream, signal)
       }
       await stream.close({ signal })
     } catch (error) {
@@ -133,7 +134,7 @@ class Channel {
 
   async tell(messages: Uint8Array, signal: AbortSignal): Promise<void> {
     this.#restartIdle()
-    if (!this.#stream.send(messages)) await this.#stream.onDrain({ signal })
+    if (!this.#stream.send(messages)) await drained(this.#stream, signal)
   }
 
   close(): void {

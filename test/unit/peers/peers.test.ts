@@ -13,6 +13,7 @@ import { UnusualAnswer, parseAnswerHead } from '../../../src/peers/answer-head.t
 import { AnswerTimes } from '../../../src/peers/answer-times.ts'
 import { Deliveries } from '../../../src/peers/deliveries.ts'
 import { PeerStanding } from '../../../src/peers/standing.ts'
+import { ContentNotFound } from '../../../src/store/store.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
 const digest = digestOf(Buffer.from('blob'))
@@ -96,7 +97,10 @@ describe('deliveries', () => {
     const wrong: (readonly string[])[] = []
     const deliveries = new Deliveries({
       clock,
-      store: { wasStoredSince: (asked, sinceMs) => (storedMs.get(asked) ?? -1) >= sinceMs },
+      store: {
+        open: () => Promise.reject(new ContentNotFound('gone')),
+        wasStoredSince: (asked, sinceMs) => (storedMs.get(asked) ?? -1) >= sinceMs,
+      },
       onWrong: (_digest, peerIds) => wrong.push([...peerIds].sort()),
     })
     const deliver = (...given: [peerId: string, first: number, last: number][]) =>
@@ -115,11 +119,12 @@ describe('deliveries', () => {
     expect(wrong).toHaveLength(1)
   })
 
-  it('blames nobody for a blob that was not delivered whole', () => {
+  it('blames nobody for a blob that was not delivered whole', async () => {
     const { wrong, deliveries, deliver, clock } = setUp()
     deliver(['a', 0, 98])
     deliveries.noteAsked(digest, 0)
     clock.advance(deliveryCheckMs)
+    await new Promise((resolve) => setImmediate(resolve))
     expect(wrong).toEqual([])
   })
 
@@ -132,14 +137,15 @@ describe('deliveries', () => {
     expect(wrong).toEqual([['a', 'b', 'c']])
   })
 
-  it('blames when the blob is not in the store some time later', () => {
+  it('blames when the blob is not in the store some time later', async () => {
     const { wrong, deliver, clock } = setUp()
     deliver(['a', 0, 99])
     clock.advance(deliveryCheckMs)
+    await new Promise((resolve) => setImmediate(resolve))
     expect(wrong).toEqual([['a']])
   })
 
-  it('believes a blob that was in the store since, also when it is removed and pulled again at once', () => {
+  it('believes a blob that was in the store since, also when it is removed and pulled again at once', async () => {
     const { wrong, deliver, deliveries, clock, storedMs } = setUp()
     deliver(['a', 0, 99])
     storedMs.set(digest, clock.nowMs())
@@ -149,18 +155,21 @@ describe('deliveries', () => {
     clock.advance(1_000)
     deliver(['b', 0, 99])
     clock.advance(deliveryCheckMs)
+    await new Promise((resolve) => setImmediate(resolve))
     expect(wrong).toEqual([['b']])
   })
 
-  it('waits as long as other requests for the blob run', () => {
+  it('waits as long as other requests for the blob run', async () => {
     const { wrong, deliver, deliveries, clock } = setUp()
     const end = deliveries.begin(digest, size)
     deliver(['a', 0, 99])
     deliveries.noteAsked(digest, 0)
     clock.advance(deliveryCheckMs)
+    await new Promise((resolve) => setImmediate(resolve))
     expect(wrong).toEqual([])
     end([])
     clock.advance(deliveryCheckMs)
+    await new Promise((resolve) => setImmediate(resolve))
     expect(wrong).toEqual([['a']])
   })
 })

@@ -4,6 +4,7 @@ import { peerIdFromMultihash, peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
 import * as digest from 'multiformats/hashes/digest'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { systemClock } from '../../../src/lib/clock.ts'
 import { dhtKey, kadId } from '../../../src/router/content-cid.ts'
 import { closest } from '../../../src/router/distance.ts'
 import { type FindComponents, findProviders } from '../../../src/router/find.ts'
@@ -39,6 +40,7 @@ async function search(knowing: readonly number[], mixed = true): Promise<{ found
     store: { providers: () => [] },
     addresses: { nameOf: (id: Uint8Array) => peerIdFromMultihash(digest.decode(id)).toString() },
     kinds: { mixed },
+    clock: systemClock,
     rpc: {
       async ask(peerId: TablePeer['peerId']) {
         await Promise.resolve()
