@@ -141,7 +141,7 @@ describe('malformed requests', () => {
   it('that are sent ahead are answered in order, and leave nothing open when the client leaves', async () => {
     const before = daemons.map((daemon) => daemon.descriptors)
     const ahead = Buffer.from(`${blobHead()}\r\n`.repeat(pipelinedRequestsMax))
-    const answers = takeApart(await converse(own().ip, port, { pieces: [ahead], ending: 'wait' }))
+    const answers = takeApart(await converse(own().ip, port, { pieces: [ahead], ending: 'wait', patienceMs: 3_000 }))
     expect(answers.map(({ status, body }) => [status, body.length])).toEqual(
       Array.from({ length: pipelinedRequestsMax }, () => [200, 300_000]),
     )
@@ -156,21 +156,22 @@ describe('malformed requests', () => {
   it('that are sent behind one that closes the connection are not begun', async () => {
     const before = daemons.map((daemon) => daemon.descriptors)
     const closing = Buffer.from(`${blobHead()}Connection: close\r\n\r\n${`${blobHead()}\r\n`.repeat(10)}`)
-    const ask = async () => takeApart(await converse(own().ip, port, { pieces: [closing], ending: 'wait' }))
+    const ask = async () =>
+      takeApart(await converse(own().ip, port, { pieces: [closing], ending: 'wait', patienceMs: 10_000 }))
     for (const answers of await Promise.all(Array.from({ length: 20 }, ask))) expect(answers).toHaveLength(1)
     await nothingIsLeft(before)
   })
 
   it('that are sent ahead without end cost the connection', async () => {
     const flood = Buffer.from(`${blobHead()}\r\n`.repeat(10_000))
-    const received = await converse(own().ip, port, { pieces: [flood], ending: 'wait' })
+    const received = await converse(own().ip, port, { pieces: [flood], ending: 'wait', patienceMs: 10_000 })
     expect(takeApart(received).length).toBeLessThan(2 * pipelinedRequestsMax)
   })
 
   it('do not get into the body that is being sent', async () => {
     for (const garbage of ['\u0000\r\n\r\n', 'GET\r\n\r\n', `${head('/')}Content-Length: x\r\n\r\n`]) {
       const pieces = [Buffer.from(`${blobHead()}\r\n`), Buffer.from(garbage)]
-      const answers = takeApart(await converse(own().ip, port, { pieces, ending: 'wait' }))
+      const answers = takeApart(await converse(own().ip, port, { pieces, ending: 'wait', patienceMs: 10_000 }))
       expect(answers[0]?.body.equals(blobs[0])).toBe(true)
       expect(answers.map(faultOf)).not.toContainEqual(expect.anything())
     }

@@ -6,10 +6,12 @@ export interface Conversation {
   pieces: readonly Buffer[]
   /** What the client does when all is sent: wait for the server to close, close its own side, or leave at once. */
   ending: 'wait' | 'half-close' | 'reset'
+  /** How long to wait for more; long where the server closes by itself. */
+  patienceMs?: number
 }
 
 /** An end of a request that never came: the server waits for it, rightly, and nothing else tells. */
-const patienceMs = 250
+const shortPatienceMs = 250
 
 /** Everything that the server said until one of the two closed. */
 export async function converse(ip: string, port: number, conversation: Conversation): Promise<Buffer> {
@@ -22,7 +24,7 @@ export async function converse(ip: string, port: number, conversation: Conversat
   for (const piece of conversation.pieces) await sent(socket, piece)
   if (conversation.ending === 'reset') socket.resetAndDestroy()
   if (conversation.ending === 'half-close') socket.end()
-  const timer = setTimeout(() => socket.destroy(), patienceMs)
+  const timer = setTimeout(() => socket.destroy(), conversation.patienceMs ?? shortPatienceMs)
   socket.on('data', () => timer.refresh())
   await closed
   clearTimeout(timer)
