@@ -5,7 +5,7 @@
  */
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
-import { deliveriesRememberedMax, deliveryCheckMs } from '../limits.ts'
+import { deliveriesRememberedMax, deliveryCheckMs, deliveryRangesMax } from '../limits.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { ByteRange } from '../oci/range.ts'
 import type { ContentStore } from '../store/store.ts'
@@ -61,7 +61,8 @@ export class Deliveries {
         delivery.peers.add(peerId)
         delivery.ranges = merged([...delivery.ranges, { first, last }])
       }
-      if (isWhole(delivery)) this.#checkLater(digest, delivery)
+      if (delivery.ranges.length > deliveryRangesMax) this.#deliveries.delete(digest)
+      else if (isWhole(delivery)) this.#checkLater(digest, delivery)
     }
   }
 

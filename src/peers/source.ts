@@ -95,6 +95,7 @@ export class PeerSource {
             return undefined
           }
           round.extend()
+          cancelBudget()
           cancelBudget = afterAwake(clock, holderPatienceMs, () => this.#expire(round))
         }
         this.#askFurther(round)

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { afterAwake } from '../../../src/lib/patience.ts'
 import {
   deliveryCheckMs,
+  deliveryRangesMax,
   hedgeDelayMaxMs,
   hedgeDelayMinMs,
   peerAvoidMs,
@@ -135,6 +136,16 @@ describe('deliveries', () => {
     deliver(['c', 20, 59])
     deliveries.noteAsked(digest, 0)
     expect(wrong).toEqual([['a', 'b', 'c']])
+  })
+
+  it('does not remember more pieces than anybody needs', () => {
+    const { wrong, deliveries, deliver } = setUp()
+    const end = deliveries.begin(digest, 10_000)
+    end(Array.from({ length: deliveryRangesMax + 1 }, (_, at) => ({ peerId: 'a', first: 3 * at, last: 3 * at })))
+    deliver(['b', 0, 99])
+    deliveries.noteAsked(digest, 0)
+    // What came before is forgotten, not added.
+    expect(wrong).toEqual([['b']])
   })
 
   it('blames when the blob is not in the store some time later', async () => {
