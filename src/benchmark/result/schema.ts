@@ -1,0 +1,142 @@
+/**
+ * The result of `benchmark measure`: one JSON file, version 1. Durations are whole nanoseconds, as in the Go tool's
+ * files; moments within a phase are durations since its first pull call; sizes are bytes; rates are bytes per second of
+ * payload. What a target cannot see is left out, never 0. `docs/benchmark-result.schema.json` is generated from here.
+ */
+import { z } from 'zod'
+
+export const schemaName = 'spegel-ts/benchmark/v1'
+
+const duration = z.int().min(0).describe('ns')
+const bytes = z.int().min(0)
+const rate = z.number().positive().describe('bytes of payload per second')
+const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/)
+const instant = z.iso.datetime().describe('RFC 3339')
+
+const blob = z.strictObject({
+  digest,
+  size: bytes,
+  firstByte: duration.optional().describe('since the first pull call of the phase; where the mirror tells'),
+  arrived: duration.optional().describe('the blob is whole in the content store; since the first pull call'),
+  source: z
+    .enum(['upstream', 'peer', 'both', 'local'])
+    .optional()
+    .describe("who gave it; local: the node's own store had it. Where the mirror tells"),
+})
+
+const pull = z.strictObject({
+  node: z.string(),
+  wave: z.int().min(1),
+  image: z.string().describe('the reference that was pulled'),
+  started: duration.describe('since the first pull call of the phase'),
+  duration: duration.describe('the whole pull, unpacking included'),
+  network: duration.optional().describe('of it until the last blob was whole in the content store'),
+  unpack: duration.optional().describe('the rest'),
+  error: z.string().optional().describe('the pull failed: what the container runtime said'),
+  blobs: z.array(blob),
+})
+
+const requests = z.strictObject({
+  kind: z.enum(['tag', 'manifest', 'blob', 'other']).describe('manifest: by digest'),
+  method: z.string(),
+  status: z.int(),
+  count: z.int().min(1),
+})
+
+const phase = z.strictObject({
+  started: instant,
+  duration: duration.describe('from the first pull call to the end of the last pull'),
+  pulls: z.array(pull),
+  lastByte: duration.optional().describe("the last layer is whole in the last node's content store"),
+  floor: duration.optional().describe('how fast the links allow it at best'),
+  stretch: z.number().optional().describe('lastByte ÷ floor'),
+  imageBytes: bytes.describe('F: compressed bytes of one platform, of all images that one node pulled'),
+  upstream: z.strictObject({
+    linkBytes: bytes.optional().describe('what the registry sent, headers included'),
+    blobBytes: bytes.optional().describe('bodies of blobs, from its access log'),
+    requests: z.array(requests).optional(),
+  }),
+  peerBytes: bytes.optional().describe('what all nodes sent to each other, headers included'),
+  mirror: z
+    .strictObject({
+      cpuSeconds: z.number().describe('of all nodes'),
+      cpuSecondsPerGiB: z.number().describe('per GiB delivered to a node'),
+      peakRssBytes: z.array(bytes).describe('one per node'),
+    })
+    .optional(),
+  containerdCpuSeconds: z.number().optional().describe('of all nodes'),
+  cpu: z
+    .strictObject({
+      busyPercent: z.number().describe('of the whole machine, until lastByte'),
+      stealPercent: z.number().describe('taken by the host, whole phase'),
+    })
+    .optional(),
+  faults: z.array(z.strictObject({ at: duration, what: z.string() })).optional(),
+})
+
+const round = z.strictObject({
+  number: z.int().min(0).describe('0: the warm-up'),
+  attempt: z.int().min(1),
+  image: z.string().describe("the image's or scene's name, a key of `images`"),
+  mirror: z.string().describe('the name of one of `mirrors`'),
+  position: z.int().min(1).describe('place in the order of this round'),
+  started: instant,
+  counts: z.boolean().describe('false: the warm-up, or repeated because of noise'),
+  noise: z.array(z.string()).describe('why the figures of this round are doubtful; empty: a good round'),
+  phases: z.strictObject({ create: phase.optional(), update: phase.optional() }),
+})
+
+const image = z.strictObject({
+  name: z.string().describe('such as 10MB-4'),
+  create: z.array(z.strictObject({ reference: z.string(), digest, bytes, layers: z.array(bytes) })),
+  update: z.array(z.strictObject({ reference: z.string(), digest, bytes, layers: z.array(bytes) })),
+})
+
+export const resultSchema = z.strictObject({
+  schema: z.literal(schemaName),
+  name: z.string(),
+  started: instant,
+  updated: instant,
+  complete: z.boolean().describe('false: broken off; the same command goes on'),
+  tool: z.strictObject({ version: z.string(), commit: z.string(), node: z.string(), command: z.array(z.string()) }),
+  machine: z.strictObject({
+    cpu: z.string(),
+    cores: z.int(),
+    memoryBytes: bytes,
+    kernel: z.string(),
+    load: z.number().describe('over one minute, at the start'),
+  }),
+  set: z.strictObject({
+    target: z.enum(['local', 'kubernetes', 'simulated']),
+    seed: z.string(),
+    rounds: z.int(),
+    nodes: z.array(z.strictObject({ name: z.string(), runtime: z.string().describe('such as containerd 2.3.4') })),
+    waveSize: z.int().min(1).describe('nodes at once in an update'),
+    stagger: duration,
+    upstreamRate: z.string().optional(),
+    nodeRate: z.string().optional(),
+    scene: z.string().optional(),
+    expectFailures: z.int().min(0).describe('failed pulls per phase that the scene expects at most'),
+  }),
+  links: z
+    .strictObject({
+      upstream: rate.describe('U: the registry to all nodes together'),
+      upstreamSingle: rate.describe('r: one connection to the registry'),
+      nodeOut: rate.describe('u: what one node sends'),
+      nodeIn: rate.describe('d: what one node receives'),
+    })
+    .optional()
+    .describe('measured once per set-up'),
+  mirrors: z.array(z.strictObject({ name: z.string(), command: z.string().optional() })).min(1),
+  images: z.array(image),
+  rounds: z.array(round),
+})
+
+export type Result = z.infer<typeof resultSchema>
+export type Round = z.infer<typeof round>
+export type Phase = z.infer<typeof phase>
+export type Pull = z.infer<typeof pull>
+export type Blob = z.infer<typeof blob>
+export type ImageEntry = z.infer<typeof image>
+export type PhaseName = keyof Round['phases']
+export type RequestCount = z.infer<typeof requests>
