@@ -14,6 +14,7 @@ process.exitCode = await runCli(process.argv.slice(2), {
   env: process.env,
   write: (text) => process.stdout.write(text),
   writeError: (text) => process.stderr.write(text),
+  isTerminal: process.stderr.isTTY,
   stop: stop.signal,
 })
 // Timers and sockets of libraries must not keep a stopped daemon alive.

@@ -56,3 +56,13 @@ export async function end(
   await ended
   clearTimeout(timer)
 }
+
+/** The same for a program that leads a process group of its own (`detached`): whatever it started ends too. */
+export async function endGroup(leader: ChildProcess, patienceMs = 10_000): Promise<void> {
+  await end(leader, 'SIGTERM', patienceMs)
+  try {
+    if (leader.pid !== undefined) process.kill(-leader.pid, 'SIGKILL')
+  } catch {
+    // Nobody is left in the group.
+  }
+}

@@ -1,6 +1,6 @@
 /** A real registry (docker-registry) on a host of the test-bed, filled from OCI layouts, with its access log. */
 import type { ChildProcess } from 'node:child_process'
-import { copyFile, link, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { copyFile, link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Digest } from '../oci/digest.ts'
@@ -59,7 +59,7 @@ http: { addr: ${this.#host.ip}:${port} }
    * Puts an image of a layout into the registry's storage, by links to its blobs: instant, also while it runs.
    * The image's tag is the part of its name after the registry.
    */
-  async place(layout: string, image: WrittenImage, repository: string, tag: string): Promise<void> {
+  async place(layout: string, image: Pick<WrittenImage, 'target'>, repository: string, tag: string): Promise<void> {
     const root = join(this.#folder, 'data', 'docker/registry/v2')
     const repositoryRoot = join(root, 'repositories', repository)
     const addBlob = async (digest: Digest) => {
@@ -91,6 +91,11 @@ http: { addr: ${this.#host.ip}:${port} }
       join(repositoryRoot, '_manifests/tags', tag, 'index/sha256', digest.replace('sha256:', ''), 'link'),
       digest,
     )
+  }
+
+  /** Forgets all images. It reads its storage anew for each request, so it may run. */
+  async clear(): Promise<void> {
+    await rm(join(this.#folder, 'data', 'docker'), { recursive: true, force: true })
   }
 
   /** Requests so far, probes of the test-bed excepted. */
