@@ -30,7 +30,7 @@ export interface PhaseOrder {
 export interface Target {
   readonly kind: Result['set']['target']
   /** Builds what is needed; after it images can be pulled. */
-  open(): Promise<Pick<Result, 'links'> & { nodes: Result['set']['nodes'] }>
+  open(signal: AbortSignal): Promise<Pick<Result, 'links'> & { nodes: Result['set']['nodes'] }>
   /** Makes the images of both phases ready to be pulled. `salt` differs for every round, mirror and try. */
   prepare(images: ImageSet, salt: string): Promise<void>
   /** Pulls on all nodes, and says how it went. Rejects when the target itself is broken, not when pulls fail. */

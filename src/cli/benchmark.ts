@@ -1,5 +1,5 @@
 /** The commands `spegel-ts benchmark …`. What they need is loaded when they run: the daemon does without it. */
-import { errorMessage } from '../lib/errors.ts'
+import { UserError } from '../lib/errors.ts'
 import type { ImageSet, MirrorSpec } from '../benchmark/target.ts'
 import { systemClock } from '../lib/clock.ts'
 import { type CommandSpec, type Surroundings, command } from './command.ts'
@@ -106,10 +106,13 @@ async function runRounds(
     signal: stop,
   }).catch((error: unknown) => {
     if (!stop.aborted) throw error
-    throw new UsageError(`broken off: the same command goes on (${errorMessage(error)})`)
+    throw new UserError('broken off: the same command goes on')
   })
   write(`${options.resultDir}/result.json: see it with spegel-ts benchmark analyze --path ${options.resultDir}\n`)
-  void result
+  const failed = result.rounds
+    .flatMap(({ phases }) => [phases.create, phases.update].flatMap((phase) => phase?.pulls ?? []))
+    .filter(({ error }) => error !== undefined)
+  if (failed.length > 0) throw new UserError(`${failed.length} pulls failed: ${failed[0]?.node}: ${failed[0]?.error}`)
 }
 
 async function parseMirrors(texts: readonly string[]): Promise<MirrorSpec[]> {

@@ -12,11 +12,12 @@ export function logTo(path: string): ['ignore', number, number] {
 export async function waitUntil(
   what: string,
   probe: () => Promise<boolean>,
-  options: { timeoutMs: number; pollMs?: number; child?: ChildProcess; log?: string },
+  options: { timeoutMs: number; pollMs?: number; child?: ChildProcess; log?: string; signal?: AbortSignal },
 ): Promise<void> {
-  const { timeoutMs, pollMs = 50, child, log } = options
+  const { timeoutMs, pollMs = 50, child, log, signal } = options
   const deadlineMs = performance.now() + timeoutMs
   for (;;) {
+    signal?.throwIfAborted()
     if (await probe().catch(() => false)) return
     const ended = child !== undefined && (child.exitCode !== null || child.signalCode !== null)
     if (ended || performance.now() > deadlineMs) {

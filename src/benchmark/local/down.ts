@@ -37,5 +37,5 @@ function mountsBelow(folder: string): string[] {
     .split('\n')
     .map((line) => (line.split(' ')[1] ?? '').replaceAll(String.raw`\040`, ' '))
     .filter((path) => path.startsWith(`${folder}/`))
-    .reverse()
+    .toReversed()
 }

@@ -2,7 +2,8 @@
  * Nodes on this machine: each a real containerd in a network namespace of its own, a real registry behind a shaped
  * link, and the mirrors under test beside them. Everything carries the pid of its maker (`benchmark local down`).
  */
-import { mkdtemp, rm } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { UserError } from '../../lib/errors.ts'
 import { ContainerdNode } from '../../testbed/containerd-node.ts'
@@ -51,11 +52,13 @@ export class LocalTarget implements Target {
     this.#init = init
   }
 
-  async open() {
+  async open(signal: AbortSignal) {
     const { say, upstreamRate, nodeRate, programs, mirrors } = this.#init
     await removeLeftoversOfBeds()
     const folder = await mkdtemp(bedFolderPrefix())
     this.#cleanUps.push(() => rm(folder, { recursive: true, force: true }))
+    // A mirror may run as somebody else than root.
+    await chmod(folder, 0o755)
     const network = await Network.create()
     this.#cleanUps.push(() => network.close())
     const upstreamHost = await network.addHost('upstream')
@@ -64,6 +67,7 @@ export class LocalTarget implements Target {
     for (const { host } of nodes) {
       if (nodeRate !== undefined) await Promise.all([host.setRate(nodeRate), host.setInRate(nodeRate)])
     }
+    signal.throwIfAborted()
     say(`measuring the links of ${nodes.length} nodes`)
     const links = await measureLinks(
       upstreamHost,
@@ -72,6 +76,7 @@ export class LocalTarget implements Target {
     const registry = new RegistryProcess(upstreamHost, programs.registry, join(folder, 'registry'))
     this.#cleanUps.push(() => registry.stop())
     await registry.start()
+    signal.throwIfAborted()
     for (const node of nodes) this.#cleanUps.push(() => node.remove())
     await Promise.all(nodes.map((node) => node.startContainerd()))
     const fleets = new Map<string, MirrorFleet>()
@@ -81,7 +86,7 @@ export class LocalTarget implements Target {
       fleets.set(name, fleet)
       this.#cleanUps.push(() => fleet.close())
       say(`starting ${name} on ${nodes.length} nodes`)
-      await fleet.ensureRunning()
+      await fleet.ensureRunning(signal)
     }
     this.#bed = { folder, network, nodes, upstreamHost, registry, fleets, links }
     const versions = await Promise.all(nodes.map((node) => node.runtimeVersion()))
@@ -100,7 +105,7 @@ export class LocalTarget implements Target {
   async measure({ mirror, phase }: PhaseOrder, signal: AbortSignal): Promise<Phase> {
     const { nodes, upstreamHost, registry, fleets, links } = this.#opened()
     const fleet = fleets.get(mirror.name)
-    await fleet?.ensureRunning()
+    await fleet?.ensureRunning(signal)
     await Promise.all(nodes.map((node) => writeHostsToml(node.certsFolder, registry.url, fleet?.registryPort)))
     const images = this.#ready[phase]
     // A pull cannot be called back: without containerd it ends.
@@ -136,7 +141,7 @@ export class LocalTarget implements Target {
 
   async close(): Promise<void> {
     const problems: unknown[] = []
-    for (const cleanUp of this.#cleanUps.splice(0).reverse()) {
+    for (const cleanUp of this.#cleanUps.splice(0).toReversed()) {
       await cleanUp().catch((error: unknown) => problems.push(error))
     }
     if (problems.length > 0) throw new AggregateError(problems, `cleaning up: ${problems.map(String).join('; ')}`)
@@ -156,7 +161,9 @@ export class LocalTarget implements Target {
 
   async #place(source: ImageSource, salt: string): Promise<ReadyImage> {
     const { folder, registry } = this.#opened()
-    const tag = source.reference.replaceAll(/[^\w.-]/g, '-').slice(-100)
+    // A tag of its own for every turn: a mirror that remembers tags must not give what it had before.
+    const turn = createHash('sha256').update(salt).digest('hex').slice(0, 8)
+    const tag = `${source.reference.replaceAll(/[^\w.-]/g, '-').slice(-100)}-${turn}`
     const reference = `${new URL(registry.url).host}/benchmark:${tag}`
     const layout = source.kind === 'layout' ? source.layout : join(folder, 'layout')
     if (source.kind === 'generated') {

@@ -47,12 +47,12 @@ export class MirrorFleet {
   }
 
   /** Starts it where it does not run, and waits until all are ready. */
-  async ensureRunning(): Promise<void> {
-    await Promise.all(this.#nodes.map((node) => this.start(node)))
+  async ensureRunning(signal?: AbortSignal): Promise<void> {
+    await Promise.all(this.#nodes.map((node) => this.start(node, signal)))
   }
 
   /** Ready: GET /readyz answers 200; a mirror that does not know it must answer GET /v2/ with 200 or 401. */
-  async start(node: ContainerdNode): Promise<void> {
+  async start(node: ContainerdNode, signal?: AbortSignal): Promise<void> {
     const running = this.#running.get(node)
     if (running?.exitCode === null && running.signalCode === null) return
     const folder = join(node.folder, this.spec.name)
@@ -84,7 +84,9 @@ export class MirrorFleet {
         status === undefined || status >= 500 ? undefined : await statusFrom(node.host, this.registryPort, '/v2/')
       return api === 200 || api === 401
     }
-    await waitUntil(this.spec.name, probe, { timeoutMs: readyTimeoutMs, child, log }).catch((error: unknown) => {
+    const patience = { timeoutMs: readyTimeoutMs, child, log, ...(signal === undefined ? {} : { signal }) }
+    await waitUntil(this.spec.name, probe, patience).catch((error: unknown) => {
+      signal?.throwIfAborted()
       throw new UserError(
         `--mirror ${this.spec.name}: not ready on ${node.host.name} (127.0.0.1:${this.registryPort}, /readyz or /v2/): ${errorMessage(error)}`,
       )

@@ -1,21 +1,18 @@
 /** One phase on real nodes: everybody pulls when it is their turn, and what that costs is read from outside. */
-import { writeFileSync } from 'node:fs'
 import type { ContainerdNode } from '../../testbed/containerd-node.ts'
 import type { Host } from '../../testbed/network.ts'
-import { cpuSeconds, memoryMiB } from '../../testbed/process-usage.ts'
-import { type CpuTicks, cpuShares, readCpuTicks } from '../../testbed/machine.ts'
 import type { AccessLogEntry } from '../../testbed/registry-process.ts'
-import type { Blob, Phase, Pull, RequestCount, Result } from '../result/schema.ts'
+import type { Blob, Phase, Pull, Result } from '../result/schema.ts'
 import { BlobWatch } from './blob-watch.ts'
 import type { LayoutImage, PulledBlob } from './layout-image.ts'
 import { type MirrorAnswer, mirrorAnswers } from './mirror-log.ts'
+import { countRequests } from './requests.ts'
+import { CpuSamples, forgetPeaks, peakRss, readUsage } from './usage.ts'
 
-const MiB = 1024 * 1024
-const GiB = 1024 * MiB
+const GiB = 1024 ** 3
 const nsPerMs = 1e6
 /** As long as a kubelet would wait at most for a pull that makes progress. */
 const pullTimeoutMs = 30 * 60_000
-const cpuSampleMs = 200
 
 export interface ReadyImage extends LayoutImage {
   reference: string
@@ -260,88 +257,6 @@ export function floor(
     imageBytes / nodeIn,
     (nodes * imageBytes) / (upstream + nodes * nodeOut),
   )
-}
-
-// --- What it costs ---
-
-async function readUsage({ nodes, upstreamHost, mirrorPid }: PhaseInit) {
-  const traffic = await Promise.all(nodes.map(({ host }) => host.traffic()))
-  const upstream = await upstreamHost.traffic()
-  return {
-    upstreamSentBytes: upstream.sentBytes,
-    nodesSentBytes: total(traffic.map(({ sentBytes }) => sentBytes)),
-    mirrorCpuSeconds: total(nodes.map((node) => cpuOf(mirrorPid(node)))),
-    containerdCpuSeconds: total(nodes.map((node) => cpuOf(node.containerdPid))),
-  }
-}
-
-function cpuOf(pid: number | undefined): number {
-  try {
-    return pid === undefined ? 0 : cpuSeconds(pid)
-  } catch {
-    // It ended this moment.
-    return 0
-  }
-}
-
-function peakRss(pid: number | undefined): number[] {
-  try {
-    return pid === undefined ? [] : [Math.round(memoryMiB(pid).peak * MiB)]
-  } catch {
-    return []
-  }
-}
-
-/** The kernel's high-water mark starts anew (proc(5), clear_refs 5). */
-function forgetPeaks({ nodes, mirrorPid }: PhaseInit): void {
-  for (const node of nodes) {
-    const pid = mirrorPid(node)
-    if (pid !== undefined) writeFileSync(`/proc/${pid}/clear_refs`, '5')
-  }
-}
-
-class CpuSamples {
-  readonly #samples: { atMs: number; ticks: CpuTicks }[] = []
-  readonly #timer: NodeJS.Timeout
-
-  constructor() {
-    const sample = () => this.#samples.push({ atMs: performance.now(), ticks: readCpuTicks() })
-    sample()
-    this.#timer = setInterval(sample, cpuSampleMs)
-  }
-
-  busyPercentUntil(momentMs: number): number {
-    const [first] = this.#samples
-    const last = this.#samples.findLast(({ atMs }) => atMs <= momentMs + cpuSampleMs)
-    return first === undefined || last === undefined ? 0 : cpuShares(first.ticks, last.ticks).busyPercent
-  }
-
-  stealPercent(): number {
-    const [first] = this.#samples
-    return first === undefined ? 0 : cpuShares(first.ticks, readCpuTicks()).stealPercent
-  }
-
-  close(): void {
-    clearInterval(this.#timer)
-  }
-}
-
-export function countRequests(entries: readonly AccessLogEntry[]): RequestCount[] {
-  const counts = new Map<string, RequestCount>()
-  for (const { method, path, status } of entries) {
-    const kind = requestKind(path)
-    const key = `${kind} ${method} ${status}`
-    const count = counts.get(key)?.count ?? 0
-    counts.set(key, { kind, method, status, count: count + 1 })
-  }
-  return [...counts.values()]
-}
-
-function requestKind(path: string): RequestCount['kind'] {
-  const [, kind, name = ''] = /\/(manifests|blobs)\/([^/?]+)/.exec(path) ?? []
-  if (kind === 'blobs') return 'blob'
-  if (kind === undefined) return 'other'
-  return name.startsWith('sha256:') ? 'manifest' : 'tag'
 }
 
 /** Of all images, each blob once. */

@@ -38,7 +38,7 @@ export async function measure(init: MeasureInit): Promise<Result> {
   }
   const now = () => init.now().toISOString()
   try {
-    const { links, nodes } = await target.open()
+    const { links, nodes } = await target.open(signal)
     const result: Result = before ?? {
       schema: schemaName,
       ...init.facts,
@@ -122,7 +122,10 @@ async function measureRound(
     if (number > 0 && !again) for (const round of measured) round.counts = true
     await save()
     if (!again) return
-    progress.say(`${images.name}: round ${number} is repeated: ${measured.flatMap(({ noise }) => noise)[0] ?? ''}`)
+    progress.repeat(
+      turns.length,
+      `${images.name}: round ${number} is repeated: ${measured.flatMap(({ noise }) => noise)[0] ?? ''}`,
+    )
   }
 }
 

@@ -17,6 +17,7 @@ export class Progress {
   readonly #clock: Clock
   #plan: Plan = { images: [], mirrors: [], rounds: 0 }
   #doneTurns = 0
+  #repeatedTurns = 0
   #turnStartedMs = 0
   /** By image and mirror: how long a turn takes. */
   readonly #turnMs = new Map<string, number>()
@@ -56,6 +57,11 @@ export class Progress {
     this.#show()
   }
 
+  repeat(turns: number, reason: string): void {
+    this.#repeatedTurns += turns
+    this.say(reason)
+  }
+
   end(): void {
     if (this.#isTerminal) this.#write(clearLine)
   }
@@ -73,7 +79,7 @@ export class Progress {
   }
 
   get #turnCount(): number {
-    return (this.#plan.rounds + 1) * this.#plan.images.length * this.#plan.mirrors.length
+    return (this.#plan.rounds + 1) * this.#plan.images.length * this.#plan.mirrors.length + this.#repeatedTurns
   }
 
   #show(): void {
