@@ -102,6 +102,20 @@ export async function prepareNginx(say: (line: string) => void): Promise<string>
   return withLock(async () => join(await unpackPackages(['nginx', 'nginx-core'], 'nginx', say), 'usr/sbin/nginx'))
 }
 
+/** What containerd starts containers with. */
+export async function prepareRunc(say: (line: string) => void): Promise<string> {
+  await mkdir(cacheFolder, { recursive: true })
+  return withLock(async () => join(await unpackPackages(['runc'], 'runc', say), 'usr/sbin/runc'))
+}
+
+/** Runs programs of arm64 on other machines. Nothing is registered with the kernel. */
+export async function prepareQemu(say: (line: string) => void): Promise<string> {
+  await mkdir(cacheFolder, { recursive: true })
+  return withLock(async () =>
+    join(await unpackPackages(['qemu-user-static'], 'qemu', say), 'usr/bin/qemu-aarch64-static'),
+  )
+}
+
 /** A client of OCI artifacts. */
 export async function prepareHelm(say: (line: string) => void): Promise<string> {
   await mkdir(cacheFolder, { recursive: true })

@@ -189,7 +189,7 @@ describe('pushing', () => {
 
   it('takes longer than the limit when something moves', async () => {
     const limitMs = 1_000
-    registry.intervene = (request, response) => {
+    registry.intervene = (_request, response) => {
       if (registry.seen.length > 1) return false
       // A header in pieces, each within the limit, all beyond it.
       const lines = ['HTTP/1.1 404 Not Found\r\n', 'a: b\r\n', 'c: d\r\n', 'e: f\r\n', 'connection: close\r\n\r\n']
