@@ -25,12 +25,14 @@ export function parsePushTarget(text: string): PushTarget {
     )
   }
   const reference = parseImageReference(rest)
-  if (reference?.tag === undefined) {
+  const host = reference?.registry === dockerHub.name ? dockerHub.host : reference?.registry
+  // As requests spell it, without a port that goes without saying: credentials are for this origin only.
+  const origin = URL.parse(`${scheme}${host}`)?.origin
+  if (reference?.tag === undefined || origin === undefined) {
     throw new UserError(
       `"${text}" is not where an image can be pushed: write HOST[:PORT]/REPOSITORY:TAG, with http:// for a registry without TLS`,
     )
   }
   const { registry, repository, tag } = reference
-  const host = registry === dockerHub.name ? dockerHub.host : registry
-  return { name: text, origin: `${scheme}${host}`, registry, repository, tag }
+  return { name: text, origin, registry, repository, tag }
 }

@@ -1,7 +1,8 @@
 /**
- * Programs that the system tests and `demo --containerd` need, unpacked below `.cache/` in the checkout: containerd and
- * docker-registry from the distribution, a recent containerd built from its published Go module. Nothing is installed
- * in the system, except that root may let apt install iproute2 and curl where they are missing. Says what it does.
+ * Programs that the system tests and `demo --containerd` need, unpacked below `.cache/` in the checkout: containerd,
+ * docker-registry and others from the distribution, a recent containerd built from its published Go module. Nothing is
+ * installed in the system, except that root may let apt install iproute2 and curl where they are missing. Says what it
+ * does.
  */
 import { type SpawnOptions, execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'

@@ -5,12 +5,18 @@
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 
 export interface Seen {
   method: string
   path: string
   authorization: string | undefined
+}
+
+interface Tls {
+  key: Buffer
+  cert: Buffer
 }
 
 /** True when it has answered (or does not mean to): then nothing else does. */
@@ -26,8 +32,11 @@ export class BadRegistry {
   knowsContinue = true
   readonly #server: Server
 
-  private constructor() {
-    this.#server = createServer()
+  readonly #scheme: string
+
+  private constructor(tls: Tls | undefined) {
+    this.#server = tls === undefined ? createServer() : createTlsServer(tls)
+    this.#scheme = tls === undefined ? 'http' : 'https'
     const take = (request: IncomingMessage, response: ServerResponse) => {
       const { method = '', url = '', headers } = request
       this.seen.push({ method, path: url, authorization: headers.authorization })
@@ -37,15 +46,15 @@ export class BadRegistry {
     this.#server.on('request', take).on('checkContinue', take)
   }
 
-  static async start(): Promise<BadRegistry> {
-    const registry = new BadRegistry()
+  static async start(tls?: Tls): Promise<BadRegistry> {
+    const registry = new BadRegistry(tls)
     registry.#server.listen(0, '127.0.0.1')
     await once(registry.#server, 'listening')
     return registry
   }
 
   get origin(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`
+    return `${this.#scheme}://127.0.0.1:${(this.#server.address() as AddressInfo).port}`
   }
 
   count(method: string): number {

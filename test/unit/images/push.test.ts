@@ -1,8 +1,10 @@
+import { execFileSync, spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { getCACertificates, setDefaultCACertificates } from 'node:tls'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { writeBenchmarkImage } from '../../../src/images/benchmark-image.ts'
 import { blobPath, type Descriptor } from '../../../src/images/layout.ts'
@@ -84,7 +86,10 @@ describe('pushing', () => {
 
   it('sends bodies to a registry that does not say that it wants them', async () => {
     registry.knowsContinue = false
-    expect(await push()).toMatchObject({ skippedBytes: 0 })
+    const [first, ...others] = image.layers
+    for (const { digest } of others) registry.blobs.add(digest)
+    await push()
+    expect(registry.blobs).toContain(first?.digest)
   })
 
   it('believes a redirect to a blob elsewhere, and says nobody there who it is', async () => {
@@ -236,22 +241,85 @@ describe('pushing', () => {
   })
 })
 
+describe.skipIf(spawnSync('openssl', ['version']).status !== 0)('pushing over TLS', () => {
+  const known = getCACertificates('default')
+  let folder: string
+  let registry: BadRegistry
+  let image: Awaited<ReturnType<typeof writeBenchmarkImage>>
+  let cert: Buffer
+
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'push-tls-'))
+    image = await writeBenchmarkImage(folder, { name: 'r.test/b:v1', sizeBytes: 900 * KiB, layers: 1, seed: 'tls' })
+    const subject = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1']
+    const files = ['-keyout', join(folder, 'key'), '-out', join(folder, 'cert')]
+    const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
+    execFileSync('openssl', ['req', '-x509', ...kind, ...subject, ...files], { stdio: 'ignore' })
+    cert = await readFile(join(folder, 'cert'))
+    registry = await BadRegistry.start({ key: await readFile(join(folder, 'key')), cert })
+    const auths = { [new URL(registry.origin).host]: { username: 'me', password: 'secret' } }
+    await writeFile(join(folder, 'config.json'), JSON.stringify({ auths }))
+  })
+  afterEach(async () => {
+    setDefaultCACertificates(known)
+    registry.close()
+    await rm(folder, { recursive: true })
+  })
+
+  const push = () => {
+    const url = `${registry.origin.replace('https://', '')}/team/bench:v1`
+    return pushImage({ layout: folder, image, url, env: { DOCKER_CONFIG: folder } })
+  }
+
+  it('works with a certificate that is trusted', async () => {
+    setDefaultCACertificates([...known, cert.toString()])
+    registry.intervene = needsBasic
+    expect(await push()).toMatchObject({ skippedBytes: 0 })
+    expect(registry.manifests.get('v1')).toBe(image.target.digest)
+  })
+
+  it('says what to do about a certificate that is not trusted', async () => {
+    await expect(push()).rejects.toThrow(/self-signed certificate.*: name its authority in NODE_EXTRA_CA_CERTS$/)
+  })
+
+  it('sends no password to a token server without TLS', async () => {
+    setDefaultCACertificates([...known, cert.toString()])
+    const tokenServer = await BadRegistry.start()
+    try {
+      registry.intervene = (_request, response) => {
+        response.writeHead(401, { 'www-authenticate': `Bearer realm="${tokenServer.origin}/token"` }).end()
+        return true
+      }
+      await expect(push()).rejects.toThrow(/wants the password sent to http:.* without TLS: not done/)
+      expect(tokenServer.seen).toEqual([])
+    } finally {
+      tokenServer.close()
+    }
+  })
+})
+
 describe('where to push', () => {
   it.each([
     ['http://127.0.0.1:5000/team/bench:v1', 'http://127.0.0.1:5000', '127.0.0.1:5000', 'team/bench', 'v1'],
     ['ghcr.io/team/bench:v1-10MB-1', 'https://ghcr.io', 'ghcr.io', 'team/bench', 'v1-10MB-1'],
     ['https://reg.test/bench:v1', 'https://reg.test', 'reg.test', 'bench', 'v1'],
+    ['reg.test:443/bench:v1', 'https://reg.test', 'reg.test:443', 'bench', 'v1'],
     ['docker.io/team/bench:v1', 'https://registry-1.docker.io', 'docker.io', 'team/bench', 'v1'],
   ])('%s', (name, origin, registry, repository, tag) => {
     expect(parsePushTarget(name)).toEqual({ name, origin, registry, repository, tag })
   })
 
-  it.each(['', 'bench:v1', 'reg.test/bench', 'reg.test/Bench:v1', 'ftp://reg.test/a:b', 'reg.test/a:b c'])(
-    'is not %j',
-    (text) => {
-      expect(() => parsePushTarget(text)).toThrow(/is not where an image can be pushed: write HOST/)
-    },
-  )
+  it.each([
+    '',
+    'bench:v1',
+    'reg.test/bench',
+    'reg.test/Bench:v1',
+    'ftp://reg.test/a:b',
+    'reg.test/a:b c',
+    'reg.test:99999/a:b',
+  ])('is not %j', (text) => {
+    expect(() => parsePushTarget(text)).toThrow(/is not where an image can be pushed: write HOST/)
+  })
 
   it('repeats no password', () => {
     expect(() => parsePushTarget('http://me:secret@reg.test/a:b')).toThrow(UserError)
