@@ -6,7 +6,8 @@ import { dirname, join } from 'node:path'
 import type { Digest } from '../oci/digest.ts'
 import { parseManifest } from '../oci/manifest.ts'
 import { fetchFrom } from './fetch.ts'
-import { blobPath, type WrittenImage } from './layout-writer.ts'
+import type { WrittenImage } from '../images/image.ts'
+import { blobPath } from '../images/layout.ts'
 import type { Host } from './network.ts'
 import { end, logTo, waitUntil } from './process.ts'
 
@@ -25,29 +26,36 @@ export class RegistryProcess {
   readonly #host: Host
   readonly #binary: string
   readonly #folder: string
+  readonly #htpasswd: string | undefined
   #child: ChildProcess | undefined
 
-  constructor(host: Host, binary: string, folder: string) {
+  /** `htpasswd`: lines of who may ask it, with bcrypt. Without them: everybody. */
+  constructor(host: Host, binary: string, folder: string, htpasswd?: string) {
     this.#host = host
     this.#binary = binary
     this.#folder = folder
+    this.#htpasswd = htpasswd
     this.url = `http://${host.ip}:${port}`
   }
 
   async start(): Promise<void> {
     await mkdir(join(this.#folder, 'data'), { recursive: true })
     const config = join(this.#folder, 'config.yml')
+    const users = join(this.#folder, 'htpasswd')
+    if (this.#htpasswd !== undefined) await writeFile(users, this.#htpasswd)
     await writeFile(
       config,
       `version: 0.1
 log: { level: info, accesslog: { disabled: false } }
 storage: { filesystem: { rootdirectory: ${join(this.#folder, 'data')} } }
 http: { addr: ${this.#host.ip}:${port} }
+${this.#htpasswd === undefined ? '' : `auth: { htpasswd: { realm: testbed, path: ${users} } }`}
 `,
     )
     const child = this.#host.spawn(this.#binary, ['serve', config], { stdio: logTo(this.#log) })
     this.#child = child
-    const answers = async () => (await fetchFrom(this.#host, `${this.url}/v2/`)).status === 200
+    const ready = this.#htpasswd === undefined ? 200 : 401
+    const answers = async () => (await fetchFrom(this.#host, `${this.url}/v2/`)).status === ready
     await waitUntil('docker-registry', answers, { timeoutMs: 10_000, child, log: this.#log })
   }
 
