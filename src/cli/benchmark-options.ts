@@ -1,5 +1,5 @@
 /** The options of `spegel-ts benchmark`. Flags of the Go tool are aliases. */
-import { parseSize } from '../benchmark/size.ts'
+import { parseSizeBytes } from '../images/size.ts'
 import { UserError } from '../lib/errors.ts'
 import {
   type OptionTable,
@@ -162,13 +162,9 @@ export const generateOptions: OptionTable<GenerateOptions> = {
       aliases: [{ flag: '--image-size', env: 'IMAGE_SIZE' }],
       help: 'Compressed size of the image for one platform, such as 10MB (MB = 2^20 bytes).',
     }),
-    (text, flag) => {
+    (text) => {
       if (text === undefined) return undefined
-      try {
-        return parseSize(text)
-      } catch (error) {
-        throw new UserError(`${flag}: ${(error as Error).message}`)
-      }
+      return parseSizeBytes(text)
     },
   ),
   layers: integerOption({

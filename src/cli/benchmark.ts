@@ -5,9 +5,11 @@ import { systemClock } from '../lib/clock.ts'
 import { type CommandSpec, type Surroundings, command } from './command.ts'
 import { UsageError } from './option.ts'
 import {
+  type GenerateOptions,
   type LocalDownOptions,
   type MeasureOptions,
   type SuiteOptions,
+  generateOptions,
   localDownOptions,
   measureOptions,
   suiteOptions,
@@ -15,10 +17,16 @@ import {
 import { versionInfo } from './version.ts'
 
 export const benchmarkCommands: readonly CommandSpec[] = [
+  command('benchmark generate', 'Make images to measure with.', generateOptions, runGenerate),
   command('benchmark measure', 'Measure image pulls with and without mirrors.', measureOptions, runMeasure),
   command('benchmark suite', 'Measure the images of the published benchmark.', suiteOptions, runSuite),
   command('benchmark local down', 'Remove what a killed measurement left.', localDownOptions, runLocalDown),
 ]
+
+async function runGenerate(options: GenerateOptions, surroundings: Surroundings): Promise<void> {
+  const { generate } = await import('./benchmark-generate.ts')
+  await generate(options, surroundings)
+}
 
 async function runMeasure(options: MeasureOptions, surroundings: Surroundings): Promise<void> {
   const { imageSet } = await import('../benchmark/measure/images.ts')

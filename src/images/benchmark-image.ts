@@ -24,6 +24,8 @@ export interface BenchmarkImageSpec {
   seed: string
   /** So many layers, the first ones, do not depend on the seed: images of the same size and layers share them. */
   sharedLayers?: number
+  /** What the shared layers are made from instead. */
+  sharedSeed?: string
   onProgress?: (doneBytes: number, totalBytes: number) => void
   signal?: AbortSignal
 }
@@ -109,13 +111,13 @@ async function write(layout: string, spec: BenchmarkImageSpec): Promise<Benchmar
 
 /** Both programs are in the first layer, so that the layers of both platforms are the same blobs. */
 function layerFiles(spec: BenchmarkImageSpec, number: number): TarFile[] {
-  const { sizeBytes, layers, seed, sharedLayers = 0 } = spec
+  const { sizeBytes, layers, seed, sharedLayers = 0, sharedSeed = null } = spec
   const programs = number === 0 ? architectures.map(programFile) : []
   const programBytes = programs.map((program) => program.sizeBytes)
   const usedBytes = programBytes.reduce((sum, bytes) => sum + bytes, tarOverheadBytes([...programBytes, 0]))
   const dataBytes = Math.floor(sizeBytes / layers) - usedBytes
   // Size and layers are part of it: of two images of one seed, one must not begin with the bytes of the other.
-  const layerSeed = JSON.stringify([number < sharedLayers ? null : seed, sizeBytes, layers, number])
+  const layerSeed = JSON.stringify([number < sharedLayers ? [sharedSeed] : seed, sizeBytes, layers, number])
   return [
     ...programs,
     { path: `data-${number}`, mode: 0o644, sizeBytes: dataBytes, content: seededBytes(layerSeed, dataBytes) },

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { UserError, errorMessage } from '../../lib/errors.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { parseManifest } from '../../oci/manifest.ts'
-import { blobPath } from '../../testbed/layout-writer.ts'
+import { blobPath } from '../../images/layout.ts'
 
 export interface PulledBlob {
   digest: Digest

@@ -6,10 +6,10 @@ import { createHash } from 'node:crypto'
 import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { UserError } from '../../lib/errors.ts'
+import { writeBenchmarkImage } from '../../images/benchmark-image.ts'
 import { ContainerdNode } from '../../testbed/containerd-node.ts'
 import { Network, type Host } from '../../testbed/network.ts'
 import { RegistryProcess } from '../../testbed/registry-process.ts'
-import { writeImage } from '../../testbed/layout-writer.ts'
 import type { Phase } from '../result/schema.ts'
 import type { ImageSet, ImageSource, MirrorSpec, PhaseOrder, Target } from '../target.ts'
 import { bedFolderPrefix, removeLeftoversOfBeds } from './down.ts'
@@ -167,8 +167,9 @@ export class LocalTarget implements Target {
     const reference = `${new URL(registry.url).host}/benchmark:${tag}`
     const layout = source.kind === 'layout' ? source.layout : join(folder, 'layout')
     if (source.kind === 'generated') {
-      const { sizeBytes, layers } = source
-      await writeImage(layout, { name: reference, sizeBytes, layers, seed: `${salt}/${source.reference}` })
+      const { sizeBytes, layers, sharedLayers } = source
+      const seed = `${salt}/${source.reference}`
+      await writeBenchmarkImage(layout, { name: reference, sizeBytes, layers, seed, sharedLayers, sharedSeed: salt })
     }
     const image = await readLayoutImage(layout)
     await registry.place(layout, { target: { digest: image.target, mediaType: '', size: 0 } }, 'benchmark', tag)

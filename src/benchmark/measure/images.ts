@@ -1,37 +1,34 @@
 /** What is pulled: layouts of `benchmark generate`, or names such as `v1-10MB-1`, made on the fly. */
 import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { UserError } from '../../lib/errors.ts'
+import { type BenchmarkTag, parseBenchmarkTag, suiteImages } from '../../images/benchmark-tag.ts'
+import { UserError, errorMessage } from '../../lib/errors.ts'
 import type { ImageSet, ImageSource } from '../target.ts'
-import { parseSize } from '../size.ts'
 
-const namePattern = /^(?<version>[\w.]+)-(?<size>\d+[KMG]?B)-(?<layers>\d+)$/
+const large = 2 ** 30
 
 /** Two images of a measurement: what nodes have first, and what replaces it. */
-export function imageSet(first: string, second: string, sharedLayers = 0): ImageSet {
-  const [create, update] = [imageSource(first, sharedLayers), imageSource(second, sharedLayers)]
-  const key = (text: string) => basename(text).replace(/^v\d+-/, '')
-  return { name: key(first) === '' ? first : key(first), create: [create], update: [update] }
+export function imageSet(create: string, update: string): ImageSet {
+  const [first, second] = [imageSource(create), imageSource(update)]
+  const names = [...new Set([first, second].map(({ reference }) => reference.replace(/^v\d+-/, '')))]
+  return { name: names.join('+'), create: [first], update: [second] }
 }
-
-function imageSource(text: string, sharedLayers: number): ImageSource {
-  const parts = namePattern.exec(text)?.groups
-  if (parts !== undefined) {
-    const { size = '', layers = '' } = parts
-    return { kind: 'generated', reference: text, sizeBytes: parseSize(size), layers: Number(layers), sharedLayers }
-  }
-  if (existsSync(join(text, 'index.json'))) return { kind: 'layout', reference: basename(text), layout: text }
-  throw new UserError(
-    `--images: "${text}" is neither a name such as v1-10MB-1 (version-size-layers) nor the folder of an OCI layout`,
-  )
-}
-
-const suiteSizes = ['10MB', '100MB', '1GB']
-const suiteLayers = [1, 4]
 
 /** The six images of the published benchmark; the large ones only when asked for. */
 export function suiteImageSets(withLarge: boolean): ImageSet[] {
-  return suiteSizes
-    .filter((size) => withLarge || size !== '1GB')
-    .flatMap((size) => suiteLayers.map((layers) => imageSet(`v1-${size}-${layers}`, `v2-${size}-${layers}`)))
+  const wanted = suiteImages().filter(({ sizeBytes }) => withLarge || sizeBytes < large)
+  return wanted.filter(({ version }) => version === 'v1').map(({ tag }) => imageSet(tag, tag.replace(/^v1-/, 'v2-')))
+}
+
+function imageSource(text: string): ImageSource {
+  if (existsSync(join(text, 'index.json'))) return { kind: 'layout', reference: basename(text), layout: text }
+  try {
+    return generated(parseBenchmarkTag(text))
+  } catch (error) {
+    throw new UserError(`--images: ${errorMessage(error)}, or give the folder of an OCI layout`)
+  }
+}
+
+function generated({ tag, sizeBytes, layers }: BenchmarkTag): ImageSource {
+  return { kind: 'generated', reference: tag, sizeBytes, layers, sharedLayers: 0 }
 }
