@@ -1,0 +1,162 @@
+/** Two mirrors of one result, or two results: each metric, image by image, with an interval and a verdict. */
+import { type Cell, type Metric, cells, comparedMetrics, goodPulls, meanPull } from './cells.ts'
+import { type Measurements, type PhaseRun, phaseNames } from './measurements.ts'
+import { type RatioEstimate, levelPerRow, median, pairedRatio, welchRatio } from './statistics.ts'
+import { verdict } from './verdict.ts'
+
+/** In place of an image's name: the geometric mean over the images, round by round. */
+export const allImages = 'all images'
+
+export interface ComparisonRow {
+  metric: Metric
+  image: string
+  phase: string
+  baseline: number
+  other: number
+  estimate: RatioEstimate | undefined
+  verdict: string
+}
+
+export interface Comparison {
+  baseline: string
+  other: string
+  /** How intervals were made, in one sentence. */
+  method: string
+  rows: ComparisonRow[]
+}
+
+/** One side of a row: a value per round (by its number), or per node of a single run. */
+interface Side {
+  byRound: ReadonlyMap<number, number>
+  /** Pull times of the nodes, where there is only one round. */
+  ofNodes: readonly number[]
+}
+
+type Estimator = (baseline: Side, other: Side, level: number) => RatioEstimate | undefined
+
+const levelText =
+  '95 % for all rows of a metric together (Bonferroni), so each row by itself is held to a higher level'
+
+export function compareMirrors(measurements: Measurements, baseline: string, other: string): Comparison {
+  const all = cells(measurements)
+  const [a, b] = [all.filter(({ mirror }) => mirror === baseline), all.filter(({ mirror }) => mirror === other)]
+  const method = measurements.hasRounds
+    ? `paired by round, Student's t on the logarithm of the ratio, ${levelText}`
+    : `one run each: Welch's t on logarithms of the nodes' pull times, ${levelText}. A single run gives no interval between runs: the next run may differ by more`
+  return { baseline, other, method, rows: compared(a, b, measurements.hasRounds ? paired : unpaired) }
+}
+
+/**
+ * Mirrors of the same name are compared; if no name is in both, the only mirror of each (beside `none`). Empty: which
+ * mirror stands against which cannot be told.
+ */
+export function compareResults(first: Measurements, second: Measurements): Comparison[] {
+  const [ownFirst, ownSecond] = [comparable(first), comparable(second)]
+  const [[a, moreA], [b, moreB]] = [ownFirst, ownSecond]
+  const shared = first.mirrors.filter((name) => second.mirrors.includes(name)).map((name) => [name, name] as const)
+  const pairs =
+    shared.length > 0 || a === undefined || b === undefined || moreA !== undefined || moreB !== undefined
+      ? shared
+      : [[a, b] as const]
+  return pairs.map(([nameA, nameB]) => ({
+    baseline: `${nameA} in ${first.path}`,
+    other: `${nameB} in ${second.path}`,
+    method: `Welch's t on logarithms, ${levelText}. Where a result has one round only, across its nodes: then what differs from run to run is not in the interval`,
+    rows: compared(
+      cells(first).filter(({ mirror }) => mirror === nameA),
+      cells(second).filter(({ mirror }) => mirror === nameB),
+      unpaired,
+    ),
+  }))
+}
+
+function comparable({ mirrors }: Measurements): readonly string[] {
+  return mirrors.length === 1 ? mirrors : mirrors.filter((name) => name !== 'none')
+}
+
+/** The estimate of mean pull times for one image and phase. */
+export function pullRow({ rows }: Comparison, image: string, phase: string): ComparisonRow | undefined {
+  return rows.find((row) => row.metric === meanPull && row.image === image && row.phase === phase)
+}
+
+function compared(baseline: readonly Cell[], other: readonly Cell[], estimate: Estimator): ComparisonRow[] {
+  return comparedMetrics.flatMap((metric) => {
+    const rows = baseline.flatMap((a) => {
+      const b = other.find(({ image, phase }) => image === a.image && phase === a.phase)
+      if (b === undefined) return []
+      const [sideA, sideB] = [side(a, metric), side(b, metric)]
+      return sideA.byRound.size === 0 || sideB.byRound.size === 0
+        ? []
+        : [{ image: a.image, phase: a.phase as string, sideA, sideB }]
+    })
+    const sums = phaseNames.flatMap((phase) => {
+      const own = rows.filter((row) => row.phase === phase)
+      const sideA = overImages(own.map((row) => row.sideA))
+      const sideB = overImages(own.map((row) => row.sideB))
+      return own.length < 2 || sideA.byRound.size < 2 || sideB.byRound.size < 2
+        ? []
+        : [{ image: allImages, phase: phase as string, sideA, sideB }]
+    })
+    const level = levelPerRow(rows.length + sums.length)
+    return [...rows, ...sums].map(({ image, phase, sideA, sideB }) => {
+      const ratio = estimate(sideA, sideB, level)
+      return {
+        metric,
+        image,
+        phase,
+        baseline: median([...sideA.byRound.values()]),
+        other: median([...sideB.byRound.values()]),
+        estimate: ratio,
+        verdict: ratio === undefined ? 'no interval: fewer than two samples, or a value of 0' : verdict(ratio, metric),
+      }
+    })
+  })
+}
+
+function side(cell: Cell, metric: Metric): Side {
+  const [only, more] = cell.used
+  return {
+    byRound: byRound(cell.used, metric),
+    ofNodes:
+      metric === meanPull && only !== undefined && more === undefined
+        ? goodPulls(only.measured.pulls).map(({ duration }) => duration / 1e6)
+        : [],
+  }
+}
+
+function byRound(runs: readonly PhaseRun[], metric: Metric): Map<number, number> {
+  return new Map(
+    runs.flatMap((run) => {
+      const value = metric.of(run)
+      return value === undefined ? [] : [[run.round, value] as const]
+    }),
+  )
+}
+
+/** Only rounds in which every image was measured. */
+function overImages(sides: readonly Side[]): Side {
+  const [first, ...others] = sides
+  const rounds = [...(first?.byRound.keys() ?? [])].filter((round) =>
+    others.every(({ byRound: values }) => values.has(round)),
+  )
+  const values = rounds.map((round) => {
+    const logs = sides.map(({ byRound: own }) => Math.log(own.get(round) ?? Number.NaN))
+    return [round, Math.exp(logs.reduce((sum, log) => sum + log, 0) / logs.length)] as const
+  })
+  return { byRound: new Map(values), ofNodes: [] }
+}
+
+const paired: Estimator = (baseline, other, level) =>
+  pairedRatio(
+    [...baseline.byRound].flatMap(([round, value]) => {
+      const partner = other.byRound.get(round)
+      return partner === undefined ? [] : [{ baseline: value, other: partner }]
+    }),
+    level,
+  )
+
+const unpaired: Estimator = (baseline, other, level) => welchRatio(sampleValues(baseline), sampleValues(other), level)
+
+function sampleValues({ byRound: values, ofNodes }: Side): number[] {
+  return ofNodes.length > 0 ? [...ofNodes] : [...values.values()]
+}
