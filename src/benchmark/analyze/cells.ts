@@ -102,10 +102,8 @@ export function middle(cell: Cell | undefined, metric: Metric): number {
 export function spreadText(cell: Cell | undefined, metric: Metric, format: (value: number) => string): string {
   const values = cell === undefined ? [] : samples(cell, metric)
   if (values.length === 0) return '–'
-  const middleText = format(median(values))
-  return values.length === 1
-    ? middleText
-    : `${middleText} (${format(Math.min(...values))} – ${format(Math.max(...values))})`
+  const [low, high] = [format(Math.min(...values)), format(Math.max(...values))]
+  return low === high ? low : `${format(median(values))} (${low} – ${high})`
 }
 
 /** The round in the middle by mean pull time: it stands for the cell where only one can be shown. */
