@@ -107,7 +107,7 @@ function phase(
     waveStart = Math.max(...pulls.map((pull) => pull.started + pull.duration)) + 200e6
   }
   const duration = Math.max(...pulls.map((pull) => pull.started + pull.duration))
-  const copies = mirror === 'none' ? nodes : name === 'create' ? nodes * 0.4 : 1.1
+  const copies = mirror === 'none' ? nodes : name === 'create' ? Math.max(1, nodes * 0.4) : Math.min(nodes, 1.1)
   return {
     started: '2026-11-20T10:00:00.000Z',
     duration,

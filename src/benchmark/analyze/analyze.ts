@@ -20,7 +20,7 @@ export interface AnalyzeOptions {
   /** Undefined: nothing is written to disk. */
   outputDir?: string | undefined
   /** Takes what goes to the terminal. */
-  write(text: string): void
+  write: (text: string) => void
 }
 
 /** Throws a UserError for a path that is no result. */
@@ -34,8 +34,11 @@ export async function analyze({ paths, outputDir, write }: AnalyzeOptions): Prom
   for (const table of comparisons) write(`${terminalTable(table)}\n\n`)
   if (outputDir === undefined) return
   const withoutPng = await writeReport(outputDir, sections, comparisons, notes)
-  write(`Written: ${printable(join(outputDir, 'report.html'))}, report.md, and each plot as SVG and PNG\n`)
-  if (withoutPng !== undefined) write(`Without PNG files: ${withoutPng}\n`)
+  const kinds = withoutPng === undefined ? 'SVG and PNG' : 'SVG'
+  write(`Written: ${printable(join(outputDir, 'report.html'))}, report.md, and each plot as ${kinds}\n`)
+  if (withoutPng !== undefined) {
+    write(`Without PNG files, which need installed packages, as a checkout has them: ${withoutPng}\n`)
+  }
 }
 
 function comparedToFirst([first, ...others]: readonly Measurements[]): Table[] {

@@ -79,7 +79,7 @@ export function cells({ images, mirrors, runs }: Measurements): Cell[] {
   )
 }
 
-export function usedRuns(runs: readonly PhaseRun[]): PhaseRun[] {
+function usedRuns(runs: readonly PhaseRun[]): PhaseRun[] {
   const good = runs.filter(isGood)
   return good.length > 0 ? good : lastAttempts(runs.filter(({ round }) => round > 0))
 }

@@ -14,6 +14,8 @@ export interface ComparisonRow {
   baseline: number
   other: number
   estimate: RatioEstimate | undefined
+  /** Of the interval, such as 0.995. */
+  level: number
   verdict: string
 }
 
@@ -22,6 +24,8 @@ export interface Comparison {
   other: string
   /** How intervals were made, in one sentence. */
   method: string
+  /** What makes the comparison doubtful. */
+  warnings: readonly string[]
   rows: ComparisonRow[]
 }
 
@@ -34,16 +38,15 @@ interface Side {
 
 type Estimator = (baseline: Side, other: Side, level: number) => RatioEstimate | undefined
 
-const levelText =
-  '95 % for all rows of a metric together (Bonferroni), so each row by itself is held to a higher level'
+const levelText = '95 % for all rows of a metric together (Bonferroni)'
 
 export function compareMirrors(measurements: Measurements, baseline: string, other: string): Comparison {
   const all = cells(measurements)
   const [a, b] = [all.filter(({ mirror }) => mirror === baseline), all.filter(({ mirror }) => mirror === other)]
   const method = measurements.hasRounds
     ? `paired by round, Student's t on the logarithm of the ratio, ${levelText}`
-    : `one run each: Welch's t on logarithms of the nodes' pull times, ${levelText}. A single run gives no interval between runs: the next run may differ by more`
-  return { baseline, other, method, rows: compared(a, b, measurements.hasRounds ? paired : unpaired) }
+    : `one run each, so Welch's t on logarithms of the nodes' pull times (a single run gives no interval between runs: the next one may differ by more), ${levelText}`
+  return { baseline, other, method, warnings: [], rows: compared(a, b, measurements.hasRounds ? paired : unpaired) }
 }
 
 /**
@@ -61,7 +64,8 @@ export function compareResults(first: Measurements, second: Measurements): Compa
   return pairs.map(([nameA, nameB]) => ({
     baseline: `${nameA} in ${first.path}`,
     other: `${nameB} in ${second.path}`,
-    method: `Welch's t on logarithms, ${levelText}. Where a result has one round only, across its nodes: then what differs from run to run is not in the interval`,
+    method: `Welch's t on logarithms (where a result has one round only, across its nodes: then what differs from run to run is not in the interval), ${levelText}`,
+    warnings: differences(first, second),
     rows: compared(
       cells(first).filter(({ mirror }) => mirror === nameA),
       cells(second).filter(({ mirror }) => mirror === nameB),
@@ -70,8 +74,26 @@ export function compareResults(first: Measurements, second: Measurements): Compa
   }))
 }
 
+/** What should be the same on both sides, and is not. */
+function differences(first: Measurements, second: Measurements): string[] {
+  const valueIn = (measurements: Measurements, what: string) =>
+    measurements.setUp.find((fact) => fact.what === what)?.value
+  const differing = ['machine', 'nodes', 'links, set', 'scene'].filter(
+    (what) => valueIn(first, what) !== valueIn(second, what),
+  )
+  return differing.length === 0
+    ? []
+    : [`The set-ups differ (${differing.join('; ')}): that alone may make the difference.`]
+}
+
 function comparable({ mirrors }: Measurements): readonly string[] {
   return mirrors.length === 1 ? mirrors : mirrors.filter((name) => name !== 'none')
+}
+
+/** `99.50 % in each of the 10 rows`, for the rows of mean pull times; other metrics may have fewer rows. */
+export function levelOfRows({ rows }: Comparison): string {
+  const own = rows.filter(({ metric }) => metric === meanPull)
+  return `${(100 * (own[0]?.level ?? 0.95)).toFixed(2)} % in each of the ${own.length} rows of ${meanPull.name}`
 }
 
 /** The estimate of mean pull times for one image and phase. */
@@ -87,7 +109,7 @@ function compared(baseline: readonly Cell[], other: readonly Cell[], estimate: E
       const [sideA, sideB] = [side(a, metric), side(b, metric)]
       return sideA.byRound.size === 0 || sideB.byRound.size === 0
         ? []
-        : [{ image: a.image, phase: a.phase as string, sideA, sideB }]
+        : [{ image: a.image, phase: a.phase, sideA, sideB }]
     })
     const sums = phaseNames.flatMap((phase) => {
       const own = rows.filter((row) => row.phase === phase)
@@ -95,7 +117,7 @@ function compared(baseline: readonly Cell[], other: readonly Cell[], estimate: E
       const sideB = overImages(own.map((row) => row.sideB))
       return own.length < 2 || sideA.byRound.size < 2 || sideB.byRound.size < 2
         ? []
-        : [{ image: allImages, phase: phase as string, sideA, sideB }]
+        : [{ image: allImages, phase, sideA, sideB }]
     })
     const level = levelPerRow(rows.length + sums.length)
     return [...rows, ...sums].map(({ image, phase, sideA, sideB }) => {
@@ -107,7 +129,9 @@ function compared(baseline: readonly Cell[], other: readonly Cell[], estimate: E
         baseline: median([...sideA.byRound.values()]),
         other: median([...sideB.byRound.values()]),
         estimate: ratio,
-        verdict: ratio === undefined ? 'no interval: fewer than two samples, or a value of 0' : verdict(ratio, metric),
+        level,
+        verdict:
+          ratio === undefined ? 'no interval: fewer than two samples, or a value of 0' : verdict(ratio, metric),
       }
     })
   })

@@ -8,26 +8,31 @@ export function milliseconds(ns: number): string {
 }
 
 export function seconds(ns: number): string {
-  return significant(ns / 1e9)
+  return trimmed(ns / 1e9)
 }
 
-/** Three digits, or as many as the whole part has. */
+/** Three digits, or as many as the whole part has: columns of them line up. */
 export function significant(value: number): string {
   if (!Number.isFinite(value)) return '–'
   const wholeDigits = Math.floor(Math.log10(Math.abs(value) + 1)) + 1
-  return String(Number(value.toPrecision(Math.max(3, wholeDigits))))
+  return value.toPrecision(Math.max(3, wholeDigits))
+}
+
+/** The same without zeros at the end. */
+export function trimmed(value: number): string {
+  return Number.isFinite(value) ? String(Number(significant(value))) : '–'
 }
 
 export function bytesText(bytes: number): string {
   if (!Number.isFinite(bytes)) return '–'
   const power = Math.min(binaryUnits.length - 1, Math.max(0, Math.floor(Math.log2(Math.max(1, bytes)) / 10)))
-  return `${significant(bytes / 1024 ** power)} ${binaryUnits[power]}`
+  return `${trimmed(bytes / 1024 ** power)} ${binaryUnits[power]}`
 }
 
 /** As network people say it: bits, decimal. */
 export function rateText(bytesPerSecond: number): string {
   const megabits = (bytesPerSecond * 8) / 1e6
-  return megabits >= 1_000 ? `${significant(megabits / 1_000)} Gbit/s` : `${significant(megabits)} Mbit/s`
+  return megabits >= 1_000 ? `${trimmed(megabits / 1_000)} Gbit/s` : `${trimmed(megabits)} Mbit/s`
 }
 
 /** Names come from files: what would steer a terminal is shown, not sent. */

@@ -1,7 +1,7 @@
 /** How it was measured, as pairs of words: the machine, the links, the rounds. */
 import type { GoRun } from '../result/go-tool.ts'
 import type { Result } from '../result/schema.ts'
-import { bytesText, rateText, seconds } from './format.ts'
+import { bytesText, rateText, seconds, trimmed } from './format.ts'
 
 export interface Fact {
   what: string
@@ -19,8 +19,9 @@ export function setUp({ name, started, updated, complete, tool, machine, set, li
     { what: 'command', value: tool.command.join(' ') },
     {
       what: 'machine',
-      value: `${machine.cores} × ${machine.cpu}, ${bytesText(machine.memoryBytes)}, Linux ${machine.kernel}, load ${machine.load} at the start`,
+      value: `${machine.cores} × ${machine.cpu}, ${bytesText(machine.memoryBytes)}, Linux ${machine.kernel}`,
     },
+    { what: 'load at the start', value: trimmed(machine.load) },
     {
       what: 'nodes',
       value: `${set.nodes.length} (${set.target}), ${runtimes}; updates in waves of ${set.waveSize}, pulls of a wave ${seconds(set.stagger)} s apart`,

@@ -77,12 +77,7 @@ export function welchRatio(
   return interval(mean(b) - mean(a), Math.sqrt(error), degreesOfFreedom, level)
 }
 
-function interval(
-  logRatio: number,
-  standardError: number,
-  degreesOfFreedom: number,
-  level: number,
-): RatioEstimate {
+function interval(logRatio: number, standardError: number, degreesOfFreedom: number, level: number): RatioEstimate {
   // Samples that are all equal have no degrees of freedom to speak of, and no width.
   const halfWidth = standardError === 0 ? 0 : standardError * tQuantile((1 + level) / 2, degreesOfFreedom)
   return {

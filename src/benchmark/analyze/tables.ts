@@ -11,8 +11,8 @@ import {
   spreadText,
   upstreamShare,
 } from './cells.ts'
-import { type Comparison, compareMirrors, pullRow } from './comparison.ts'
-import { bytesText, milliseconds, significant } from './format.ts'
+import { type Comparison, compareMirrors, levelOfRows, pullRow } from './comparison.ts'
+import { bytesText, milliseconds, significant, trimmed } from './format.ts'
 import type { Measurements, PhaseRun } from './measurements.ts'
 import { published, publishedSource } from './published.ts'
 import { median } from './statistics.ts'
@@ -53,10 +53,8 @@ export function pullTable(measurements: Measurements): Table {
       const { image, phase, mirror } = cell
       const base = all.find((other) => other.image === image && other.phase === phase && other.mirror === baseline)
       const comparison = comparisons.get(mirror)
-      const gain =
-        base === undefined || comparison === undefined
-          ? nothing
-          : improvement(middle(base, meanPull), middle(cell, meanPull), pullRow(comparison, image, phase)?.estimate)
+      const row = comparison === undefined ? undefined : pullRow(comparison, image, phase)
+      const gain = row === undefined ? nothing : improvement(row.baseline, row.other, row.estimate)
       return [
         image,
         phase,
@@ -87,7 +85,12 @@ export function pullTable(measurements: Measurements): Table {
       measurements.hasRounds
         ? 'Times: the median over the good rounds, in brackets the fastest and the slowest round. Failed pulls have no pull time.'
         : 'Times: the mean over the nodes of a single run.',
-      ...(comparison === undefined ? [] : [`Improvement: (baseline − mirror) ÷ baseline; interval: ${comparison.method}.`]),
+      ...(comparison === undefined
+        ? []
+        : [
+            'Improvement: (baseline − mirror) ÷ baseline, the geometric mean over the rounds, so it may differ a little from what the two medians give.',
+            `Its interval: ${comparison.method}: ${levelOfRows(comparison)}.`,
+          ]),
       `Published: ${publishedSource}. Other machines, other links: for orientation only.`,
       `Ceiling: the most that an update can improve when the nodes of a wave do not share with each other: 1 − ${measurements.waveSize} ÷ ${measurements.nodeCount} nodes. Create has none.`,
       ...(all.some(({ onlyNoisy }) => onlyNoisy) ? ['*: there are noisy rounds only.'] : []),
@@ -140,7 +143,9 @@ export function requestTable(measurements: Measurements): Table | undefined {
   const counted = cells(measurements).filter(({ used }) =>
     used.some(({ measured }) => measured.upstream.requests !== undefined),
   )
-  const keys = [...new Set(counted.flatMap(({ used }) => used.flatMap((run) => [...requestCounts(run).keys()])))].sort()
+  const keys = [
+    ...new Set(counted.flatMap(({ used }) => used.flatMap((run) => [...requestCounts(run).keys()]))),
+  ].sort()
   if (keys.length === 0) return undefined
   return {
     title: 'Requests to the upstream registry',
@@ -150,13 +155,14 @@ export function requestTable(measurements: Measurements): Table | undefined {
       cell.image,
       cell.phase,
       cell.mirror,
-      ...keys.map((key) => significant(median(cell.used.map((run) => requestCounts(run).get(key) ?? 0)))),
+      ...keys.map((key) => trimmed(median(cell.used.map((run) => requestCounts(run).get(key) ?? 0)))),
     ]),
     notes: ['Medians over the same rounds. tag, manifest (by digest), blob: what was asked for.'],
   }
 }
 
-export function comparisonTable({ baseline, other, method, rows }: Comparison): Table {
+export function comparisonTable(comparison: Comparison): Table {
+  const { baseline, other, method, warnings, rows } = comparison
   return {
     title: `${other} against ${baseline}`,
     head: ['metric', 'image', 'phase', 'verdict', baseline, other],
@@ -170,7 +176,8 @@ export function comparisonTable({ baseline, other, method, rows }: Comparison): 
       significant(row.other),
     ]),
     notes: [
-      `Intervals: ${method}.`,
+      ...warnings,
+      `Intervals: ${method}: ${levelOfRows(comparison)}.`,
       'no difference seen (± x %): the interval contains "equal"; a difference smaller than about x % could not have been seen.',
     ],
   }

@@ -18,10 +18,9 @@ export function verdict({ ratio, low, high }: RatioEstimate, { less, more }: Ver
 
 /** (baseline − mirror) ÷ baseline in percent, with the interval: `82.8 (80.1 – 85.0)`. */
 export function improvement(baseline: number, other: number, estimate: RatioEstimate | undefined): string {
-  const point = percent(1 - other / baseline)
-  return estimate === undefined
-    ? `${point} (no interval)`
-    : `${point} (${percent(1 - estimate.high)} – ${percent(1 - estimate.low)})`
+  if (estimate === undefined) return `${percent(1 - other / baseline)} (no interval)`
+  const { ratio, low, high } = estimate
+  return `${percent(1 - ratio)} (${percent(1 - high)} – ${percent(1 - low)})`
 }
 
 export function percent(share: number): string {

@@ -2,7 +2,18 @@
 import { type Cell, middle, upstreamShare } from '../cells.ts'
 import { phaseNames } from '../measurements.ts'
 import { median } from '../statistics.ts'
-import { type Plot, categoryAxis, fontFamily, heading, ink, panelHeading, shadesOf, shortened, softInk, valueAxis } from './chart.ts'
+import {
+  type Plot,
+  categoryAxis,
+  fontFamily,
+  heading,
+  ink,
+  panelHeading,
+  shadesOf,
+  shortened,
+  softInk,
+  valueAxis,
+} from './chart.ts'
 
 const left = 66
 const top = 140
@@ -30,10 +41,10 @@ export function bytesPlot(
     height: panelTop(phases.length - 1) + panelHeight + 44,
     option: {
       title: [
-        heading(
-          'Bytes by source',
-          'Medians over rounds, in sizes of the image. Number above a bar: upstream.\nDashed line: 1 × image, each byte fetched once.',
-        ),
+        heading('Bytes by source', [
+          'Medians over rounds, in sizes of the image. Number above a bar: upstream.',
+          'Dashed line: 1 × image, each byte fetched once.',
+        ]),
         ...phases.map((phase, index) => panelHeading(phase, left, panelTop(index) - 28)),
       ],
       legend: {
@@ -43,6 +54,12 @@ export function bytesPlot(
         itemHeight: 10,
         itemGap: 16,
         selectedMode: false,
+        data: shownMirrors.flatMap((mirror) => [
+          `${shortened(mirror, 24)}: upstream`,
+          ...(counted.some((cell) => cell.mirror === mirror && peerShare(cell) > 0)
+            ? [`${shortened(mirror, 24)}: peers`]
+            : []),
+        ]),
         textStyle: { fontSize: 12, color: ink, fontFamily },
       },
       grid: phases.map((_, index) => ({ left, right: 58, top: panelTop(index), height: panelHeight })),

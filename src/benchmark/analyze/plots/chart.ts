@@ -24,7 +24,7 @@ export interface Shades {
 
 export const ink = '#1f2933'
 export const softInk = '#52606d'
-export const gridLine = '#e1e7ec'
+const gridLine = '#e1e7ec'
 export const failedColour = '#b3001b'
 /** No name that needs quotes: the drawing library puts it into an attribute as it is. */
 export const fontFamily = 'Inter, Helvetica, Arial, sans-serif'
@@ -46,17 +46,22 @@ export function shadesOf(mirrorIndex: number): Shades {
 export function renderSvg({ width, height, option }: Plot): string {
   const chart = init(undefined, undefined, { renderer: 'svg', ssr: true, width, height })
   try {
-    chart.setOption({ animation: false, backgroundColor: '#ffffff', textStyle: { fontFamily, color: ink }, ...option })
+    chart.setOption({
+      animation: false,
+      backgroundColor: '#ffffff',
+      textStyle: { fontFamily, color: ink },
+      ...option,
+    })
     return chart.renderToSVGString()
   } finally {
     chart.dispose()
   }
 }
 
-export function heading(text: string, caption: string): object {
+export function heading(text: string, caption: readonly string[]): object {
   return {
     text: printable(text),
-    subtext: printable(caption),
+    subtext: caption.map(printable).join('\n'),
     left: 16,
     top: 12,
     itemGap: 6,

@@ -4,8 +4,6 @@ import { createRequire } from 'node:module'
 import { Resvg, initWasm } from '@resvg/resvg-wasm'
 
 const pixelsPerUnit = 2
-const fontFiles = ['inter-latin-400-normal.woff2', 'inter-latin-600-normal.woff2', 'inter-latin-ext-400-normal.woff2']
-
 export type ToPng = (svg: string) => Uint8Array
 
 let renderer: Promise<ToPng> | undefined
@@ -17,9 +15,14 @@ export function pngRenderer(): Promise<ToPng> {
 }
 
 async function load(): Promise<ToPng> {
-  const { resolve } = createRequire(import.meta.url)
-  await initWasm(readFile(resolve('@resvg/resvg-wasm/index_bg.wasm')))
-  const fontBuffers = await Promise.all(fontFiles.map((name) => readFile(resolve(`@fontsource/inter/files/${name}`))))
+  const require = createRequire(import.meta.url)
+  const fontFiles = [
+    require.resolve('@fontsource/inter/files/inter-latin-400-normal.woff2'),
+    require.resolve('@fontsource/inter/files/inter-latin-600-normal.woff2'),
+    require.resolve('@fontsource/inter/files/inter-latin-ext-400-normal.woff2'),
+  ]
+  await initWasm(readFile(require.resolve('@resvg/resvg-wasm/index_bg.wasm')))
+  const fontBuffers = await Promise.all(fontFiles.map((path) => readFile(path)))
   return (svg) => {
     const image = new Resvg(svg, {
       font: { fontBuffers, defaultFontFamily: 'Inter', sansSerifFamily: 'Inter' },

@@ -3,26 +3,35 @@ import type { CustomSeriesRenderItem } from 'echarts/types/dist/echarts'
 import type { Cell } from '../cells.ts'
 import { phaseNames } from '../measurements.ts'
 import { spread } from '../statistics.ts'
-import { type Plot, categoryAxis, failedColour, heading, panelHeading, roundMax, shadesOf, shortened, valueAxis } from './chart.ts'
+import {
+  type Plot,
+  categoryAxis,
+  failedColour,
+  heading,
+  panelHeading,
+  roundMax,
+  shadesOf,
+  shortened,
+  valueAxis,
+} from './chart.ts'
 
 const height = 470
-const top = 128
+const top = 122
 const bottom = 46
 const left = 66
-const gap = 34
+const gap = 62
 
 export function pullTimesPlot(image: string, cells: readonly Cell[], mirrors: readonly string[]): Plot {
   const phases = phaseNames.filter((phase) => cells.some((cell) => cell.phase === phase))
-  const panelWidth = Math.max(330, 110 * mirrors.length)
+  const panelWidth = Math.max(320, 130 * mirrors.length)
   const width = left + phases.length * panelWidth + (phases.length - 1) * gap + 24
   const pulls = cells.flatMap(({ used }) => used.flatMap(({ measured }) => measured.pulls))
-  const longest = roundMax(Math.max(...pulls.map(({ duration }) => duration / 1e9)))
   const rounds = Math.max(...cells.map(({ used }) => used.length))
   const failed = pulls.filter(({ error }) => error !== undefined).length
   const caption = [
     `One point per node pull, ${rounds === 1 ? 'one round' : `${rounds} rounds`}. Box: quartiles and median; whiskers: fastest and slowest pull.`,
-    ...(failed === 0 ? [] : [`× ${failed} failed ${failed === 1 ? 'pull' : 'pulls'}, in no box.`]),
-  ].join('\n')
+    `${phases.length > 1 ? 'Each phase has its own scale. ' : ''}${failed === 0 ? '' : `× ${failed} failed ${failed === 1 ? 'pull' : 'pulls'}, in no box.`}`,
+  ]
   const panelLeft = (index: number) => left + index * (panelWidth + gap)
   return {
     name: `pulls-${image}`,
@@ -41,10 +50,9 @@ export function pullTimesPlot(image: string, cells: readonly Cell[], mirrors: re
           index,
         ),
       ),
-      yAxis: phases.map((_, index) => ({
-        ...valueAxis(index === 0 ? 'pull time, s' : '', index, longest),
+      yAxis: phases.map((phase, index) => ({
+        ...valueAxis(index === 0 ? 'pull time, s' : '', index, longestSeconds(cells, phase)),
         nameGap: 44,
-        ...(index === 0 ? {} : { axisLabel: { show: false } }),
       })),
       series: phases.map((phase, index) => ({
         type: 'custom',
@@ -52,10 +60,17 @@ export function pullTimesPlot(image: string, cells: readonly Cell[], mirrors: re
         yAxisIndex: index,
         silent: true,
         data: mirrors.map((_, mirrorIndex) => [mirrorIndex, 0]),
-        renderItem: box(mirrors.map((mirror) => cells.find((cell) => cell.phase === phase && cell.mirror === mirror))),
+        renderItem: box(
+          mirrors.map((mirror) => cells.find((cell) => cell.phase === phase && cell.mirror === mirror)),
+        ),
       })),
     },
   }
+}
+
+function longestSeconds(cells: readonly Cell[], phase: string): number {
+  const runs = cells.filter((cell) => cell.phase === phase).flatMap(({ used }) => used)
+  return roundMax(Math.max(...runs.flatMap(({ measured }) => measured.pulls.map(({ duration }) => duration / 1e9))))
 }
 
 function box(cellOfMirror: readonly (Cell | undefined)[]): CustomSeriesRenderItem {
@@ -68,10 +83,10 @@ function box(cellOfMirror: readonly (Cell | undefined)[]): CustomSeriesRenderIte
     const points = pulls.map(({ duration, error }, pullIndex) => {
       // Spread by the golden ratio: even, and the same each time.
       const jitter = (((pullIndex + 1) * 0.618_034) % 1) - 0.5
-      const x = middle + 20 + 12 * (1 + jitter)
+      const x = middle + 36 + 40 * jitter
       const [, y] = place(duration / 1e9)
       return error === undefined
-        ? { type: 'circle' as const, shape: { cx: x, cy: y, r: 2.6 }, style: { fill: dark, opacity: 0.55 } }
+        ? { type: 'circle' as const, shape: { cx: x, cy: y, r: 3 }, style: { fill: dark, opacity: 0.55 } }
         : cross(x, y)
     })
     const good = pulls.filter(({ error }) => error === undefined).map(({ duration }) => duration / 1e9)
@@ -80,7 +95,7 @@ function box(cellOfMirror: readonly (Cell | undefined)[]): CustomSeriesRenderIte
     function boxShapes(seconds: readonly number[]) {
       const { min, lowerQuartile, median, upperQuartile, max } = spread(seconds)
       const y = (value: number) => place(value)[1]
-      const [x, half] = [middle - 14, 19]
+      const [x, half] = [middle - 26, 24]
       const line = (x1: number, y1: number, x2: number, y2: number, lineWidth: number) => ({
         type: 'line' as const,
         shape: { x1, y1, x2, y2 },
@@ -96,7 +111,7 @@ function box(cellOfMirror: readonly (Cell | undefined)[]): CustomSeriesRenderIte
           shape: { x: x - half, y: y(upperQuartile), width: 2 * half, height: y(lowerQuartile) - y(upperQuartile) },
           style: { fill: light, stroke: dark, lineWidth: 1.3 },
         },
-        line(x - half, y(median), x + half, y(median), 2.6),
+        line(x - half, y(median), x + half, y(median), 2.4),
       ]
     }
   }

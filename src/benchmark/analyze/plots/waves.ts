@@ -3,10 +3,21 @@ import type { CustomSeriesRenderItem } from 'echarts/types/dist/echarts'
 import type { Pull } from '../../result/schema.ts'
 import { type Cell, medianRun } from '../cells.ts'
 import { phaseNames } from '../measurements.ts'
-import { type Plot, categoryAxis, failedColour, heading, panelHeading, roundMax, shadesOf, shortened, softInk, valueAxis } from './chart.ts'
+import {
+  type Plot,
+  categoryAxis,
+  failedColour,
+  heading,
+  panelHeading,
+  roundMax,
+  shadesOf,
+  shortened,
+  softInk,
+  valueAxis,
+} from './chart.ts'
 
 const left = 84
-const columnGap = 22
+const columnGap = 42
 const rowGap = 84
 const bottom = 50
 
@@ -25,14 +36,11 @@ export function wavesPlot(image: string, cells: readonly Cell[], mirrors: readon
   const panelWidth = mirrors.length > 2 ? 300 : 400
   const captionLines = [
     'The round in the middle by mean pull time. One bar per node pull, from its start to its end.',
-    [
-      hasUnpack ? 'Dark: network; light: unpacking after the last blob came.' : '',
-      failed ? 'Red: failed.' : '',
-    ]
+    [hasUnpack ? 'Dark: network; light: unpacking after the last blob came.' : '', failed ? 'Red: failed.' : '']
       .filter(Boolean)
       .join(' '),
   ].filter(Boolean)
-  const top = 72 + 16 * captionLines.length
+  const top = 84 + 16 * captionLines.length
   const width = left + mirrors.length * panelWidth + (mirrors.length - 1) * columnGap + 24
   const height = top + phases.length * panelHeight + (phases.length - 1) * rowGap + bottom
   const panels = phases.flatMap((phase, row) =>
@@ -59,7 +67,7 @@ export function wavesPlot(image: string, cells: readonly Cell[], mirrors: readon
     height,
     option: {
       title: [
-        heading(`Waves over time, ${image}`, captionLines.join('\n')),
+        heading(`Waves over time, ${image}`, captionLines),
         ...panels.map((panel) =>
           panelHeading(
             `${panel.phase}: ${shortened(panel.mirror, 26)}`,

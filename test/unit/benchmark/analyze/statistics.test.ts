@@ -68,9 +68,9 @@ describe('intervals', () => {
 
   it('of equal samples have no width', () => {
     expect(welchRatio([2, 2], [1, 1], 0.95)).toEqual({ ratio: 0.5, low: 0.5, high: 0.5 })
-    expect(
-      verdict({ ratio: 1, low: 1, high: 1 }, { less: 'faster', more: 'slower' }),
-    ).toBe('no difference seen (± 0.0 %)')
+    expect(verdict({ ratio: 1, low: 1, high: 1 }, { less: 'faster', more: 'slower' })).toBe(
+      'no difference seen (± 0.0 %)',
+    )
   })
 
   it('are wider the more rows there are', () => {
@@ -103,6 +103,7 @@ describe('on simulated rounds', () => {
   const rounds = 5
   const rows = 8
   const tables = 500
+  let cases = 0
   const seed = printedSeed('statistics on simulated rounds')
 
   /** Of one round: its own factor times the mean over nodes. */
@@ -115,9 +116,7 @@ describe('on simulated rounds', () => {
     'CV 3 % with outliers': (random) =>
       lognormal(random, 0.03) *
       mean(
-        Array.from({ length: nodes }, () =>
-          random.next() < 0.02 ? 2 + 3 * random.next() : lognormal(random, 0.03),
-        ),
+        Array.from({ length: nodes }, () => (random.next() < 0.02 ? 2 + 3 * random.next() : lognormal(random, 0.03))),
       ),
   }
 
@@ -128,7 +127,7 @@ describe('on simulated rounds', () => {
 
   /** Round factors of both mirrors are independent: the worst case, what a shared slow round adds drops out. */
   function simulated(roundMean: RoundMean, factor: number, way: 'paired' | 'Welch', rowCount: number) {
-    const random = seededRandom(seed)
+    const random = seededRandom(seed + cases++)
     const level = levelPerRow(rowCount)
     let [differing, tablesDiffering] = [0, 0]
     for (let table = 0; table < tables; table++) {
@@ -143,7 +142,8 @@ describe('on simulated rounds', () => {
                 level,
               )
             : welchRatio(baseline, other, level)
-        if (estimate !== undefined && (factor > 1 ? estimate.low > 1 : estimate.low > 1 || estimate.high < 1)) inTable++
+        if (estimate !== undefined && (factor > 1 ? estimate.low > 1 : estimate.low > 1 || estimate.high < 1))
+          inTable++
       }
       differing += inTable
       if (inTable > 0) tablesDiffering++
@@ -160,11 +160,11 @@ describe('on simulated rounds', () => {
   it.each(ways.flatMap((way) => Object.entries(noise).map(([name, roundMean]) => ({ way, name, roundMean }))))(
     '$way, $name: equal mirrors are seldom called different',
     ({ way, name, roundMean }) => {
-      // 4,000 comparisons each; three standard errors of 500 tables are allowed on top of 5 %.
+      // 4,000 comparisons each; five standard errors of 500 tables are allowed on top of 5 %.
       const rates = simulated(roundMean, 1, way, rows)
       print(`false alarms, ${way}, ${name}, tables of ${rows} rows`, rates)
       expect(rates.perRow).toBeLessThanOrEqual(0.05)
-      expect(rates.perTable).toBeLessThanOrEqual(0.05 + 3 * Math.sqrt((0.05 * 0.95) / tables))
+      expect(rates.perTable).toBeLessThanOrEqual(0.05 + 5 * Math.sqrt((0.05 * 0.95) / tables))
     },
   )
 
