@@ -38,7 +38,7 @@ interface Side {
 
 type Estimator = (baseline: Side, other: Side, level: number) => RatioEstimate | undefined
 
-const levelText = '95 % for all rows of a metric together (Bonferroni)'
+const levelText = '95 % for all rows of a metric in this table together (Bonferroni)'
 
 export function compareMirrors(measurements: Measurements, baseline: string, other: string): Comparison {
   const all = cells(measurements)

@@ -1,9 +1,9 @@
 /** The tables of a report. */
 import {
+  type Cell,
   type Metric,
   cells,
   goodPulls,
-  isGood,
   lastNode,
   meanPull,
   middle,
@@ -11,7 +11,7 @@ import {
   spreadText,
   upstreamShare,
 } from './cells.ts'
-import { type Comparison, compareMirrors, levelOfRows, pullRow } from './comparison.ts'
+import { type Comparison, allImages, compareMirrors, levelOfRows, pullRow } from './comparison.ts'
 import { bytesText, milliseconds, significant, trimmed } from './format.ts'
 import type { Measurements, PhaseRun } from './measurements.ts'
 import { published, publishedSource } from './published.ts'
@@ -59,12 +59,12 @@ export function pullTable(measurements: Measurements): Table {
         image,
         phase,
         mirror,
-        spreadText(base, meanPull, ms),
-        spreadText(cell, meanPull, ms),
+        marked(base),
+        marked(cell),
         gain,
         phase === 'update' ? publishedText(image) : nothing,
         phase === 'update' ? ceiling : nothing,
-      ].map((text, column) => (column === 4 && cell.onlyNoisy ? `${text} *` : text))
+      ]
     })
   const [comparison] = comparisons.values()
   return {
@@ -83,7 +83,7 @@ export function pullTable(measurements: Measurements): Table {
     rows,
     notes: [
       measurements.hasRounds
-        ? 'Times: the median over the good rounds, in brackets the fastest and the slowest round. Failed pulls have no pull time.'
+        ? 'Times: the median over the good rounds, in brackets the fastest and the slowest round.'
         : 'Times: the mean over the nodes of a single run.',
       ...(comparison === undefined
         ? []
@@ -94,6 +94,7 @@ export function pullTable(measurements: Measurements): Table {
       `Published: ${publishedSource}. Other machines, other links: for orientation only.`,
       `Ceiling: the most that an update can improve when the nodes of a wave do not share with each other: 1 − ${measurements.waveSize} ÷ ${measurements.nodeCount} nodes. Create has none.`,
       ...(all.some(({ onlyNoisy }) => onlyNoisy) ? ['*: there are noisy rounds only.'] : []),
+      ...(all.some(hasFailures) ? ['†: pulls failed; the time is that of the others, which may flatter it.'] : []),
     ],
   }
 }
@@ -178,13 +179,17 @@ export function comparisonTable(comparison: Comparison): Table {
     notes: [
       ...warnings,
       `Intervals: ${method}: ${levelOfRows(comparison)}.`,
+      ...(rows.some(({ image }) => image === allImages)
+        ? [`${allImages}: the geometric mean over the images, round by round.`]
+        : []),
       'no difference seen (± x %): the interval contains "equal"; a difference smaller than about x % could not have been seen.',
     ],
   }
 }
 
 /** Every round, good or not. */
-export function roundTable({ runs }: Measurements): Table {
+export function roundTable(measurements: Measurements): Table {
+  const used = new Set(cells(measurements).flatMap((cell) => cell.used))
   return {
     title: 'Every round',
     head: [
@@ -203,11 +208,11 @@ export function roundTable({ runs }: Measurements): Table {
       'failed pulls',
     ],
     wordColumns: 5,
-    rows: runs.map((run) => [
+    rows: measurements.runs.map((run) => [
       run.image,
       run.phase,
       run.mirror,
-      isGood(run) ? 'yes' : 'no',
+      used.has(run) ? 'yes' : 'no',
       run.round === 0 ? 'warm-up' : run.noise.join('; '),
       String(run.round),
       String(run.attempt),
@@ -220,6 +225,15 @@ export function roundTable({ runs }: Measurements): Table {
     ]),
     notes: [],
   }
+}
+
+function marked(cell: Cell | undefined): string {
+  const marks = cell === undefined ? '' : `${cell.onlyNoisy ? ' *' : ''}${hasFailures(cell) ? ' †' : ''}`
+  return `${spreadText(cell, meanPull, ms)}${marks}`
+}
+
+function hasFailures({ used }: Cell): boolean {
+  return used.some(({ measured }) => measured.pulls.some(({ error }) => error !== undefined))
 }
 
 function ms(value: number): string {

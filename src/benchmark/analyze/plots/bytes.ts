@@ -16,7 +16,7 @@ import {
 } from './chart.ts'
 
 const left = 66
-const top = 140
+const top = 150
 const panelHeight = 200
 const panelGap = 76
 
@@ -48,7 +48,7 @@ export function bytesPlot(
         ...phases.map((phase, index) => panelHeading(phase, left, panelTop(index) - 28)),
       ],
       legend: {
-        top: 76,
+        top: 86,
         left: left - 6,
         itemWidth: 14,
         itemHeight: 10,

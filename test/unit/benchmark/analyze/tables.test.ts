@@ -105,7 +105,7 @@ describe('cells', () => {
       { mirror: 'ours', number: 1, pulls: [1, 1] },
     )
     expect(middle(cells(all)[0], meanPull)).toBeNaN()
-    expect(pullTable(all).rows[0]?.slice(3, 6)).toEqual(['–', '1.0', '–'])
+    expect(pullTable(all).rows[0]?.slice(3, 6)).toEqual(['– †', '1.0', '–'])
   })
 
   it('use noisy rounds only if there are no others', () => {
@@ -122,6 +122,10 @@ describe('cells', () => {
     )
     expect(cells(noisy)[0]).toMatchObject({ onlyNoisy: true, used: [{ attempt: 2 }] })
     expect(noisy.runs.some(isGood)).toBe(false)
+    expect(roundTable(noisy).rows.map((row) => row.slice(3, 7))).toEqual([
+      ['no', 'steal', '1', '1'],
+      ['yes', 'steal', '1', '2'],
+    ])
     expect(summary(noisy).rounds).toEqual([
       'Rounds (of an image with a mirror): 0 good, 1 repeated because of noise, 1 noisy to the end, 0 warm-ups.',
       'Only noisy rounds: 10MB-1, update, none: its figures are doubtful.',
