@@ -1,7 +1,7 @@
 /** Two mirrors of one result, or two results: each metric, image by image, with an interval and a verdict. */
 import { type Cell, type Metric, cells, comparedMetrics, goodPulls, meanPull } from './cells.ts'
 import { type Measurements, type PhaseRun, phaseNames } from './measurements.ts'
-import { type RatioEstimate, levelPerRow, median, pairedRatio, welchRatio } from './statistics.ts'
+import { type RatioEstimate, levelPerRow, median, pairedRatio, ratioOfMeans, welchRatio } from './statistics.ts'
 import { verdict } from './verdict.ts'
 
 /** In place of an image's name: the geometric mean over the images, round by round. */
@@ -45,7 +45,7 @@ export function compareMirrors(measurements: Measurements, baseline: string, oth
   const [a, b] = [all.filter(({ mirror }) => mirror === baseline), all.filter(({ mirror }) => mirror === other)]
   const method = measurements.hasRounds
     ? `paired by round, Student's t on the logarithm of the ratio, ${levelText}`
-    : `one run each, so Welch's t on logarithms of the nodes' pull times (a single run gives no interval between runs: the next one may differ by more), ${levelText}`
+    : `one run each, so Welch's t on the ratio of means over nodes (a single run gives no interval between runs: the next one may differ by more), ${levelText}`
   return { baseline, other, method, warnings: [], rows: compared(a, b, measurements.hasRounds ? paired : unpaired) }
 }
 
@@ -179,7 +179,10 @@ const paired: Estimator = (baseline, other, level) =>
     level,
   )
 
-const unpaired: Estimator = (baseline, other, level) => welchRatio(sampleValues(baseline), sampleValues(other), level)
+const unpaired: Estimator = (baseline, other, level) =>
+  baseline.ofNodes.length > 0 || other.ofNodes.length > 0
+    ? ratioOfMeans(sampleValues(baseline), sampleValues(other), level)
+    : welchRatio(sampleValues(baseline), sampleValues(other), level)
 
 function sampleValues({ byRound: values, ofNodes }: Side): number[] {
   return ofNodes.length > 0 ? [...ofNodes] : [...values.values()]

@@ -71,10 +71,38 @@ export function welchRatio(
   if (baseline.length < 2 || other.length < 2) return undefined
   if (![...baseline, ...other].every((sample) => sample > 0)) return undefined
   const [a, b] = [baseline.map(Math.log), other.map(Math.log)]
-  const [partA, partB] = [variance(a) / a.length, variance(b) / b.length]
+  return welch(mean(b) - mean(a), [variance(a) / a.length, variance(b) / b.length], [a.length, b.length], level)
+}
+
+/**
+ * The ratio of the arithmetic means. For nodes of a single run: the first wave may be many times as slow as the others,
+ * and a mean of logarithms would hide that. Undefined as above.
+ */
+export function ratioOfMeans(
+  baseline: readonly number[],
+  other: readonly number[],
+  level: number,
+): RatioEstimate | undefined {
+  if (baseline.length < 2 || other.length < 2) return undefined
+  const [meanA, meanB] = [mean(baseline), mean(other)]
+  if (!(meanA > 0 && meanB > 0)) return undefined
+  // The variance of log(mean), to first order.
+  const parts: [number, number] = [
+    variance(baseline) / baseline.length / meanA ** 2,
+    variance(other) / other.length / meanB ** 2,
+  ]
+  return welch(Math.log(meanB / meanA), parts, [baseline.length, other.length], level)
+}
+
+function welch(
+  logRatio: number,
+  [partA, partB]: [number, number],
+  [countA, countB]: [number, number],
+  level: number,
+): RatioEstimate {
   const error = partA + partB
-  const degreesOfFreedom = error ** 2 / (partA ** 2 / (a.length - 1) + partB ** 2 / (b.length - 1))
-  return interval(mean(b) - mean(a), Math.sqrt(error), degreesOfFreedom, level)
+  const degreesOfFreedom = error ** 2 / (partA ** 2 / (countA - 1) + partB ** 2 / (countB - 1))
+  return interval(logRatio, Math.sqrt(error), degreesOfFreedom, level)
 }
 
 function interval(logRatio: number, standardError: number, degreesOfFreedom: number, level: number): RatioEstimate {

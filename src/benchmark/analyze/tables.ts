@@ -20,6 +20,8 @@ import type { Table } from './table.ts'
 import { improvement, percent } from './verdict.ts'
 
 const nothing = '–'
+/** Longer names stand in the title only. */
+const longestNames = 60
 
 const stretch: Metric = { ...lastNode, name: 'stretch', unit: '', of: ({ measured }) => measured.stretch }
 const peerBytes: Metric = { ...upstreamShare, name: 'peer bytes', unit: '', of: ({ measured }) => measured.peerBytes }
@@ -88,7 +90,9 @@ export function pullTable(measurements: Measurements): Table {
       ...(comparison === undefined
         ? []
         : [
-            'Improvement: (baseline − mirror) ÷ baseline, the geometric mean over the rounds, so it may differ a little from what the two medians give.',
+            measurements.hasRounds
+              ? 'Improvement: (baseline − mirror) ÷ baseline, the geometric mean over the rounds, so it may differ a little from what the two medians give.'
+              : 'Improvement: (baseline − mirror) ÷ baseline.',
             `Its interval: ${comparison.method}: ${levelOfRows(comparison)}.`,
           ]),
       `Published: ${publishedSource}. Other machines, other links: for orientation only.`,
@@ -164,9 +168,11 @@ export function requestTable(measurements: Measurements): Table | undefined {
 
 export function comparisonTable(comparison: Comparison): Table {
   const { baseline, other, method, warnings, rows } = comparison
+  const isShort = baseline.length + other.length < longestNames
+  const columnNames = isShort ? [baseline, other] : ['baseline', 'compared']
   return {
     title: `${other} against ${baseline}`,
-    head: ['metric', 'image', 'phase', 'verdict', baseline, other],
+    head: ['metric', 'image', 'phase', 'verdict', ...columnNames],
     wordColumns: 4,
     rows: rows.map(({ metric, image, phase, ...row }) => [
       `${metric.name} ${metric.unit}`,

@@ -4,6 +4,7 @@ import {
   mean,
   median,
   pairedRatio,
+  ratioOfMeans,
   spread,
   tQuantile,
   welchRatio,
@@ -52,6 +53,17 @@ describe('intervals', () => {
     const estimate = welchRatio(around(10), around(5), 0.95)
     expect(estimate?.ratio).toBeCloseTo(0.5, 10)
     expect(estimate?.high).toBeCloseTo(0.5 * Math.exp(2.776_45 * Math.sqrt(0.02 / 3)), 4)
+  })
+
+  it('of means over nodes are computed as by hand', () => {
+    // Means 100 and 50. Relative errors of the means: (√2 × 10 ÷ √2) ÷ 100 = 0.1 and 0.1; 2 degrees of freedom.
+    const estimate = ratioOfMeans([90, 110], [45, 55], 0.95)
+    expect(estimate?.ratio).toBeCloseTo(0.5, 10)
+    expect(estimate?.high).toBeCloseTo(0.5 * Math.exp(4.302_65 * Math.sqrt(0.02)), 4)
+    // One wave of two is slow: the mean of logarithms would say 0.316.
+    expect(ratioOfMeans([100, 100], [100, 10], 0.95)?.ratio).toBeCloseTo(0.55, 10)
+    expect(ratioOfMeans([1], [1, 2], 0.95)).toBeUndefined()
+    expect(ratioOfMeans([0, 0], [1, 2], 0.95)).toBeUndefined()
   })
 
   it('are not made up', () => {
@@ -126,15 +138,21 @@ describe('on simulated rounds', () => {
   }
 
   /** Round factors of both mirrors are independent: the worst case, what a shared slow round adds drops out. */
-  function simulated(roundMean: RoundMean, factor: number, way: 'paired' | 'Welch', rowCount: number) {
+  function simulated(
+    roundMean: RoundMean,
+    factor: number,
+    way: 'paired' | 'Welch',
+    rowCount: number,
+    roundCount = rounds,
+  ) {
     const random = seededRandom(seed + cases++)
     const level = levelPerRow(rowCount)
     let [differing, tablesDiffering] = [0, 0]
     for (let table = 0; table < tables; table++) {
       let inTable = 0
       for (let row = 0; row < rowCount; row++) {
-        const baseline = Array.from({ length: rounds }, () => roundMean(random))
-        const other = Array.from({ length: rounds }, () => factor * roundMean(random))
+        const baseline = Array.from({ length: roundCount }, () => roundMean(random))
+        const other = Array.from({ length: roundCount }, () => factor * roundMean(random))
         const estimate =
           way === 'paired'
             ? pairedRatio(
@@ -180,4 +198,31 @@ describe('on simulated rounds', () => {
       expect(table.perTable).toBeGreaterThanOrEqual(0.9)
     },
   )
+
+  it.each([5, 7])('paired, CV 5 %: a slow-down by 20 % of one image among others, in %i rounds', (roundCount) => {
+    const rates = simulated(noise['CV 5 %'] ?? (() => 1), 1.2, 'paired', rows, roundCount)
+    print(`20 % slower found, paired, CV 5 %, ${roundCount} rounds, tables of ${rows} rows`, rates)
+    // Five rounds leave four degrees of freedom: not enough for one row of many. Seven are.
+    expect(rates.perRow).toBeGreaterThanOrEqual(roundCount === 5 ? 0.5 : 0.9)
+  })
+
+  it('paired, CV 5 %: a slow-down of all images by 20 % is found in the row for all images', () => {
+    const overImages: RoundMean = (random) =>
+      Math.exp(mean(Array.from({ length: 4 }, () => Math.log(noise['CV 5 %']?.(random) ?? 1))))
+    const level = levelPerRow(rows + 2)
+    const random = seededRandom(seed)
+    let found = 0
+    for (let table = 0; table < tables; table++) {
+      const pairs = Array.from({ length: rounds }, () => ({
+        baseline: overImages(random),
+        other: 1.2 * overImages(random),
+      }))
+      if ((pairedRatio(pairs, level)?.low ?? 0) > 1) found++
+    }
+    print('20 % slower found, paired, CV 5 %, all images together', {
+      perRow: found / tables,
+      perTable: found / tables,
+    })
+    expect(found / tables).toBeGreaterThanOrEqual(0.9)
+  })
 })
