@@ -12,6 +12,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
 
 process.exitCode = await runCli(process.argv.slice(2), {
   env: process.env,
+  commandLine: process.argv.slice(1),
   write: (text) => process.stdout.write(text),
   writeError: (text) => process.stderr.write(text),
   isTerminal: process.stderr.isTTY,

@@ -5,10 +5,12 @@ import { systemClock } from '../lib/clock.ts'
 import { type CommandSpec, type Surroundings, command } from './command.ts'
 import { UsageError } from './option.ts'
 import {
+  type AnalyzeOptions,
   type GenerateOptions,
   type LocalDownOptions,
   type MeasureOptions,
   type SuiteOptions,
+  analyzeOptions,
   generateOptions,
   localDownOptions,
   measureOptions,
@@ -20,6 +22,7 @@ export const benchmarkCommands: readonly CommandSpec[] = [
   command('benchmark generate', 'Make images to measure with.', generateOptions, runGenerate),
   command('benchmark measure', 'Measure image pulls with and without mirrors.', measureOptions, runMeasure),
   command('benchmark suite', 'Measure the images of the published benchmark.', suiteOptions, runSuite),
+  command('benchmark analyze', 'Compare results: tables, plots, one report.', analyzeOptions, runAnalyze),
   command('benchmark local down', 'Remove what a killed measurement left.', localDownOptions, runLocalDown),
 ]
 
@@ -45,7 +48,7 @@ async function runSuite(options: SuiteOptions, surroundings: Surroundings): Prom
 async function runRounds(
   images: readonly ImageSet[],
   options: Omit<MeasureOptions, 'images'>,
-  { writeError, write, isTerminal, stop }: Surroundings,
+  { writeError, write, isTerminal, stop, env, commandLine }: Surroundings,
 ): Promise<void> {
   const [
     { measure },
@@ -65,7 +68,7 @@ async function runRounds(
     import('../benchmark/measure/noise.ts'),
   ])
   const progress = new Progress(writeError, isTerminal, systemClock)
-  const mirrors = await parseMirrors(options.mirror)
+  const mirrors = await parseMirrors(options.mirror, commandLine[0] ?? '')
   const machine = describeMachine()
   const { nodes, stagger: staggerMs, rounds, seed, upstreamRate, nodeRate } = options
   const waveSize = Math.ceil(0.2 * nodes)
@@ -73,7 +76,7 @@ async function runRounds(
   if (warning !== undefined) progress.say(`warning: ${warning}`)
   progress.say(`seed ${seed}`)
   const target = new LocalTarget({
-    programs: findPrograms({ containerds: options.containerd, registry: options.registry }),
+    programs: findPrograms({ containerds: options.containerd, registry: options.registry }, env['PATH'] ?? ''),
     nodes,
     upstreamRate,
     nodeRate,
@@ -91,7 +94,7 @@ async function runRounds(
     repeatsMax: options.repeats,
     facts: {
       name: options.name,
-      tool: { version, commit: machine.commit, node: machine.node, command: process.argv.slice(2) },
+      tool: { version, commit: machine.commit, node: machine.node, command: commandLine.slice(1) },
       machine: {
         cpu: machine.cpu,
         cores: machine.cores,
@@ -123,21 +126,26 @@ async function runRounds(
   if (failed.length > 0) throw new UserError(`${failed.length} pulls failed: ${failed[0]?.node}: ${failed[0]?.error}`)
 }
 
-async function parseMirrors(texts: readonly string[]): Promise<MirrorSpec[]> {
+async function parseMirrors(texts: readonly string[], bundle: string): Promise<MirrorSpec[]> {
   const { ownCommand } = await import('../benchmark/local/mirrors.ts')
   const mirrors = (texts.length === 0 ? ['none', 'spegel-ts'] : texts).map((text): MirrorSpec => {
     if (text === 'none') return { name: text, command: undefined }
-    if (text === 'spegel-ts') return { name: text, command: ownCommand }
+    if (text === 'spegel-ts') return { name: text, command: ownCommand(bundle) }
     const { name, command: foreign } = /^(?<name>[\w.-]+)=(?<command>.+)$/s.exec(text)?.groups ?? {}
     if (name === undefined || foreign === undefined) {
       throw new UsageError(`--mirror: "${text}" is not none, spegel-ts or NAME=COMMAND`)
     }
-    return { name, command: foreign.replaceAll('{self}', ownCommand) }
+    return { name, command: foreign }
   })
   const names = mirrors.map(({ name }) => name)
   const twice = names.find((name, index) => names.indexOf(name) !== index)
   if (twice !== undefined) throw new UsageError(`--mirror: two are called "${twice}": write NAME=COMMAND`)
   return mirrors
+}
+
+async function runAnalyze({ path, outputDir }: AnalyzeOptions, { write }: Surroundings): Promise<void> {
+  const { analyze } = await import('../benchmark/analyze/analyze.ts')
+  await analyze({ paths: path, outputDir, write })
 }
 
 async function runLocalDown(_options: LocalDownOptions, { write }: Surroundings): Promise<void> {

@@ -4,6 +4,8 @@ import { type OptionTable, parseCommandLine } from './option.ts'
 /** What a command has of the process around it. */
 export interface Surroundings {
   env: Readonly<Record<string, string | undefined>>
+  /** How the process was called: the program, and its arguments. */
+  commandLine: readonly string[]
   write: (text: string) => void
   writeError: (text: string) => void
   /** Somebody watches what is written to standard error. */

@@ -99,6 +99,10 @@ export const parts: Readonly<Record<string, Part>> = {
     imports: ['testbed', 'images', 'router', 'bootstrap', 'oci', 'lib', 'limits', 'logger', 'metrics'],
     libraries: [],
   },
+  benchmark: {
+    imports: ['testbed', 'images', 'oci', 'lib'],
+    libraries: ['zod', 'echarts', '@resvg/resvg-wasm', 'jstat'],
+  },
   main: { imports: ['cli'], libraries: [] },
 }
 

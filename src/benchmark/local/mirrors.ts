@@ -18,11 +18,11 @@ const containerdSocket = '/run/containerd/containerd.sock'
 const contentPath = '/var/lib/containerd/io.containerd.content.v1.content'
 
 const checkout = fileURLToPath(new URL('../../../bin/spegel-ts', import.meta.url))
-/** From a checkout, or as the bundle that runs now. */
-const self = existsSync(checkout) ? checkout : `'${process.execPath}' '${process.argv[1] ?? ''}'`
-
-/** This project's daemon as it is set up in a cluster. */
-export const ownCommand = `${self} registry --registry-addr :{registryPort} --router-addr :{routerPort} --metrics-addr :{metricsPort} --containerd-sock {socket} --containerd-content-path {content} --data-dir {data} --bootstrap-kind dns --dns-bootstrap-domain peers.test`
+/** This project's daemon as it is set up in a cluster: from a checkout, or as the bundle that runs now. */
+export function ownCommand(bundle: string): string {
+  const self = existsSync(checkout) ? checkout : `'${process.execPath}' '${bundle}'`
+  return `${self} registry --registry-addr :{registryPort} --router-addr :{routerPort} --metrics-addr :{metricsPort} --containerd-sock {socket} --containerd-content-path {content} --data-dir {data} --bootstrap-kind dns --dns-bootstrap-domain peers.test`
+}
 
 export class MirrorFleet {
   readonly spec: MirrorSpec

@@ -15,7 +15,7 @@ const systemPrograms = { ip: 'iproute2', tc: 'iproute2', nsenter: 'util-linux', 
 /** Throws a UserError that says what to install. */
 export function findPrograms(
   given: { containerds: readonly string[]; registry: string | undefined },
-  path: string = process.env['PATH'] ?? '',
+  path: string,
   isRoot: boolean = process.getuid?.() === 0,
 ): Programs {
   const missing: string[] = []
