@@ -35,9 +35,14 @@ describe('benchmark measure', () => {
   }
   const run = (args: readonly string[]) => ended(start(args))
   const measureArgs = (...more: string[]) => [
-    ...['benchmark', 'measure', '--result-dir', folder, '--images', 'v1-10MB-1', 'v2-10MB-1', '--nodes', '2'],
-    ...['--rounds', '1', '--repeats', '0', '--upstream-rate', '200mbit', '--node-rate', '1gbit'],
-    ...['--containerd', tools.containerdNew, tools.containerdOld, '--registry', tools.registry],
+    ...'benchmark measure --images v1-10MB-1 v2-10MB-1 --nodes 2 --rounds 1 --repeats 0'.split(' '),
+    ...'--upstream-rate 200mbit --node-rate 1gbit --result-dir'.split(' '),
+    folder,
+    '--containerd',
+    tools.containerdNew,
+    tools.containerdOld,
+    '--registry',
+    tools.registry,
     ...more,
   ]
   const result = async (): Promise<Result> => {
@@ -88,7 +93,7 @@ describe('benchmark measure', () => {
 
   it('breaks off at once and goes on later', async () => {
     const child = start(measureArgs())
-    await line(child, /^round warm-up \S+ \S+:.*[\s\S]*^round warm-up/m)
+    await untilSaid(child, /^round warm-up \S+ \S+:.*[\s\S]*^round warm-up/m)
     // In the middle of the first round that counts.
     child.kill('SIGINT')
     const { code, stderr } = await ended(child)
@@ -103,7 +108,7 @@ describe('benchmark measure', () => {
 
   it('leaves things when it is killed, which `benchmark local down` finds', async () => {
     const child = start(measureArgs())
-    await line(child, /^round warm-up/m)
+    await untilSaid(child, /^round warm-up/m)
     child.kill('SIGKILL')
     await ended(child)
     expect(leftovers().length).toBeGreaterThan(4)
@@ -152,7 +157,7 @@ function ended(child: ChildProcess): Promise<{ code: number | null; stdout: stri
 }
 
 /** Until standard error matches. */
-function line(child: ChildProcess, pattern: RegExp): Promise<void> {
+function untilSaid(child: ChildProcess, pattern: RegExp): Promise<void> {
   return new Promise((resolve, reject) => {
     let said = ''
     child.stderr?.on('data', (data: Buffer) => {

@@ -1,13 +1,22 @@
 /** What the links really carry: payload over TCP, measured from one host's namespace to another's. */
 import { fileURLToPath } from 'node:url'
-import { end, output, waitUntil } from '../../testbed/process.ts'
-import type { Host } from '../../testbed/network.ts'
-import type { Result } from '../result/schema.ts'
+import type { Host } from './network.ts'
+import { end, output, waitUntil } from './process.ts'
 
 const script = fileURLToPath(new URL('link-probe.ts', import.meta.url))
 const port = 4999
 
-export async function measureLinks(upstream: Host, nodes: readonly Host[]): Promise<NonNullable<Result['links']>> {
+/** Bytes of payload per second. */
+export interface LinkRates {
+  /** To all nodes together. */
+  upstream: number
+  /** One connection. */
+  upstreamSingle: number
+  nodeOut: number
+  nodeIn: number
+}
+
+export async function measureLinks(upstream: Host, nodes: readonly Host[]): Promise<LinkRates> {
   const all = await Promise.all([upstream, ...nodes].map(startServer))
   try {
     const [first, ...others] = nodes
