@@ -20,6 +20,6 @@ export function turnsOf(round: number, images: ImageSet, mirrors: readonly Mirro
 }
 
 /** A reproducible sequence for a text. */
-export function randomFrom(text: string): () => number {
+function randomFrom(text: string): () => number {
   return seededRandom(createHash('sha256').update(text).digest().readUInt32LE(0))
 }

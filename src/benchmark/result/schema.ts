@@ -144,6 +144,5 @@ export type Round = z.infer<typeof round>
 export type Phase = z.infer<typeof phase>
 export type Pull = z.infer<typeof pull>
 export type Blob = z.infer<typeof blob>
-export type ImageEntry = z.infer<typeof image>
 export type PhaseName = keyof Round['phases']
 export type RequestCount = z.infer<typeof requests>
