@@ -222,3 +222,54 @@ export const rescanMissingMs = 2_000
 /** containerd records a blob a few ms after its file is in place: when to ask whether it is ours. */
 export const confirmDelaysMs: readonly number[] = [0, 10, 30, 100, 300, 1_000, 3_000]
 export const confirmConcurrency = 8
+
+// --- Flights ---------------------------------------------------------------------------------------------------
+
+/** Smaller blobs appear at once at their end (containerd writes 1 MiB steps): no tree, all take them from who has them. */
+export const flightSmallBytes = MiB
+/** Up to this size a tree's depth costs more than an overloaded source: three followers each, without measuring. */
+export const flightTreeBytes = 16 * MiB
+/** Followers of one source at most, and of one that has the blob complete. Too bold costs at most this factor. */
+export const flightSlotsMax = 4
+/** A source that did not deliver is not given to the same follower again for this long. */
+export const flightFailedSourceMs = 10_000
+/** After a lease that failed without a byte the next one waits: 1st, 2nd, … failure in a row. */
+export const flightBackoffMs: readonly number[] = [0, 1_000, 2_000, 4_000, 8_000, 15_000]
+/** No progress anywhere while some wait: further leases after this long each; the first stays valid. */
+export const flightFurtherLeasesMs: readonly number[] = [10_000, 20_000, 40_000]
+/** Leases of one blob at the same time. */
+export const flightLeasesMax = 8
+/** Somebody has more but gives nothing to anyone, and nobody fetches upstream: the next may. */
+export const flightSilentMs = 2_000
+/** A flight of which nobody has said anything for this long is forgotten. */
+export const flightForgetMs = 60_000
+/** Blobs that this node coordinates. Full: the one that was quiet for longest is forgotten; its nodes join anew. */
+export const flightsMax = 4_096
+/** Nodes of one flight. Above: a node is told to go upstream. */
+export const flightMembersMax = 10_000
+
+/** How long one question to a coordinator may wait for a decision; then it is asked anew. */
+export const flightJoinWaitMs = 2_000
+/** A coordinator that is not there: the next of three is asked, and it is remembered as dead for a while. */
+export const flightCoordinatorsMax = 3
+export const flightCoordinatorTimeoutMs = 1_000
+export const flightCoordinatorDeadMs = 30_000
+/** An answer of a coordinator: a peer with a few addresses. */
+export const flightMessageBytesMax = 4 * 1024
+/** Nothing moves: headers are sent then, with the size of the blob, and the body waits. */
+export const flightHeadersMs = 2_000
+/** A small blob is waited for this long; duplicates of it are cheap. */
+export const flightSmallWaitMs = 1_000
+/** Without a byte for our containerd: end by FIN. It notices a stall itself after 5 minutes, and fails the pull. */
+export const flightBodyPatienceMs = 120_000
+/** A source that gave nothing for this long: the coordinator is asked whether somebody else has more. */
+export const flightStallMs = 2_000
+/** Nothing for this long, and nobody has more: it is left, and the next decision may be a lease. */
+export const flightDropSourceMs = 10_000
+/** How busy a follower is: over so many bytes, told anew when it changed by so much. */
+export const flightBusyWindowBytes = 4 * MiB
+export const flightBusyChange = 0.2
+/** Blobs in which this node takes part. Full: what it says of the least recent one is no longer reported. */
+export const flightParticipationsMax = 1_024
+/** A transfer is reported each so many parts of it. */
+export const flightReportParts = 8

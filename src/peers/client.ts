@@ -1,6 +1,7 @@
 /** One question to one peer: over our own connection, through a library where the answer is out of the ordinary. */
 import { formatHostPort } from '../lib/address.ts'
 import type { Clock } from '../lib/clock.ts'
+import { flightMessageBytesMax } from '../limits.ts'
 import type { Peer } from '../router/router.ts'
 import type { WriteChunk } from '../store/store.ts'
 import { type AnswerHead, UnusualAnswer } from './answer-head.ts'
@@ -13,6 +14,7 @@ import {
   type PeerResponse,
   type RangeRefused,
   checkAnswer,
+  mirroredHeader,
   questionHeaders,
   questionPath,
 } from './protocol.ts'
@@ -76,6 +78,33 @@ export class PeerClient {
     }
   }
 
+  /**
+   * A short message of our own protocol; resolves with the text of the answer. Rejects with PeerFailure, or with the
+   * signal's reason.
+   */
+  async post(peer: Peer, path: string, signal: AbortSignal): Promise<string> {
+    const { connection, head } = await this.#request(peer, 'GET', this.#postText(peer, path), signal, () => {})
+    try {
+      if (head.status === 404 || head.status === 405)
+        throw new PeerFailure('not-found', 'the peer does not know that')
+      if (head.status !== 200) throw new PeerFailure('status', `the peer answered ${head.status}`)
+      if (head.bodyBytes > flightMessageBytesMax)
+        throw new PeerFailure('body', `${head.bodyBytes} bytes are too many`)
+      let text = ''
+      if (head.bodyBytes > 0) {
+        await connection.send((chunk) => {
+          text += Buffer.from(chunk).toString('utf8')
+          return Promise.resolve()
+        })
+      }
+      this.#connections.giveBack(peer, connection)
+      return text
+    } catch (error) {
+      connection.destroy()
+      throw error
+    }
+  }
+
   async close(): Promise<void> {
     this.#connections.close()
     await this.#library.close()
@@ -87,12 +116,21 @@ export class PeerClient {
     signal: AbortSignal,
     onConnected: () => void,
   ): Promise<{ connection: PeerConnection; head: AnswerHead }> {
-    const text = this.#text(peer, question)
+    return this.#request(peer, question.method, this.#text(peer, question), signal, onConnected)
+  }
+
+  async #request(
+    peer: Peer,
+    method: 'GET' | 'HEAD',
+    text: string,
+    signal: AbortSignal,
+    onConnected: () => void,
+  ): Promise<{ connection: PeerConnection; head: AnswerHead }> {
     const idle = this.#connections.takeIdle(peer)
     if (idle !== undefined) {
       try {
         onConnected()
-        return { connection: idle, head: await idle.ask(question.method, text, signal) }
+        return { connection: idle, head: await idle.ask(method, text, signal) }
       } catch (error) {
         // The peer may have closed it in the same moment: that is no answer yet.
         if (!(error instanceof PeerFailure && error.retryable)) throw error
@@ -100,7 +138,7 @@ export class PeerClient {
     }
     const connection = await this.#connections.open(peer, signal)
     onConnected()
-    return { connection, head: await connection.ask(question.method, text, signal) }
+    return { connection, head: await connection.ask(method, text, signal) }
   }
 
   #text(peer: Peer, question: PeerQuestion): string {
@@ -108,6 +146,13 @@ export class PeerClient {
     const headers = Object.entries({ host, ...questionHeaders(question, this.#config.authorization) })
     const lines = headers.map(([name, value]) => `${name}: ${value}\r\n`)
     return `${question.method} ${questionPath(question)} HTTP/1.1\r\n${lines.join('')}\r\n`
+  }
+
+  #postText(peer: Peer, path: string): string {
+    const { registryPort, authorization } = this.#config
+    const auth = authorization === undefined ? '' : `authorization: ${authorization}\r\n`
+    const host = formatHostPort(peer.addresses[0] ?? '', registryPort)
+    return `POST ${path} HTTP/1.1\r\nhost: ${host}\r\n${mirroredHeader}: true\r\ncontent-length: 0\r\n${auth}\r\n`
   }
 
   async #send(peer: Peer, connection: PeerConnection, write: WriteChunk): Promise<void> {

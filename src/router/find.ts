@@ -42,11 +42,13 @@ export async function findProviders(
   components: FindComponents,
   onProvider: (peer: Peer) => void,
   signal: AbortSignal,
+  onClosest: (peers: readonly TablePeer[]) => void = () => {},
 ): Promise<void> {
   const search = new Search(key, providersWanted, components, onProvider, signal)
   await search.readOwnRecords()
   if (search.foundCount > 0 && components.table.hasRecordsOf(key.kadId)) return
   await search.askOthers()
+  onClosest(search.closest)
 }
 
 class Search {
@@ -77,6 +79,12 @@ class Search {
 
   get foundCount(): number {
     return this.#found.size
+  }
+
+  /** Of those that answered. */
+  get closest(): TablePeer[] {
+    const answered = [...this.#candidates.values()].filter(({ state }) => state === 'answered')
+    return answered.sort((a, b) => compareDistance(this.#key.kadId, a, b)).slice(0, answersNeeded)
   }
 
   async readOwnRecords(): Promise<void> {

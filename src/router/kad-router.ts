@@ -12,14 +12,17 @@ import { BootstrapLoop } from './bootstrap-loop.ts'
 import { dhtKey, kadId } from './content-cid.ts'
 import { findProviders } from './find.ts'
 import { loadIdentity } from './identity.ts'
-import { NodeKinds } from './kinds.ts'
+import { BoundedMap } from '../lib/bounded-map.ts'
+import { lookupCacheEntriesMax, replication } from '../limits.ts'
+import { compareDistance } from './distance.ts'
+import { NodeKinds, flightsProtocol } from './kinds.ts'
 import { type SwarmNode, startSwarmNode } from './libp2p-node.ts'
 import { LookupCache } from './lookup-cache.ts'
 import { Membership } from './membership.ts'
 import { Provider } from './provide.ts'
 import { ProviderStore } from './provider-store.ts'
 import type { Peer, Router } from './router.ts'
-import { RoutingTable } from './routing-table.ts'
+import { RoutingTable, type TablePeer } from './routing-table.ts'
 import { DhtRpc } from './rpc.ts'
 
 export interface KadRouterConfig {
@@ -45,6 +48,7 @@ export class KadRouter implements Router {
   readonly id: string
   /** What others dial: `/ip4/10.0.0.1/tcp/5001`. */
   readonly addresses: readonly string[]
+  readonly #ips: readonly string[]
   readonly #node: SwarmNode
   readonly #store: ProviderStore
   readonly #table: RoutingTable
@@ -54,13 +58,18 @@ export class KadRouter implements Router {
   readonly #provider: Provider
   readonly #bootstrap: BootstrapLoop
   readonly #lookups: LookupCache
+  readonly #kinds: NodeKinds
+  readonly #addressBook: AddressBook
+  readonly #selfKadId: Uint8Array
+  /** The closest nodes that look-ups of a key have met: in a large swarm the own table does not know them all. */
+  readonly #closest = new BoundedMap<string, readonly TablePeer[]>(lookupCacheEntriesMax)
   readonly #stop = new AbortController()
 
   private constructor(
     node: SwarmNode,
     store: ProviderStore,
     addresses: readonly string[],
-    providersWanted: number,
+    { advertisedIps, providersWanted }: Pick<KadRouterConfig, 'advertisedIps' | 'providersWanted'>,
     components: KadRouterComponents,
   ) {
     const { libp2p, dht } = node
@@ -68,6 +77,7 @@ export class KadRouter implements Router {
     this.#node = node
     this.#store = store
     this.addresses = addresses
+    this.#ips = advertisedIps
     this.id = libp2p.peerId.toString()
     store.setSelf(this.id)
     const table = new RoutingTable(
@@ -84,6 +94,9 @@ export class KadRouter implements Router {
       id: libp2p.peerId.toMultihash().bytes,
       multiaddrs: addresses.map((address) => multiaddr(address).bytes),
     }
+    this.#kinds = kinds
+    this.#addressBook = addressBook
+    this.#selfKadId = kadId(libp2p.peerId.toMultihash().bytes)
     this.#answerer = new Answerer({ libp2p, table, store, addresses: addressBook, clock }, self)
     this.#table = table
     this.#rpc = rpc
@@ -115,8 +128,15 @@ export class KadRouter implements Router {
         { libp2p, table, store, rpc, kinds, clock, addresses: addressBook },
         onProvider,
         this.#stop.signal,
+        (peers) => this.#closest.set(key, peers),
       )
     }, clock)
+  }
+
+  /** From now on other nodes may ask this one to coordinate flights. */
+  async announceFlights(): Promise<void> {
+    // Nothing is said over libp2p: that it is there says it all.
+    await this.#node.libp2p.handle(flightsProtocol, (stream) => stream.abort(new Error('over HTTP')))
   }
 
   /** Joins the swarm; finding the first peer goes on in the background. */
@@ -130,7 +150,7 @@ export class KadRouter implements Router {
       datastore: store,
       version: config.version,
     })
-    const router = new KadRouter(node, store, addresses, config.providersWanted, components)
+    const router = new KadRouter(node, store, addresses, config, components)
     await router.#answerer.start()
     router.#bootstrap.start()
     return router
@@ -143,6 +163,27 @@ export class KadRouter implements Router {
 
   lookup(key: string, signal: AbortSignal, options = { fresh: false }): AsyncIterable<Peer> {
     return this.#lookups.lookup(key, signal, options.fresh)
+  }
+
+  async flightNodes(key: string, count: number): Promise<Peer[]> {
+    const { kadId: target } = dhtKey(key)
+    const known = [...this.#table.closest(target, replication), ...(this.#closest.get(key) ?? [])]
+    const others = new Map(known.filter(({ id }) => this.#kinds.speaksFlights(id)).map((peer) => [peer.id, peer]))
+    const nearest = [...others.values(), { id: this.id, kadId: this.#selfKadId }]
+      .sort((a, b) => compareDistance(target, a, b))
+      .slice(0, count)
+    const peers = await Promise.all(
+      nearest.map(async ({ id }) => ({
+        id,
+        addresses: id === this.id ? this.ips : (await this.#addressBook.get(id)).ips,
+      })),
+    )
+    return peers.filter(({ addresses }) => addresses.length > 0)
+  }
+
+  /** Where others reach this node. */
+  get ips(): readonly string[] {
+    return this.#ips
   }
 
   advertise(keys: readonly string[]): void {

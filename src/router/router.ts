@@ -15,6 +15,11 @@ export interface Router {
    * found a moment ago did not help, look again.
    */
   lookup(key: string, signal: AbortSignal, options?: { fresh: boolean }): AsyncIterable<Peer>
+  /**
+   * The nodes closest to a key that speak the protocol of flights, closest first, this node among them if it is one of
+   * those. All nodes see nearly the same.
+   */
+  flightNodes(key: string, count: number): Promise<Peer[]>
   /** From now on this node offers these keys. Returns at once; announcing goes on in the background. */
   advertise(keys: readonly string[]): void
   /** No longer. Other nodes may believe otherwise until their record expires. */

@@ -1,0 +1,136 @@
+/**
+ * All flights that this node coordinates. A node that asks for bytes waits here until its flight decides, as long as it
+ * says; what it reports may decide for others. Bounded in flights, nodes and time.
+ */
+import type { Clock } from '../lib/clock.ts'
+import { flightMembersMax, flightsMax } from '../limits.ts'
+import type { Digest } from '../oci/digest.ts'
+import { Flight, type NodeId } from './flight.ts'
+import type { Answer, FlightNode, Join, Report } from './protocol.ts'
+
+interface Entry {
+  readonly flight: Flight
+  readonly nodes: Map<NodeId, FlightNode>
+  readonly waiters: Map<NodeId, (answer: Answer) => void>
+  cancelTimer: () => void
+}
+
+export interface CoordinatorEvents {
+  onLease: (digest: Digest, node: NodeId, further: boolean) => void
+}
+
+export class Coordinator {
+  readonly #clock: Clock
+  readonly #events: CoordinatorEvents
+  /** In the order of use, the least recent first. */
+  readonly #entries = new Map<Digest, Entry>()
+
+  constructor(clock: Clock, events: CoordinatorEvents) {
+    this.#clock = clock
+    this.#events = events
+  }
+
+  get flightCount(): number {
+    return this.#entries.size
+  }
+
+  /** Resolves with `wait` when nothing was decided within the time that the node gave. The signal: it has left. */
+  join(digest: Digest, { node, haveBytes, size, waitMs, avoid }: Join, signal: AbortSignal): Promise<Answer> {
+    const entry = this.#entry(digest)
+    if (entry.flight.memberCount >= flightMembersMax && !entry.nodes.has(node.id)) {
+      return Promise.resolve({ kind: 'lease' })
+    }
+    entry.nodes.set(node.id, node)
+    const nowMs = this.#clock.nowMs()
+    if (avoid !== undefined) entry.flight.sourceFailed(node.id, avoid, nowMs)
+    entry.flight.join(node.id, haveBytes, size, nowMs)
+    const { promise, resolve } = Promise.withResolvers<Answer>()
+    // A node has one question at a time: a newer one takes the place of the last.
+    entry.waiters.get(node.id)?.({ kind: 'wait' })
+    entry.waiters.set(node.id, resolve)
+    const cancel = this.#clock.after(waitMs, () => this.#answer(entry, node.id, { kind: 'wait' }))
+    const onGone = () => {
+      if (entry.waiters.get(node.id) === resolve) this.#answer(entry, node.id, { kind: 'wait' })
+    }
+    signal.addEventListener('abort', onGone, { once: true })
+    this.#decide(digest, entry)
+    return promise.finally(() => {
+      cancel()
+      signal.removeEventListener('abort', onGone)
+    })
+  }
+
+  /** What a node says of its own transfer, or of itself. */
+  report(digest: Digest, report: Report): void {
+    const { node, haveBytes, size, busy } = report
+    const known = this.#entries.get(digest)
+    // Who gave up, or failed, makes no flight.
+    if (known === undefined && (report.kind === 'left' || report.kind === 'failed')) return
+    const entry = known ?? this.#entry(digest)
+    if (entry.flight.memberCount >= flightMembersMax && !entry.nodes.has(node.id)) return
+    entry.nodes.set(node.id, node)
+    const nowMs = this.#clock.nowMs()
+    if (report.kind === 'progress') entry.flight.progress(node.id, haveBytes, size, busy, nowMs)
+    else if (report.kind === 'complete') entry.flight.complete(node.id, size, nowMs)
+    else if (report.kind === 'failed') entry.flight.failed(node.id, nowMs)
+    else entry.flight.leave(node.id, nowMs)
+    this.#decide(digest, entry)
+  }
+
+  close(): void {
+    for (const entry of this.#entries.values()) this.#forget(entry)
+    this.#entries.clear()
+  }
+
+  #entry(digest: Digest): Entry {
+    const known = this.#entries.get(digest)
+    const entry = known ?? {
+      flight: new Flight(this.#clock.nowMs()),
+      nodes: new Map(),
+      waiters: new Map(),
+      cancelTimer: () => {},
+    }
+    this.#entries.delete(digest)
+    if (known === undefined) this.#makeRoom()
+    this.#entries.set(digest, entry)
+    return entry
+  }
+
+  #makeRoom(): void {
+    const nowMs = this.#clock.nowMs()
+    for (const [digest, entry] of this.#entries) {
+      // The oldest come first: behind one that is still of use there are only others.
+      if (!entry.flight.isOver(nowMs) && this.#entries.size < flightsMax) return
+      this.#forget(entry)
+      this.#entries.delete(digest)
+    }
+  }
+
+  #forget(entry: Entry): void {
+    entry.cancelTimer()
+    for (const id of entry.waiters.keys()) this.#answer(entry, id, { kind: 'wait' })
+  }
+
+  #decide(digest: Digest, entry: Entry): void {
+    const nowMs = this.#clock.nowMs()
+    for (const decision of entry.flight.decide(nowMs)) {
+      if (decision.kind === 'lease') {
+        this.#events.onLease(digest, decision.to, decision.further)
+        this.#answer(entry, decision.to, { kind: 'lease' })
+        continue
+      }
+      const source = entry.nodes.get(decision.source)
+      if (source !== undefined) this.#answer(entry, decision.to, { kind: 'source', source })
+    }
+    entry.cancelTimer()
+    const nextMs = entry.flight.nextMs(nowMs)
+    entry.cancelTimer =
+      nextMs === undefined ? () => {} : this.#clock.after(nextMs - nowMs, () => this.#decide(digest, entry))
+  }
+
+  #answer(entry: Entry, id: NodeId, answer: Answer): void {
+    const resolve = entry.waiters.get(id)
+    entry.waiters.delete(id)
+    resolve?.(answer)
+  }
+}

@@ -1,0 +1,95 @@
+/**
+ * Whom to ask about a digest: of the nodes that speak this protocol the closest to its key that answers, of three. All
+ * nodes see nearly the same nodes, so nearly always all ask the same one; a view that differs costs one more fetch.
+ */
+import type { Clock } from '../lib/clock.ts'
+import { BoundedMap } from '../lib/bounded-map.ts'
+import { awakeTimeout } from '../lib/patience.ts'
+import {
+  flightCoordinatorDeadMs,
+  flightCoordinatorTimeoutMs,
+  flightCoordinatorsMax,
+  peersRememberedMax,
+} from '../limits.ts'
+import type { Digest } from '../oci/digest.ts'
+import type { PeerClient } from '../peers/client.ts'
+import type { Router } from '../router/router.ts'
+import type { Coordinator } from './coordinator.ts'
+import {
+  type Answer,
+  type FlightNode,
+  type Join,
+  type Report,
+  joinPath,
+  parseAnswer,
+  reportPath,
+} from './protocol.ts'
+
+export interface CoordinatorsComponents {
+  router: Pick<Router, 'flightNodes'>
+  client: Pick<PeerClient, 'post'>
+  /** For the digests that this node coordinates itself. */
+  own: Coordinator
+  self: FlightNode
+  clock: Clock
+}
+
+export class Coordinators {
+  readonly #components: CoordinatorsComponents
+  readonly #deadUntilMs: BoundedMap<string, number>
+
+  constructor(components: CoordinatorsComponents) {
+    this.#components = components
+    this.#deadUntilMs = new BoundedMap(peersRememberedMax)
+  }
+
+  /** Undefined: nobody answers. Rejects with the signal's reason. */
+  async join(digest: Digest, join: Join, signal: AbortSignal): Promise<Answer | undefined> {
+    for (const node of await this.#alive(digest)) {
+      if (node.id === this.#components.self.id) return this.#components.own.join(digest, join, signal)
+      const text = await this.#post(node, joinPath(digest, join), join.waitMs, signal)
+      const answer = text === undefined ? undefined : parseAnswer(text)
+      if (answer !== undefined) return answer
+      if (text !== undefined) this.#noteDead(node)
+    }
+    return undefined
+  }
+
+  /** Nobody waits for what comes of it. */
+  async report(digest: Digest, report: Report): Promise<void> {
+    for (const node of await this.#alive(digest)) {
+      if (node.id === this.#components.self.id) {
+        this.#components.own.report(digest, report)
+        return
+      }
+      if ((await this.#post(node, reportPath(digest, report), 0, undefined)) !== undefined) return
+    }
+  }
+
+  async #alive(digest: Digest): Promise<FlightNode[]> {
+    const nowMs = this.#components.clock.nowMs()
+    const nodes = await this.#components.router.flightNodes(digest, flightCoordinatorsMax)
+    return nodes.filter(({ id }) => (this.#deadUntilMs.get(id) ?? 0) <= nowMs)
+  }
+
+  async #post(
+    node: FlightNode,
+    path: string,
+    waitMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<string | undefined> {
+    const { clock, client } = this.#components
+    const patience = awakeTimeout(clock, waitMs + flightCoordinatorTimeoutMs)
+    try {
+      return await client.post(node, path, signal === undefined ? patience : AbortSignal.any([patience, signal]))
+    } catch {
+      signal?.throwIfAborted()
+      this.#noteDead(node)
+      return undefined
+    }
+  }
+
+  #noteDead({ id }: FlightNode): void {
+    this.#deadUntilMs.set(id, this.#components.clock.nowMs() + flightCoordinatorDeadMs)
+  }
+}

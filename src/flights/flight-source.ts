@@ -1,0 +1,173 @@
+/**
+ * The bytes of one blob that somebody in the cluster is fetching: from the node that the coordinator names, and when it
+ * breaks or stands still, from the next, at the exact byte. Ends with a lease when this node is the one to go upstream.
+ */
+import type { Clock } from '../lib/clock.ts'
+import { errorMessage } from '../lib/errors.ts'
+import { afterAwake, awakeTimeout } from '../lib/patience.ts'
+import { flightDropSourceMs, flightJoinWaitMs, flightStallMs, holderPatienceMs } from '../limits.ts'
+import type { Logger } from '../logger.ts'
+import type { ContentRequest } from '../oci/content-request.ts'
+import type { Digest } from '../oci/digest.ts'
+import type { RangeSpec } from '../oci/range.ts'
+import type { BodySource } from '../peers/body-source.ts'
+import type { PeerClient } from '../peers/client.ts'
+import { PeerFailure, type PeerResponse, type RangeRefused } from '../peers/protocol.ts'
+import type { Peer } from '../router/router.ts'
+import type { WriteChunk } from '../store/store.ts'
+import { BusyMeter } from './busy-meter.ts'
+import type { Answer, FlightNode } from './protocol.ts'
+
+export interface FlightSourceComponents {
+  client: Pick<PeerClient, 'open'>
+  clock: Clock
+  logger: Logger
+  /** Asks the coordinator. Undefined: there is none. */
+  join: (
+    digest: Digest,
+    question: { haveBytes: number; waitMs: number; avoid: string | undefined; keep: string | undefined },
+    signal: AbortSignal,
+  ) => Promise<Answer | undefined>
+  onBusy: (digest: Digest, busy: number) => void
+}
+
+export class FlightSource implements BodySource {
+  /** Why `next` gave nothing: this node is to fetch upstream; there is no coordinator; time is over. */
+  outcome: 'lease' | 'alone' | 'timeout' = 'timeout'
+  readonly #request: ContentRequest
+  readonly #digest: Digest
+  readonly #components: FlightSourceComponents
+  /** Did not deliver; the coordinator is told with the next question. */
+  #failed: string | undefined
+  /** Named while the last one stood still. */
+  #other: FlightNode | undefined
+
+  constructor(request: ContentRequest, digest: Digest, components: FlightSourceComponents) {
+    this.#request = request
+    this.#digest = digest
+    this.#components = components
+  }
+
+  async next(
+    range: RangeSpec | undefined,
+    budgetMs: number,
+    caller: AbortSignal,
+  ): Promise<PeerResponse | RangeRefused | undefined> {
+    const { clock, join } = this.#components
+    const haveBytes = range !== undefined && 'first' in range ? range.first : 0
+    const over = new AbortController()
+    const cancel = afterAwake(clock, budgetMs, () => over.abort(new Error('the budget is used up')))
+    const signal = AbortSignal.any([caller, over.signal])
+    this.outcome = 'timeout'
+    try {
+      // The first question is answered at once: that tells that the coordinator is there.
+      for (let waitMs = 0; !signal.aborted; ) {
+        const answer = await this.#answer({ haveBytes, waitMs }, signal, join)
+        if (answer === undefined || answer.kind === 'lease') {
+          this.outcome = answer === undefined ? 'alone' : 'lease'
+          return undefined
+        }
+        waitMs = flightJoinWaitMs
+        if (answer.kind === 'wait') continue
+        const response = await this.#open(answer.source, range, signal)
+        if (response !== undefined) return response
+      }
+      return undefined
+    } catch (error) {
+      if (signal.aborted) return undefined
+      throw error
+    } finally {
+      cancel()
+    }
+  }
+
+  noteFailure(peer: Peer, error: unknown): void {
+    if (!(error instanceof PeerFailure)) throw error
+    this.#components.logger.debug({ peer: peer.addresses, error: errorMessage(error) }, 'source of a flight failed')
+    this.#failed = peer.id
+  }
+
+  async #answer(
+    { haveBytes, waitMs }: { haveBytes: number; waitMs: number },
+    signal: AbortSignal,
+    join: FlightSourceComponents['join'],
+  ): Promise<Answer | undefined> {
+    const [other, avoid] = [this.#other, this.#failed]
+    this.#other = undefined
+    this.#failed = undefined
+    if (other !== undefined) return { kind: 'source', source: other }
+    return join(this.#digest, { haveBytes, waitMs, avoid, keep: undefined }, signal)
+  }
+
+  async #open(
+    source: FlightNode,
+    range: RangeSpec | undefined,
+    signal: AbortSignal,
+  ): Promise<PeerResponse | RangeRefused | undefined> {
+    const { client, clock } = this.#components
+    const question = { request: this.#request, method: 'GET' as const, range, loadMax: undefined }
+    const untilHeaders = AbortSignal.any([signal, awakeTimeout(clock, holderPatienceMs)])
+    try {
+      const response = await client.open(source, question, untilHeaders, () => {})
+      if ('refusedSize' in response) return response
+      const first = response.range?.first ?? 0
+      return { ...response, send: (write) => this.#follow(response, source, first, write) }
+    } catch (error) {
+      signal.throwIfAborted()
+      this.noteFailure(source, error instanceof PeerFailure ? error : new PeerFailure('headers', 'no answer in time'))
+      return undefined
+    }
+  }
+
+  /**
+   * Passes the body on. A source that gives nothing is not to blame while nobody has more: then we stay. Somebody has:
+   * we change. After long enough we ask like anybody who waits, which may bring a lease.
+   */
+  async #follow(response: PeerResponse, source: FlightNode, first: number, write: WriteChunk): Promise<void> {
+    const { clock } = this.#components
+    const meter = new BusyMeter(() => clock.nowMs())
+    let haveBytes = first
+    let silentSinceMs: number | undefined = clock.nowMs()
+    let dropped: PeerFailure | undefined
+    const over = new AbortController()
+    const drop = (why: string) => {
+      dropped = new PeerFailure('stall', why)
+      response.discard()
+    }
+    const watch = async () => {
+      for (;;) {
+        await clock.sleep(flightStallMs / 4, over.signal)
+        const silentMs = silentSinceMs === undefined ? 0 : clock.nowMs() - silentSinceMs
+        if (silentMs < flightStallMs) continue
+        const question = { haveBytes, waitMs: 0, avoid: undefined, keep: source.id }
+        const answer = await this.#components.join(this.#digest, question, over.signal)
+        if (answer?.kind === 'source' && answer.source.id !== source.id) {
+          this.#other = answer.source
+          drop('it stood still, and another has more')
+          return
+        }
+        if (silentMs >= flightDropSourceMs) {
+          drop(`it stood still for ${Math.round(silentMs)} ms`)
+          return
+        }
+      }
+    }
+    void watch().catch(() => undefined)
+    try {
+      await response.send(async (chunk) => {
+        silentSinceMs = undefined
+        meter.noteBytes(chunk.byteLength)
+        await write(chunk)
+        haveBytes += chunk.byteLength
+        silentSinceMs = clock.nowMs()
+        meter.noteWritten()
+        const busy = meter.takeChange()
+        if (busy !== undefined) this.#components.onBusy(this.#digest, busy)
+      })
+    } catch (error) {
+      throw dropped ?? error
+    } finally {
+      over.abort()
+    }
+  }
+}

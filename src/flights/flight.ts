@@ -1,0 +1,295 @@
+/**
+ * What the coordinator knows of one digest being fetched, and what it decides. Pure: what happened and the time come
+ * in, decisions come out. Words: docs/flights.md.
+ *
+ * - Nobody is fed by a node that has not strictly more bytes: that alone makes it acyclic, also after restarts.
+ * - A source takes another follower only into headroom that its followers measured (simulated: a fixed fan-out of 3 is
+ *   2 to 3.5 times slower than no mirror where the nodes' uplinks are the limit).
+ * - The lease goes to the first who asks, later to whoever has most; a failed lease without progress makes the next
+ *   one wait, so that a short upstream outage does not fail node after node.
+ */
+import {
+  flightBackoffMs,
+  flightFailedSourceMs,
+  flightForgetMs,
+  flightFurtherLeasesMs,
+  flightLeasesMax,
+  flightSilentMs,
+  flightSlotsMax,
+  flightSmallBytes,
+  flightTreeBytes,
+} from '../limits.ts'
+
+export type NodeId = string
+
+export type Decision =
+  | { kind: 'lease'; to: NodeId; further: boolean }
+  /** Take bytes from this node; it has more than `to`. */
+  | { kind: 'source'; to: NodeId; source: NodeId }
+
+interface Member {
+  readonly id: NodeId
+  /** In its content store, or in a running transfer. */
+  haveBytes: number
+  isComplete: boolean
+  /** It asked for bytes and waits for a decision; since when, for the order. */
+  waiting: number | undefined
+  source: NodeId | undefined
+  /** It may fetch upstream. */
+  lease: { grantedMs: number; hadBytes: number } | undefined
+  /** Share of the time in which it received, while it wanted to. Undefined: not measured yet. */
+  busy: number | undefined
+  /** Sources that did not deliver, until when they are not tried again. */
+  readonly avoidUntilMs: Map<NodeId, number>
+  seenMs: number
+}
+
+export class Flight {
+  readonly #members = new Map<NodeId, Member>()
+  /** Of the blob; undefined: nobody has said. */
+  #size: number | undefined
+  #order = 0
+  #mostBytes = 0
+  /** When the most advanced node advanced, or a lease was given. */
+  #progressMs: number
+  #touchedMs: number
+  #furtherLeases = 0
+  /** Leases that failed in a row without a byte. */
+  #fruitless = 0
+  #nextLeaseMs = 0
+
+  constructor(nowMs: number) {
+    this.#progressMs = nowMs
+    this.#touchedMs = nowMs
+  }
+
+  get memberCount(): number {
+    return this.#members.size
+  }
+
+  get waiterCount(): number {
+    return this.#all(({ waiting }) => waiting !== undefined).length
+  }
+
+  /** A node asks for bytes from `haveBytes` on. Joining again changes nothing but what it has. */
+  join(id: NodeId, haveBytes: number, size: number | undefined, nowMs: number): void {
+    const member = this.#touch(id, nowMs)
+    this.#size ??= size
+    // Its transfer may have begun anew: what it asks for is what it has.
+    member.haveBytes = haveBytes
+    member.isComplete = false
+    member.source = undefined
+    member.waiting ??= ++this.#order
+  }
+
+  /** It no longer waits: its client left, or it found the bytes elsewhere. A lease that it holds goes with it. */
+  leave(id: NodeId, nowMs: number): void {
+    const member = this.#members.get(id)
+    if (member === undefined) return
+    member.waiting = undefined
+    member.source = undefined
+    if (member.lease !== undefined) this.#endLease(member, nowMs)
+  }
+
+  /** Bytes that a running transfer of the node has; never less than before, except for a new transfer (`join`). */
+  progress(id: NodeId, haveBytes: number, size: number | undefined, busy: number | undefined, nowMs: number): void {
+    const member = this.#touch(id, nowMs)
+    this.#size ??= size
+    member.haveBytes = Math.max(member.haveBytes, haveBytes)
+    if (busy !== undefined) member.busy = busy
+    this.#noteMost(member.haveBytes, nowMs)
+  }
+
+  /** The blob is in its content store. */
+  complete(id: NodeId, size: number | undefined, nowMs: number): void {
+    const member = this.#touch(id, nowMs)
+    this.#size ??= size
+    member.haveBytes = this.#size ?? member.haveBytes
+    member.isComplete = true
+    member.waiting = undefined
+    member.source = undefined
+    member.lease = undefined
+    this.#fruitless = 0
+    this.#noteMost(member.haveBytes, nowMs)
+  }
+
+  /** Its transfer is gone: nothing more comes from it. */
+  failed(id: NodeId, nowMs: number): void {
+    const member = this.#members.get(id)
+    if (member === undefined) return
+    if (member.lease !== undefined) this.#endLease(member, nowMs)
+    this.#members.delete(id)
+    this.#mostBytes = Math.max(0, ...this.#all().map(({ haveBytes }) => haveBytes))
+  }
+
+  /** A source did not deliver to this node, or stands still. */
+  sourceFailed(id: NodeId, source: NodeId, nowMs: number): void {
+    const member = this.#touch(id, nowMs)
+    member.avoidUntilMs.set(source, nowMs + flightFailedSourceMs)
+    if (member.source === source) member.source = undefined
+  }
+
+  /** What can be decided now. Whoever gets a decision waits no longer. */
+  decide(nowMs: number): Decision[] {
+    const decisions: Decision[] = []
+    for (const member of this.#waiters()) {
+      const source = this.#sourceFor(member, nowMs)
+      if (source !== undefined) {
+        member.waiting = undefined
+        member.source = source.id
+        // Somebody else goes upstream for it, or has been.
+        member.lease = undefined
+        decisions.push({ kind: 'source', to: member.id, source: source.id })
+      } else if (member.lease !== undefined) {
+        // Who may fetch upstream asks again: a token round trip, a resume, a retry. It is never told to wait.
+        member.waiting = undefined
+        decisions.push({ kind: 'lease', to: member.id, further: false })
+      }
+    }
+    const lease = this.#lease(nowMs)
+    if (lease !== undefined) decisions.push(lease)
+    return decisions
+  }
+
+  /** When time alone may bring a decision. Undefined: only something that happens can. */
+  nextMs(nowMs: number): number | undefined {
+    if (this.waiterCount === 0) return undefined
+    const moments = [
+      this.#leaseDueMs(),
+      ...this.#waiters().flatMap(({ avoidUntilMs }) => [...avoidUntilMs.values()]),
+    ].filter((moment) => moment !== undefined && moment > nowMs)
+    return moments.length === 0 ? undefined : Math.min(...moments.map(Number))
+  }
+
+  isOver(nowMs: number): boolean {
+    return this.waiterCount === 0 && nowMs - this.#touchedMs > flightForgetMs
+  }
+
+  /** For tests and the log. */
+  describe(
+    id: NodeId,
+  ): Readonly<{ haveBytes: number; isComplete: boolean; source: NodeId | undefined; leads: boolean }> | undefined {
+    const member = this.#members.get(id)
+    if (member === undefined) return undefined
+    const { haveBytes, isComplete, source, lease } = member
+    return { haveBytes, isComplete, source, leads: lease !== undefined }
+  }
+
+  // --- Sources ---
+
+  #sourceFor(member: Member, nowMs: number): Member | undefined {
+    const able = this.#all((other) => this.#canFeed(other, member, nowMs)).map((source) => ({
+      source,
+      followers: this.#followersOf(source.id).length,
+    }))
+    const free = able.filter(({ source, followers }) => followers < this.#slots(source))
+    return free.sort((a, b) => a.followers - b.followers || b.source.haveBytes - a.source.haveBytes)[0]?.source
+  }
+
+  #canFeed(source: Member, member: Member, nowMs: number): boolean {
+    if (source === member || source.haveBytes <= member.haveBytes) return false
+    return (member.avoidUntilMs.get(source.id) ?? 0) <= nowMs
+  }
+
+  #slots(source: Member): number {
+    // Small ones are there in one step: everybody takes them at once from whoever has them.
+    if ((this.#size ?? 0) < flightSmallBytes) return source.isComplete ? Infinity : 0
+    if (source.isComplete) return flightSlotsMax
+    if ((this.#size ?? 0) <= flightTreeBytes) return 3
+    const followers = this.#followersOf(source.id)
+    if (followers.length === 0) return 1
+    const measured = followers.flatMap(({ busy }) => (busy === undefined ? [] : [busy]))
+    if (measured.length === 0) return followers.length
+    // A slow follower blames itself, not the source: the least busy one tells.
+    const headroom = Math.floor((0.6 * followers.length) / Math.max(0.01, Math.min(...measured)))
+    return Math.min(flightSlotsMax, Math.max(1, headroom))
+  }
+
+  // --- Leases ---
+
+  #lease(nowMs: number): Decision | undefined {
+    const dueMs = this.#leaseDueMs()
+    if (dueMs === undefined || dueMs > nowMs) return undefined
+    const [most] = this.#waiters().sort((a, b) => b.haveBytes - a.haveBytes || (a.waiting ?? 0) - (b.waiting ?? 0))
+    if (most === undefined) return undefined
+    const further = this.#leaders().length > 0
+    if (further) this.#furtherLeases += 1
+    most.lease = { grantedMs: nowMs, hadBytes: most.haveBytes }
+    most.waiting = undefined
+    this.#progressMs = nowMs
+    return { kind: 'lease', to: most.id, further }
+  }
+
+  /** When the next waiter may go upstream. Undefined: none may, as things are. */
+  #leaseDueMs(): number | undefined {
+    const waiters = this.#waiters()
+    if (waiters.length === 0) return undefined
+    const mostWaiting = Math.max(...waiters.map(({ haveBytes }) => haveBytes))
+    const ahead = this.#all(({ waiting, haveBytes }) => waiting === undefined && haveBytes > mostWaiting)
+    const leaders = this.#leaders()
+    if (leaders.length === 0 && ahead.length === 0) return this.#nextLeaseMs
+    if (ahead.some(({ isComplete }) => isComplete)) return undefined
+    if (leaders.length >= flightLeasesMax) return undefined
+    if (leaders.length === 0) return this.#progressMs + flightSilentMs
+    const delayMs = flightFurtherLeasesMs[Math.min(this.#furtherLeases, flightFurtherLeasesMs.length - 1)] ?? 0
+    return this.#progressMs + delayMs
+  }
+
+  #endLease(member: Member, nowMs: number): void {
+    const { lease } = member
+    member.lease = undefined
+    if (lease === undefined) return
+    this.#fruitless = member.haveBytes > lease.hadBytes ? 0 : this.#fruitless + 1
+    const backoffMs =
+      this.#fruitless === 0 ? 0 : (flightBackoffMs[Math.min(this.#fruitless, flightBackoffMs.length) - 1] ?? 0)
+    this.#nextLeaseMs = nowMs + backoffMs
+  }
+
+  // --- Members ---
+
+  #touch(id: NodeId, nowMs: number): Member {
+    this.#touchedMs = nowMs
+    const known = this.#members.get(id)
+    if (known !== undefined) {
+      known.seenMs = nowMs
+      return known
+    }
+    const member: Member = {
+      id,
+      haveBytes: 0,
+      isComplete: false,
+      waiting: undefined,
+      source: undefined,
+      lease: undefined,
+      busy: undefined,
+      avoidUntilMs: new Map(),
+      seenMs: nowMs,
+    }
+    this.#members.set(id, member)
+    return member
+  }
+
+  #noteMost(haveBytes: number, nowMs: number): void {
+    if (haveBytes <= this.#mostBytes) return
+    this.#mostBytes = haveBytes
+    this.#progressMs = nowMs
+    this.#fruitless = 0
+    this.#furtherLeases = 0
+  }
+
+  #all(wanted: (member: Member) => boolean = () => true): Member[] {
+    return [...this.#members.values()].filter(wanted)
+  }
+
+  #waiters(): Member[] {
+    return this.#all(({ waiting }) => waiting !== undefined).sort((a, b) => (a.waiting ?? 0) - (b.waiting ?? 0))
+  }
+
+  #leaders(): Member[] {
+    return this.#all(({ lease }) => lease !== undefined)
+  }
+
+  #followersOf(id: NodeId): Member[] {
+    return this.#all(({ source }) => source === id)
+  }
+}

@@ -1,0 +1,120 @@
+/** The messages of flights. What they mean, and every time limit: docs/flights.md. */
+import { isIP } from 'node:net'
+import { addressesPerPeerMax, flightJoinWaitMs } from '../limits.ts'
+import { type Digest, isDigest } from '../oci/digest.ts'
+import type { Peer } from '../router/router.ts'
+
+/** A node as others reach it. */
+export type FlightNode = Peer
+
+/** "Where do I get bytes of this blob?" */
+export interface Join {
+  node: FlightNode
+  /** It has so many, and asks for what follows. */
+  haveBytes: number
+  /** Of the blob, if it knows. */
+  size: number | undefined
+  /** So long it waits for a decision. */
+  waitMs: number
+  /** A source that did not deliver. */
+  avoid: string | undefined
+}
+
+export interface Report {
+  kind: 'progress' | 'complete' | 'failed' | 'left'
+  node: FlightNode
+  haveBytes: number
+  size: number | undefined
+  /** Share of the time in which it received while it wanted to. */
+  busy: number | undefined
+}
+
+export type Answer =
+  /** Fetch upstream. */
+  | { kind: 'lease' }
+  /** Take it from this node, which has more than you. */
+  | { kind: 'source'; source: FlightNode }
+  /** Nothing was decided: ask again. */
+  | { kind: 'wait' }
+
+const prefix = '/spegel-ts/flights/v1/'
+/** A path that is asked for messages of flights. */
+export const flightsRoute = `${prefix}*`
+
+const reportKinds: readonly string[] = ['progress', 'complete', 'failed', 'left']
+const idLengthMax = 128
+
+/** The path and query of a question. */
+export function joinPath(digest: Digest, { node, haveBytes, size, waitMs, avoid }: Join): string {
+  const fields = { ...nodeFields(node), have: String(haveBytes), wait: String(Math.round(waitMs)) }
+  return path(digest, 'join', { ...fields, ...sizeField(size), ...(avoid === undefined ? {} : { avoid }) })
+}
+
+export function reportPath(digest: Digest, { kind, node, haveBytes, size, busy }: Report): string {
+  const fields = { ...nodeFields(node), have: String(haveBytes), ...sizeField(size) }
+  return path(digest, kind, { ...fields, ...(busy === undefined ? {} : { busy: busy.toFixed(3) }) })
+}
+
+export type Message =
+  | { kind: 'join'; digest: Digest; join: Join }
+  | { kind: 'report'; digest: Digest; report: Report }
+
+/** Undefined: nonsense. */
+export function parseMessage(url: string): Message | undefined {
+  const [path = '', query = ''] = url.split('?', 2)
+  if (!path.startsWith(prefix)) return undefined
+  const [digest = '', verb = '', ...more] = path.slice(prefix.length).split('/')
+  const fields = new URLSearchParams(query)
+  const node = readNode(fields)
+  const haveBytes = readCount(fields.get('have'))
+  if (!isDigest(digest) || more.length > 0 || node === undefined || haveBytes === undefined) return undefined
+  const size = readCount(fields.get('size'))
+  if (verb === 'join') {
+    const waitMs = Math.min(readCount(fields.get('wait')) ?? 0, flightJoinWaitMs)
+    const avoid = fields.get('avoid')?.slice(0, idLengthMax)
+    return { kind: 'join', digest, join: { node, haveBytes, size, waitMs, avoid } }
+  }
+  if (!reportKinds.includes(verb)) return undefined
+  const busyText = fields.get('busy')
+  const busy = busyText === null ? undefined : Math.min(1, Math.max(0, Number(busyText) || 0))
+  return { kind: 'report', digest, report: { kind: verb as Report['kind'], node, haveBytes, size, busy } }
+}
+
+/** Undefined: nonsense. */
+export function parseAnswer(text: string): Answer | undefined {
+  try {
+    const { kind, source } = JSON.parse(text) as { kind?: unknown; source?: { id?: unknown; addresses?: unknown } }
+    if (kind === 'lease' || kind === 'wait') return { kind }
+    if (kind !== 'source' || typeof source?.id !== 'string' || !Array.isArray(source.addresses)) return undefined
+    const node = checkedNode(source.id, source.addresses.map(String))
+    return node === undefined ? undefined : { kind, source: node }
+  } catch {
+    return undefined
+  }
+}
+
+function path(digest: Digest, verb: string, fields: Record<string, string>): string {
+  return `${prefix}${digest}/${verb}?${new URLSearchParams(fields).toString()}`
+}
+
+function nodeFields({ id, addresses }: FlightNode): Record<string, string> {
+  return { node: id, at: addresses.slice(0, addressesPerPeerMax).join(',') }
+}
+
+function sizeField(size: number | undefined): Record<string, string> {
+  return size === undefined ? {} : { size: String(size) }
+}
+
+function readNode(fields: URLSearchParams): FlightNode | undefined {
+  return checkedNode(fields.get('node') ?? '', (fields.get('at') ?? '').split(','))
+}
+
+function checkedNode(id: string, addresses: readonly string[]): FlightNode | undefined {
+  const valid = addresses.filter((address) => isIP(address) !== 0).slice(0, addressesPerPeerMax)
+  if (id === '' || id.length > idLengthMax || valid.length === 0) return undefined
+  return { id, addresses: valid }
+}
+
+function readCount(text: string | null): number | undefined {
+  return text !== null && /^\d{1,15}$/.test(text) ? Number(text) : undefined
+}
