@@ -219,6 +219,18 @@ export const sightingsMax = 4_096
 /** As long as the folder is not there. */
 export const rescanMissingMs = 2_000
 
+/**
+ * Downloads of containerd that are followed: one descriptor each. A node that pulls ten images at once has 300, since
+ * from 2.1 on layers that wait for their turn count too. Above: not followed until others have ended.
+ */
+export const ingestsMax = 512
+/** Of these with a watch of their own; the kernel gives a user 8,192 or more. Above: their growth is seen by the re-scan. */
+export const ingestWatchesMax = 128
+/** Re-scan while something is downloaded: one stat per download, and one read of a folder that is nearly empty. */
+export const ingestRescanMs = 1_000
+/** Downloads that have ended are remembered for who asks how. Full: the least recent is forgotten. */
+export const endedTransfersMax = 256
+
 /** containerd records a blob a few ms after its file is in place: when to ask whether it is ours. */
 export const confirmDelaysMs: readonly number[] = [0, 10, 30, 100, 300, 1_000, 3_000]
 export const confirmConcurrency = 8

@@ -1,0 +1,64 @@
+/**
+ * A blob that is still being written, in a file that only grows. Sends what is there, waits for more, and sends on.
+ * Read through one open descriptor, so neither the rename at the end of the download nor a deletion disturbs it.
+ */
+import type { FileHandle } from 'node:fs/promises'
+import { takeBufferPair } from '../lib/chunk-buffers.ts'
+import type { ByteRange } from '../oci/range.ts'
+import type { Content, WriteChunk } from './store.ts'
+import { TransferFailed } from './transfers.ts'
+
+/** What is known of the file's growth. */
+export interface Growth {
+  readonly size: number
+  readonly haveBytes: number
+  /** Resolves when there are more bytes than this. Rejects with TransferFailed, or with the signal's reason. */
+  grownPast(bytes: number, signal: AbortSignal): Promise<void>
+}
+
+export class TailFile implements Content {
+  readonly size: number
+  readonly #handle: FileHandle
+  readonly #growth: Growth
+
+  constructor(handle: FileHandle, growth: Growth) {
+    this.#handle = handle
+    this.#growth = growth
+    this.size = growth.size
+  }
+
+  async send(range: ByteRange, write: WriteChunk, signal: AbortSignal): Promise<void> {
+    const buffers = takeBufferPair()
+    const end = range.last + 1
+    let position = range.first
+    let [current, next] = [buffers.first, buffers.second]
+    let writing = Promise.resolve()
+    try {
+      while (position < end) {
+        // A taker that fails while we wait for bytes ends the wait: nobody else would.
+        if (this.#growth.haveBytes <= position) await writing
+        await this.#growth.grownPast(position, signal)
+        // Whatever is there and no more: a follower gets each step of containerd's (1 MiB) as soon as it is written.
+        const lengthBytes = Math.min(current.length, end - position, this.#growth.haveBytes - position)
+        const { bytesRead } = await this.#handle.read(current, 0, lengthBytes, position)
+        await writing
+        if (bytesRead === 0) throw new TransferFailed(`the file shrank below ${position} bytes`)
+        // It may have failed, or have begun anew, while we were reading.
+        await this.#growth.grownPast(position, signal)
+        writing = write(current.subarray(0, bytesRead))
+        // Awaited in the next round or below; a failure meanwhile must not count as unhandled.
+        writing.catch(() => undefined)
+        position += bytesRead
+        ;[current, next] = [next, current]
+      }
+      await writing
+    } finally {
+      await writing.catch(() => undefined)
+      buffers.release()
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#handle.close()
+  }
+}
