@@ -1,5 +1,6 @@
 /** The `registry` command's program: the one place that names concrete classes and puts them together. */
 import { access } from 'node:fs/promises'
+import { upstreamOrigin } from './hosts/upstream.ts'
 import { type Bootstrapper } from './bootstrap/bootstrapper.ts'
 import { dnsBootstrapper } from './bootstrap/dns.ts'
 import { type Certificates, httpBootstrapper, serveIdentity } from './bootstrap/http.ts'
@@ -18,6 +19,7 @@ import type { BasicAuth } from './registry/auth.ts'
 import { RegistryServer } from './registry/server.ts'
 import { KadRouter } from './router/kad-router.ts'
 import { BlobFolder } from './store/blob-folder.ts'
+import { IngestFolder } from './store/ingest-folder.ts'
 import { ContainerdStore } from './store/containerd/containerd-store.ts'
 import { LayoutStore } from './store/layout/layout-store.ts'
 import type { ContentStore } from './store/store.ts'
@@ -52,6 +54,10 @@ export interface DaemonConfig {
   /** Peers to look for. */
   providersWanted: number
   auth: BasicAuth | undefined
+  /** Share downloads of new content while they run. */
+  flights: boolean
+  /** containerd's folder of hosts.toml files; undefined: containerd finds its own way upstream. */
+  hostsFolder: string | undefined
 }
 
 export interface Daemon {
@@ -94,7 +100,7 @@ async function startParts(
   collectProcessMetrics(metrics)
   const filter = nameFilter(config.mirroredRegistries, config.registryFilters)
 
-  const store = await openStore(config.store, world)
+  const { store, transfers } = await openStore(config, world)
   onStarted(() => store.close())
 
   const router = await startRouter(config, world, metrics)
@@ -105,9 +111,25 @@ async function startParts(
     ...(inventoryComplete ? [] : ['tracker: the first inventory is not advertised yet']),
     ...[store.problem(), router.problem()].filter((reason) => reason !== undefined),
   ]
+  if (transfers !== undefined) {
+    onStarted(() => Promise.resolve(transfers.stop()))
+    transfers.start()
+    await router.announceFlights()
+  }
+  const flight =
+    transfers === undefined
+      ? undefined
+      : {
+          transfers,
+          self: { id: router.id, addresses: router.ips },
+          upstreamOrigin: (registry: string) =>
+            config.hostsFolder === undefined
+              ? Promise.resolve(undefined)
+              : upstreamOrigin(config.hostsFolder, registry),
+        }
   const registry = new RegistryServer(
     { listen: config.registryListen, ...config },
-    { store, router, filter, auth: config.auth, notReady, clock, random, metrics, logger },
+    { store, router, filter, auth: config.auth, notReady, flight, clock, random, metrics, logger },
   )
   await registry.start()
   onStarted((graceMs) => registry.close(graceMs))
@@ -118,6 +140,7 @@ async function startParts(
     beforeScrape: () => {
       const { peers, keys, records } = router.stats()
       metrics.dhtPeers.set(peers)
+      metrics.flightsCoordinated.set(registry.flightsCoordinated)
       metrics.providedKeys.set(keys)
       metrics.providerRecords.set(records)
     },
@@ -146,9 +169,18 @@ async function startParts(
   return router.id
 }
 
-async function openStore(config: DaemonConfig['store'], { clock, random, logger }: World): Promise<ContentStore> {
-  if (config.kind === 'layout') return LayoutStore.open(config.path, clock)
-  const { socketPath, namespace } = config
+interface Opened {
+  store: ContentStore
+  /** Undefined: flights are off, or there is no folder to see downloads in. */
+  transfers: IngestFolder | undefined
+}
+
+async function openStore(
+  { store: wanted, flights }: DaemonConfig,
+  { clock, random, logger }: World,
+): Promise<Opened> {
+  if (wanted.kind === 'layout') return { store: await LayoutStore.open(wanted.path, clock), transfers: undefined }
+  const { socketPath, namespace } = wanted
   const client = new ContainerdClient(socketPath, namespace)
   try {
     await access(socketPath)
@@ -159,19 +191,20 @@ async function openStore(config: DaemonConfig['store'], { clock, random, logger 
       `--containerd-sock: ${socketPath}: ${errorMessage(error)}: start containerd, mount its socket, or name another`,
     )
   }
-  const folder = await contentFolder(config.contentPath, client, clock, logger)
+  const path = await contentFolder(wanted.contentPath, client, logger)
+  const folder = path === undefined ? undefined : new BlobFolder(path, clock)
   const store = new ContainerdStore({ client, folder, clock, random, logger }, namespace)
   await store.start()
-  return store
+  if (flights && path === undefined) logger.warn('flights are off: they need the content folder')
+  return { store, transfers: flights && path !== undefined ? new IngestFolder(path, namespace, clock) : undefined }
 }
 
 /** The configured folder, else the one that containerd names, else none: then bytes come over gRPC. */
 async function contentFolder(
   configured: string,
   client: ContainerdClient,
-  clock: Clock,
   logger: Logger,
-): Promise<BlobFolder | undefined> {
+): Promise<string | undefined> {
   const readable = async (path: string | undefined) =>
     path !== undefined &&
     path !== '' &&
@@ -179,9 +212,9 @@ async function contentFolder(
       () => true,
       () => false,
     ))
-  if (await readable(configured)) return new BlobFolder(configured, clock)
+  if (await readable(configured)) return configured
   const root = await client.contentRoot().catch(() => undefined)
-  if (root !== undefined && (await readable(root))) return new BlobFolder(root, clock)
+  if (root !== undefined && (await readable(root))) return root
   logger.warn(
     { configured, containerd: root },
     'the content folder cannot be read: content is read through containerd, which costs several times the CPU; mount the folder or set --containerd-content-path',

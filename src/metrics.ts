@@ -77,7 +77,7 @@ export const metricSpecs = {
   sentBytes: {
     type: 'counter',
     name: 'spegel_sent_bytes_total',
-    help: 'Bytes of content sent. source: store (this node has it) or peer (passed on); to: containerd or peer.',
+    help: 'Bytes of content sent. source: store (this node has it), transfer (it is being downloaded here) or peer (passed on); to: containerd or peer.',
     labels: ['source', 'to'],
   },
   mirrorMisses: {
@@ -116,6 +116,24 @@ export const metricSpecs = {
     name: 'spegel_mirror_resumes_total',
     help: 'Bodies that went on at another peer after a break, in the same response. outcome: resumed or given-up.',
     labels: ['outcome'],
+  },
+  flightLeases: {
+    type: 'counter',
+    name: 'spegel_flight_leases_total',
+    help: 'Permissions to fetch a blob upstream that this node gave as coordinator. kind: first, or further (the one before made no progress).',
+    labels: ['kind'],
+  },
+  flightEnds: {
+    type: 'counter',
+    name: 'spegel_flight_ends_total',
+    help: 'Downloads of this node that were part of a flight. role: leading (from upstream), following (from other nodes: an upstream fetch saved) or waiting; outcome: complete or failed.',
+    labels: ['role', 'outcome'],
+  },
+  flightsCoordinated: {
+    type: 'gauge',
+    name: 'spegel_flights_coordinated',
+    help: 'Blobs whose flight this node coordinates, or did a moment ago.',
+    labels: [],
   },
   dhtPeers: {
     type: 'gauge',

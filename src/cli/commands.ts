@@ -76,6 +76,8 @@ async function runRegistry(options: RegistryOptions, { stop }: Surroundings): Pr
     stallTimeoutMs: options.mirrorStallTimeout,
     providersWanted: options.mirrorResolveRetries,
     auth: await readBasicAuth(options.basicAuthDir),
+    flights: options.flights,
+    hostsFolder: options.containerdRegistryConfigPath,
   }
   // Loaded when needed: libp2p and gRPC take most of a second, which the other commands and errors need not wait for.
   const { startDaemon } = await import('../daemon.ts')

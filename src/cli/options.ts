@@ -90,6 +90,8 @@ export interface RegistryOptions {
   basicAuthDir: string
   shutdownGrace: number
   debugWebEnabled: boolean
+  flights: boolean
+  containerdRegistryConfigPath: string
 }
 
 export const registryOptions: OptionTable<RegistryOptions> = {
@@ -261,6 +263,13 @@ export const registryOptions: OptionTable<RegistryOptions> = {
     default: true,
     help: 'Accepted for manifests written for Spegel; there is no debug page yet.',
   }),
+  flights: boolOption({
+    flag: '--flights',
+    env: 'FLIGHTS',
+    default: true,
+    help: 'When several nodes want content that none has: one goes upstream, the others are fed while it arrives.',
+  }),
+  containerdRegistryConfigPath: hostsFolder,
 }
 
 export interface ConfigurationOptions {

@@ -16,6 +16,7 @@ const server = new RegistryServer(
     filter: nameFilter([], []),
     auth: undefined,
     notReady: () => [],
+    flight: undefined,
     clock: systemClock,
     random: systemRandom,
     metrics: createMetrics(),

@@ -35,7 +35,7 @@ export class Coordinator {
   }
 
   /** Resolves with `wait` when nothing was decided within the time that the node gave. The signal: it has left. */
-  join(digest: Digest, { node, haveBytes, size, waitMs, avoid }: Join, signal: AbortSignal): Promise<Answer> {
+  join(digest: Digest, { node, haveBytes, size, waitMs, avoid, keep }: Join, signal: AbortSignal): Promise<Answer> {
     const entry = this.#entry(digest)
     if (entry.flight.memberCount >= flightMembersMax && !entry.nodes.has(node.id)) {
       return Promise.resolve({ kind: 'lease' })
@@ -43,6 +43,11 @@ export class Coordinator {
     entry.nodes.set(node.id, node)
     const nowMs = this.#clock.nowMs()
     if (avoid !== undefined) entry.flight.sourceFailed(node.id, avoid, nowMs)
+    if (keep !== undefined) {
+      const other = entry.flight.stalled(node.id, keep, haveBytes, nowMs)
+      const source = other === undefined ? undefined : entry.nodes.get(other)
+      return Promise.resolve(source === undefined ? { kind: 'wait' } : { kind: 'source', source })
+    }
     entry.flight.join(node.id, haveBytes, size, nowMs)
     const { promise, resolve } = Promise.withResolvers<Answer>()
     // A node has one question at a time: a newer one takes the place of the last.

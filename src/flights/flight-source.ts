@@ -61,7 +61,7 @@ export class FlightSource implements BodySource {
     this.outcome = 'timeout'
     try {
       // The first question is answered at once: that tells that the coordinator is there.
-      for (let waitMs = 0; !signal.aborted; ) {
+      for (let waitMs = 0; !signal.aborted;) {
         const answer = await this.#answer({ haveBytes, waitMs }, signal, join)
         if (answer === undefined || answer.kind === 'lease') {
           this.outcome = answer === undefined ? 'alone' : 'lease'

@@ -129,6 +129,18 @@ export class Flight {
     if (member.source === source) member.source = undefined
   }
 
+  /** Its source stands still. Another one that has more, if there is one: it is the node's source from now on. */
+  stalled(id: NodeId, source: NodeId, haveBytes: number, nowMs: number): NodeId | undefined {
+    const member = this.#touch(id, nowMs)
+    member.haveBytes = Math.max(member.haveBytes, haveBytes)
+    const avoidedUntilMs = member.avoidUntilMs.get(source) ?? 0
+    member.avoidUntilMs.set(source, nowMs + flightFailedSourceMs)
+    const other = this.#sourceFor(member, nowMs)
+    if (other === undefined) member.avoidUntilMs.set(source, avoidedUntilMs)
+    else member.source = other.id
+    return other?.id
+  }
+
   /** What can be decided now. Whoever gets a decision waits no longer. */
   decide(nowMs: number): Decision[] {
     const decisions: Decision[] = []

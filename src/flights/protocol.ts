@@ -18,6 +18,8 @@ export interface Join {
   waitMs: number
   /** A source that did not deliver. */
   avoid: string | undefined
+  /** Its source, which stands still: only another one is of interest, which has more. */
+  keep: string | undefined
 }
 
 export interface Report {
@@ -45,9 +47,10 @@ const reportKinds: readonly string[] = ['progress', 'complete', 'failed', 'left'
 const idLengthMax = 128
 
 /** The path and query of a question. */
-export function joinPath(digest: Digest, { node, haveBytes, size, waitMs, avoid }: Join): string {
+export function joinPath(digest: Digest, { node, haveBytes, size, waitMs, avoid, keep }: Join): string {
   const fields = { ...nodeFields(node), have: String(haveBytes), wait: String(Math.round(waitMs)) }
-  return path(digest, 'join', { ...fields, ...sizeField(size), ...(avoid === undefined ? {} : { avoid }) })
+  const sources = { ...(avoid === undefined ? {} : { avoid }), ...(keep === undefined ? {} : { keep }) }
+  return path(digest, 'join', { ...fields, ...sizeField(size), ...sources })
 }
 
 export function reportPath(digest: Digest, { kind, node, haveBytes, size, busy }: Report): string {
@@ -72,7 +75,8 @@ export function parseMessage(url: string): Message | undefined {
   if (verb === 'join') {
     const waitMs = Math.min(readCount(fields.get('wait')) ?? 0, flightJoinWaitMs)
     const avoid = fields.get('avoid')?.slice(0, idLengthMax)
-    return { kind: 'join', digest, join: { node, haveBytes, size, waitMs, avoid } }
+    const keep = fields.get('keep')?.slice(0, idLengthMax)
+    return { kind: 'join', digest, join: { node, haveBytes, size, waitMs, avoid, keep } }
   }
   if (!reportKinds.includes(verb)) return undefined
   const busyText = fields.get('busy')

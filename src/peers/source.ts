@@ -13,6 +13,7 @@ import type { Metrics } from '../metrics.ts'
 import type { ContentRequest } from '../oci/content-request.ts'
 import type { RangeSpec } from '../oci/range.ts'
 import type { Peer, Router } from '../router/router.ts'
+import type { BodySource } from './body-source.ts'
 import type { AnswerTimes } from './answer-times.ts'
 import type { PeerClient } from './client.ts'
 import { PeerBusy, PeerFailure, type PeerResponse, type RangeRefused } from './protocol.ts'
@@ -47,7 +48,7 @@ interface Candidate {
 /** A further try at the same peer is worth it once. */
 const failuresMax = 2
 
-export class PeerSource {
+export class PeerSource implements BodySource {
   readonly #components: PeerSourceComponents
   readonly #request: ContentRequest
   readonly #method: 'GET' | 'HEAD'

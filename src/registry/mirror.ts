@@ -8,6 +8,10 @@ import { BoundedNames } from '../lib/bounded-names.ts'
 import { errorMessage } from '../lib/errors.ts'
 import {
   blobFindBudgetMs,
+  flightBodyPatienceMs,
+  flightHeadersMs,
+  flightSmallBytes,
+  flightSmallWaitMs,
   givenUpMs,
   givenUpRememberedMax,
   manifestFindBudgetMs,
@@ -15,8 +19,19 @@ import {
 } from '../limits.ts'
 import type { ContentRequest } from '../oci/content-request.ts'
 import type { Digest } from '../oci/digest.ts'
-import { parseRange, partialBody, planBody, wholeBody } from '../oci/range.ts'
+import {
+  type BodyPlan,
+  type RangeSpec,
+  formatRange,
+  parseRange,
+  partialBody,
+  planBody,
+  wholeBody,
+} from '../oci/range.ts'
+import { FlightSource } from '../flights/flight-source.ts'
+import type { Flights } from '../flights/flights.ts'
 import { AnswerTimes } from '../peers/answer-times.ts'
+import type { BodySource } from '../peers/body-source.ts'
 import type { PeerClient } from '../peers/client.ts'
 import { Deliveries } from '../peers/deliveries.ts'
 import type { PeerResponse } from '../peers/protocol.ts'
@@ -29,10 +44,31 @@ import { ResumableBody } from './resumable-body.ts'
 import { type BodyResult, type ResponseHead, sendBody, sendHead } from './send-body.ts'
 import { sendRangeError } from './send-error.ts'
 
+/** What a node that takes part in flights has. */
+export interface FlightParts {
+  flights: Flights
+  /** Scheme and host of a registry's upstream; undefined: containerd finds its own way after a 404. */
+  upstreamOrigin: (registry: string) => Promise<string | undefined>
+}
+
 export interface MirrorComponents extends Omit<PeerSourceComponents, 'standing' | 'answerTimes'> {
   client: PeerClient
   store: ContentStore
   shutdown: AbortSignal
+  /** Undefined: flights are off. */
+  flight: FlightParts | undefined
+}
+
+/** Where a body comes from, and how long for each step. */
+interface StreamPlan {
+  source: BodySource
+  spec: RangeSpec | undefined
+  /** For the first answer. */
+  budgetMs: number
+  /** For a further one, after a break. */
+  bodyBudgetMs: number
+  /** When nobody has answered: the size that is known otherwise. */
+  sizeOf?: () => number | undefined
 }
 
 export class Mirror {
@@ -57,24 +93,27 @@ export class Mirror {
   /** False when no peer gave a good answer in time and nothing was sent. */
   async serve(request: ContentRequest, exchange: Exchange, reply: FastifyReply): Promise<boolean> {
     const { metrics, shutdown } = this.#components
-    if (this.#isGivenUp(request, exchange)) {
+    const givenUp = this.#isGivenUp(request, exchange)
+    const flight = this.#flightFor(request, exchange)
+    if (givenUp && flight === undefined) {
       this.#noteMiss(request, exchange, 'given-up')
       return false
     }
     // The head of a manifest is believed as little as its body: it is read whole for HEAD too.
     const isHead = exchange.isHead && request.kind === 'blob'
-    const source = new PeerSource(request, isHead ? 'HEAD' : 'GET', this.#resolveTimeoutMs, this.#components)
     const gone = new AbortController()
     const onClose = () => gone.abort(new Error('the client closed the connection'))
     reply.raw.once('close', onClose)
     const signal = AbortSignal.any([gone.signal, shutdown])
+    const source = givenUp
+      ? undefined
+      : new PeerSource(request, isHead ? 'HEAD' : 'GET', this.#resolveTimeoutMs, this.#components)
     try {
       const served =
-        request.kind === 'manifest'
-          ? await this.#serveManifest(request, source, exchange, reply, signal)
-          : await this.#serveStream(request, source, exchange, reply, signal)
+        (source !== undefined && (await this.#serveFromHolders(request, source, exchange, reply, signal))) ||
+        (flight !== undefined && (await this.#serveFlight(request, flight, exchange, reply, signal)))
       if (!served) {
-        this.#noteMiss(request, exchange, source.missReason)
+        this.#noteMiss(request, exchange, source?.missReason ?? 'given-up')
         return false
       }
       metrics.mirrorRequests.inc({ registry: this.#registries.label(request.registry ?? ''), cache: 'hit' })
@@ -82,14 +121,87 @@ export class Mirror {
       return true
     } finally {
       reply.raw.off('close', onClose)
-      source.close()
+      source?.close()
     }
+  }
+
+  #serveFromHolders(
+    request: ContentRequest,
+    source: PeerSource,
+    exchange: Exchange,
+    reply: FastifyReply,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    if (request.kind === 'manifest') return this.#serveManifest(request, source, exchange, reply, signal)
+    const budgetMs = exchange.isHead ? manifestFindBudgetMs : blobFindBudgetMs
+    const spec = parseRange(exchange.rangeHeader)
+    return this.#serveStream(
+      request,
+      { source, spec, budgetMs, bodyBudgetMs: blobFindBudgetMs },
+      exchange,
+      reply,
+      signal,
+    )
+  }
+
+  /** Tags never: what they stand for may change. Only for our own containerd: its downloads are what others are fed from. */
+  #flightFor(
+    { digest, registry }: ContentRequest,
+    exchange: Exchange,
+  ): (FlightParts & { digest: Digest; registry: string }) | undefined {
+    const { flight } = this.#components
+    if (flight === undefined || digest === undefined || registry === undefined) return undefined
+    return exchange.fromContainerd && !exchange.isHead ? { ...flight, digest, registry } : undefined
+  }
+
+  /** Nobody has it whole: perhaps somebody is fetching it, or we are to. */
+  async #serveFlight(
+    request: ContentRequest,
+    { flights, digest, registry, upstreamOrigin }: FlightParts & { digest: Digest; registry: string },
+    exchange: Exchange,
+    reply: FastifyReply,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const asked = parseRange(exchange.rangeHeader)
+    if (asked !== undefined && !('first' in asked)) return false
+    // Without Content-Range: containerd's parallel fetch then falls to one plain stream, which can be tailed.
+    const spec = asked?.first === 0 && asked.last === undefined ? undefined : asked
+    const source = flights.follow(request, digest)
+    const size = flights.sizeOf(digest)
+    const isSmall = request.kind === 'manifest' || (size ?? 0) < flightSmallBytes
+    const budgetMs = isSmall ? flightSmallWaitMs : flightHeadersMs
+    const served =
+      request.kind === 'manifest'
+        ? await this.#serveManifest(request, source, exchange, reply, signal)
+        : await this.#serveStream(
+            request,
+            {
+              source,
+              spec,
+              budgetMs,
+              bodyBudgetMs: flightBodyPatienceMs,
+              ...(isSmall ? {} : { sizeOf: () => flights.sizeOf(digest) }),
+            },
+            exchange,
+            reply,
+            signal,
+          )
+    if (source.outcome === 'lease' && !served) {
+      const origin = await upstreamOrigin(registry)
+      if (origin === undefined) return false
+      const section = request.kind === 'manifest' ? 'manifests' : 'blobs'
+      void reply.code(307).header('location', `${origin}/v2/${request.repository}/${section}/${digest}`).send()
+      this.#log(request, exchange, { outcome: 'lease' })
+      return true
+    }
+    if (source.outcome !== 'lease' && (!served || signal.aborted)) flights.leave(digest)
+    return served
   }
 
   /** Small: read whole and verified before the first header, so that a wrong one costs the next peer and no more. */
   async #serveManifest(
     request: ContentRequest,
-    source: PeerSource,
+    source: BodySource,
     exchange: Exchange,
     reply: FastifyReply,
     signal: AbortSignal,
@@ -130,41 +242,45 @@ export class Mirror {
 
   async #serveStream(
     request: ContentRequest,
-    source: PeerSource,
+    { source, spec, budgetMs, bodyBudgetMs, sizeOf }: StreamPlan,
     exchange: Exchange,
     reply: FastifyReply,
     signal: AbortSignal,
   ): Promise<boolean> {
     const isBody = !exchange.isHead
-    const spec = parseRange(exchange.rangeHeader)
-    if (isBody && request.digest !== undefined && exchange.fromContainerd) {
+    const isFlight = source instanceof FlightSource
+    if (isBody && !isFlight && request.digest !== undefined && exchange.fromContainerd) {
       this.#deliveries.noteAsked(request.digest, firstByteOf(exchange))
     }
-    const first = await source.next(spec, isBody ? blobFindBudgetMs : manifestFindBudgetMs, signal)
-    if (first === undefined) return false
-    if ('refusedSize' in first) {
+    const first = await source.next(spec, budgetMs, signal)
+    if (first !== undefined && 'refusedSize' in first) {
       sendRangeError(reply, first.refusedSize)
       return true
     }
-    const digest = request.digest ?? first.digest
-    if (digest === undefined) {
-      first.discard()
+    // Nothing moves yet, but the size is known: headers now, or containerd gives up after 30 s.
+    const mayWait = isFlight && source.outcome === 'timeout' && !signal.aborted
+    const size = first?.size ?? (mayWait ? sizeOf?.() : undefined)
+    const digest = request.digest ?? first?.digest
+    if (size === undefined || digest === undefined) {
+      first?.discard()
       return false
     }
-    const plan = first.range === undefined ? wholeBody(first.size) : partialBody(first.range, first.size)
-    const head = { plan, contentType: first.contentType, digest }
+    const plan = planFor(first, spec, size)
+    if (plan === undefined) return false
+    const head = { plan, contentType: first?.contentType ?? 'application/octet-stream', digest }
     this.#noteFirstByte(exchange)
-    if (exchange.isHead) {
+    if (exchange.isHead && first !== undefined) {
       this.#sendHead(request, exchange, reply, head, first)
       return true
     }
     const { clock, shutdown, metrics } = this.#components
-    const body = new ResumableBody(first, plan.bounds, source, metrics)
-    // Other clients do not tell whether they liked what they got.
-    const onEnd = exchange.fromContainerd ? this.#deliveries.begin(digest as Digest, first.size) : () => {}
+    const body = new ResumableBody({ first, size, budgetMs: bodyBudgetMs }, plan.bounds, source, metrics)
+    // Other clients do not tell whether they liked what they got. In a flight only who has the lease could be blamed.
+    const judged = exchange.fromContainerd && !isFlight
+    const onEnd = judged ? this.#deliveries.begin(digest as Digest, size) : () => {}
     const result = await sendBody(reply, head, (write, bodySignal) => body.send(write, bodySignal), clock, shutdown)
     // So that containerd, which comes back for the rest, finds upstream and not the same peers.
-    if (result.outcome === 'broken') this.#giveUp(request.key, plan.bounds.first + result.sentBytes)
+    if (result.outcome === 'broken' && !isFlight) this.#giveUp(request.key, plan.bounds.first + result.sentBytes)
     const given = body.parts.filter((part) => part.last >= part.first)
     onEnd(given.map(({ response, first: from, last }) => ({ peerId: response.peer.id, first: from, last })))
     this.#note(
@@ -243,6 +359,13 @@ export class Mirror {
       'mirrored',
     )
   }
+}
+
+/** Undefined: the range lies outside. */
+function planFor(first: PeerResponse | undefined, spec: RangeSpec | undefined, size: number): BodyPlan | undefined {
+  if (first !== undefined) return first.range === undefined ? wholeBody(size) : partialBody(first.range, size)
+  const plan = planBody(spec === undefined ? undefined : formatRange(spec), size)
+  return plan === 'unsatisfiable' ? undefined : plan
 }
 
 function firstByteOf({ rangeHeader }: Exchange): number {

@@ -1,9 +1,9 @@
 /** A body from peers that goes on at the next one from the exact byte where the last one broke. */
-import { blobFindBudgetMs, peerWorthAskingBytes } from '../limits.ts'
+import { peerWorthAskingBytes } from '../limits.ts'
 import type { Metrics } from '../metrics.ts'
 import type { ByteRange } from '../oci/range.ts'
 import { PeerFailure, type PeerResponse } from '../peers/protocol.ts'
-import type { PeerSource } from '../peers/source.ts'
+import type { BodySource } from '../peers/body-source.ts'
 import type { WriteChunk } from '../store/store.ts'
 
 export class ResumableBody {
@@ -11,18 +11,32 @@ export class ResumableBody {
   readonly parts: (ByteRange & { response: PeerResponse })[] = []
   readonly #bounds: ByteRange
   readonly #size: number
-  readonly #source: PeerSource
+  /** To find the next one. */
+  readonly #budgetMs: number
+  readonly #source: BodySource
   readonly #metrics: Metrics
 
-  constructor(first: PeerResponse, bounds: ByteRange, source: PeerSource, metrics: Metrics) {
+  /** `first` undefined: nobody has answered yet, but the size is known. */
+  constructor(
+    { first, size, budgetMs }: { first: PeerResponse | undefined; size: number; budgetMs: number },
+    bounds: ByteRange,
+    source: BodySource,
+    metrics: Metrics,
+  ) {
     this.#bounds = bounds
-    this.#size = first.size
+    this.#size = size
+    this.#budgetMs = budgetMs
     this.#source = source
     this.#metrics = metrics
-    this.#addPart(first, bounds.first)
+    if (first !== undefined) this.#addPart(first, bounds.first)
   }
 
   async send(write: WriteChunk, signal: AbortSignal): Promise<void> {
+    if (this.parts.length === 0) {
+      const first = await this.#next(this.#bounds.first, signal)
+      if (first === undefined) throw new PeerFailure('not-found', 'nobody has it in time')
+      this.#addPart(first, this.#bounds.first)
+    }
     for (let part = this.parts[0]; part !== undefined;) {
       const { response } = part
       const current = part
@@ -59,7 +73,7 @@ export class ResumableBody {
 
   async #next(first: number, signal: AbortSignal): Promise<PeerResponse | undefined> {
     for (;;) {
-      const next = await this.#source.next({ first, last: this.#bounds.last }, blobFindBudgetMs, signal)
+      const next = await this.#source.next({ first, last: this.#bounds.last }, this.#budgetMs, signal)
       if (next === undefined) return undefined
       const size = 'refusedSize' in next ? next.refusedSize : next.size
       if (!('refusedSize' in next)) {

@@ -10,8 +10,9 @@ import { manifestMediaType } from '../oci/manifest.ts'
 import { planBody } from '../oci/range.ts'
 import { loadHeader } from '../peers/protocol.ts'
 import { type Content, ContentNotFound, type ContentStore, readContent } from '../store/store.ts'
+import type { Transfers } from '../store/transfers.ts'
 import type { Exchange } from './exchange.ts'
-import { sendBody, sendHead } from './send-body.ts'
+import { type SendChunks, sendBody, sendHead } from './send-body.ts'
 import { sendRangeError } from './send-error.ts'
 
 const mediaTypesKept = 4_096
@@ -21,6 +22,8 @@ export interface ServeLocalComponents {
   clock: Clock
   metrics: Metrics
   shutdown: AbortSignal
+  /** What peers may be fed from while it arrives; undefined: nothing. */
+  transfers: Transfers | undefined
 }
 
 export class ServeLocal {
@@ -45,7 +48,7 @@ export class ServeLocal {
       contentType = request.kind === 'blob' ? 'application/octet-stream' : await this.#mediaType(digest)
       content = await store.open(digest)
     } catch (error) {
-      if (error instanceof ContentNotFound) return false
+      if (error instanceof ContentNotFound) return this.#serveTransfer(request, exchange, reply)
       throw error
     }
     const counted = exchange.fromPeer && request.kind === 'blob' && !exchange.isHead
@@ -63,6 +66,34 @@ export class ServeLocal {
       await content.close()
     }
     return true
+  }
+
+  /** A blob that is still arriving, for a peer that has less of it than we. */
+  async #serveTransfer(request: ContentRequest, exchange: Exchange, reply: FastifyReply): Promise<boolean> {
+    const { transfers, metrics, clock, shutdown } = this.#components
+    const { digest, kind } = request
+    if (!exchange.fromPeer || exchange.isHead || kind !== 'blob' || digest === undefined) return false
+    const transfer = transfers?.find(digest)
+    if (transfer === undefined || transfer.state === 'failed') return false
+    const plan = planBody(exchange.rangeHeader, transfer.size)
+    if (plan === 'unsatisfiable' || transfer.haveBytes <= plan.bounds.first) return false
+    let content: Content
+    try {
+      content = await transfer.open()
+    } catch (error) {
+      if (error instanceof ContentNotFound) return false
+      throw error
+    }
+    try {
+      const head = { plan, contentType: 'application/octet-stream', digest }
+      const send: SendChunks = (write, signal) => content.send(plan.bounds, write, signal)
+      const { sentBytes } = await sendBody(reply, head, send, clock, shutdown)
+      exchange.sentBytes = sentBytes
+      metrics.sentBytes.inc({ source: 'transfer', to: 'peer' }, sentBytes)
+      return true
+    } finally {
+      await content.close()
+    }
   }
 
   async #send(

@@ -15,13 +15,16 @@ import type { Logger } from '../logger.ts'
 import type { Metrics } from '../metrics.ts'
 import { parseContentRequest } from '../oci/content-request.ts'
 import type { NameFilter } from '../oci/filter.ts'
+import { Flights } from '../flights/flights.ts'
+import { type FlightNode, flightsRoute } from '../flights/protocol.ts'
 import { PeerClient } from '../peers/client.ts'
 import { loadHeader } from '../peers/protocol.ts'
 import type { Router } from '../router/router.ts'
 import type { ContentStore } from '../store/store.ts'
+import type { Transfers } from '../store/transfers.ts'
 import type { BasicAuth } from './auth.ts'
 import { Exchange } from './exchange.ts'
-import { Mirror } from './mirror.ts'
+import { type FlightParts, Mirror } from './mirror.ts'
 import { sendError, sendNotFound } from './send-error.ts'
 import { ServeLocal } from './serve-local.ts'
 
@@ -43,6 +46,10 @@ export interface RegistryComponents {
   auth: BasicAuth | undefined
   /** Why the daemon is not ready; empty when it is. */
   notReady: () => string[]
+  /** Undefined: no flights. */
+  flight:
+    | { transfers: Transfers; self: FlightNode; upstreamOrigin: (registry: string) => Promise<string | undefined> }
+    | undefined
   clock: Clock
   random: Random
   metrics: Metrics
@@ -62,6 +69,7 @@ export class RegistryServer {
   readonly #local: ServeLocal
   readonly #mirror: Mirror | undefined
   readonly #client: PeerClient
+  readonly #flight: FlightParts | undefined
   readonly #shutdown = new AbortController()
   #stopping = false
   /** Requests for content that are being answered. */
@@ -72,21 +80,35 @@ export class RegistryServer {
     const shutdown = this.#shutdown.signal
     this.#config = config
     this.#components = components
-    this.#local = new ServeLocal({ store, clock, metrics, shutdown })
+    this.#local = new ServeLocal({ store, clock, metrics, shutdown, transfers: components.flight?.transfers })
     this.#client = new PeerClient(
       { registryPort: config.listen.port, stallTimeoutMs: config.stallTimeoutMs, authorization: auth?.header },
       clock,
     )
+    const client = this.#client
+    if (router !== undefined && components.flight !== undefined) {
+      const { transfers, self, upstreamOrigin } = components.flight
+      const flights = new Flights({ router, client, transfers, self, clock, metrics, logger })
+      this.#flight = { flights, upstreamOrigin }
+    }
     this.#mirror =
       router === undefined
         ? undefined
-        : new Mirror({ router, client: this.#client, store, clock, random, metrics, logger, shutdown }, config)
+        : new Mirror(
+            { router, client, store, clock, random, metrics, logger, shutdown, flight: this.#flight },
+            config,
+          )
     this.#app = this.#createApp()
   }
 
   /** Throws a UserError when the address cannot be had. */
   start(): Promise<void> {
     return listen(this.#app, this.#config.listen, '--registry-addr')
+  }
+
+  /** For metrics. */
+  get flightsCoordinated(): number {
+    return this.#flight?.flights.stats().coordinated ?? 0
   }
 
   /** Takes no new requests, lets bodies end within the grace time, then ends them by FIN. */
@@ -97,6 +119,7 @@ export class RegistryServer {
     const cancelGrace = clock.after(graceMs, () => this.#shutdown.abort(new Error('the daemon is stopping')))
     const cancelAll = clock.after(graceMs + finLingerMs, () => this.#app.server.closeAllConnections())
     await closed
+    this.#flight?.flights.close()
     cancelGrace()
     cancelAll()
     await this.#client.close()
@@ -120,7 +143,7 @@ export class RegistryServer {
       // 'close' comes once for every response, hijacked or not, finished or not.
       reply.raw.once('close', () => metrics.httpInflight.dec({ handler: handlerOf(request) }))
       // Here, before fastify reads the body, of which it would complain instead.
-      if (request.method === 'GET' || request.method === 'HEAD') done()
+      if (request.method === 'GET' || request.method === 'HEAD' || this.#isMessage(request)) done()
       else sendError(reply, 405, 'UNSUPPORTED', 'this registry only answers GET and HEAD')
     })
     app.addHook('onResponse', (request, reply, done) => {
@@ -134,6 +157,9 @@ export class RegistryServer {
     addHealthRoutes(app, this.#components.notReady)
     for (const url of ['/v2', '/v2/*']) {
       app.route({ method: ['GET', 'HEAD'], url, handler: (request, reply) => this.#onContent(request, reply) })
+    }
+    if (this.#flight !== undefined) {
+      app.route({ method: 'POST', url: flightsRoute, handler: (request, reply) => this.#onMessage(request, reply) })
     }
     app.setNotFoundHandler((_request, reply) => {
       sendNotFound(reply, undefined, 'only /v2/, /livez and /readyz are here')
@@ -182,6 +208,24 @@ export class RegistryServer {
     }
   }
 
+  #isMessage({ method, url }: FastifyRequest): boolean {
+    return this.#flight !== undefined && method === 'POST' && url.startsWith(flightsRoute.slice(0, -1))
+  }
+
+  /** Of another node, about a flight that this one coordinates. */
+  async #onMessage(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const { auth } = this.#components
+    if (auth !== undefined && !auth.accepts(request.headers.authorization)) {
+      sendError(reply, 401, 'UNAUTHORIZED', 'the shared user name and password are needed')
+      return
+    }
+    const gone = new AbortController()
+    reply.raw.once('close', () => gone.abort(new Error('the node has left')))
+    const answer = await this.#flight?.flights.answer(request.url, gone.signal)
+    if (answer === undefined) void reply.code(400).send()
+    else void reply.type('application/json').send(answer)
+  }
+
   /** A bug of ours, or a request that Node refused. Before headers containerd must be able to go on: 404. */
   #onError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
     const status = (error as { statusCode?: unknown }).statusCode
@@ -198,7 +242,8 @@ export class RegistryServer {
 function handlerOf(request: FastifyRequest): string {
   const path = request.url.split('?', 1)[0] ?? ''
   if (path === '/readyz' || path === '/livez') return path
-  return path.startsWith('/v2') ? '/v2/*' : 'other'
+  if (path.startsWith('/v2')) return '/v2/*'
+  return path.startsWith(flightsRoute.slice(0, -1)) ? flightsRoute : 'other'
 }
 
 function stackOf(error: unknown): string | undefined {

@@ -70,6 +70,8 @@ export class DaemonGroup {
       stallTimeoutMs: 10_000,
       providersWanted: 10,
       auth: undefined,
+      flights: true,
+      hostsFolder: undefined,
       ...change,
     }
     const daemon = await startDaemon(config, logger)

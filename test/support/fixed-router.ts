@@ -9,6 +9,10 @@ export class FixedRouter implements Router {
     yield* this.providers.get(key) ?? []
   }
 
+  flightNodes(): Promise<[]> {
+    return Promise.resolve([])
+  }
+
   advertise(): void {}
 
   withdraw(): void {}

@@ -48,6 +48,8 @@ async function execute(command: SwarmCommand): Promise<void> {
       stallTimeoutMs: 10_000,
       providersWanted: 10,
       auth: undefined,
+      flights: true,
+      hostsFolder: undefined,
     },
     pino({ level: 'silent' }),
   )

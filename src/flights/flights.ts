@@ -1,0 +1,167 @@
+/** This node's part in flights: what it asks, what it tells of its own downloads, and what it coordinates for others. */
+import { BoundedMap } from '../lib/bounded-map.ts'
+import type { Clock } from '../lib/clock.ts'
+import { flightParticipationsMax, flightReportParts, flightSmallBytes } from '../limits.ts'
+import type { Logger } from '../logger.ts'
+import type { Metrics } from '../metrics.ts'
+import type { ContentRequest } from '../oci/content-request.ts'
+import type { Digest } from '../oci/digest.ts'
+import type { PeerClient } from '../peers/client.ts'
+import type { Router } from '../router/router.ts'
+import type { TransferEvent, Transfers } from '../store/transfers.ts'
+import { Coordinator } from './coordinator.ts'
+import { Coordinators } from './coordinators.ts'
+import { FlightSource } from './flight-source.ts'
+import { type Answer, type FlightNode, parseMessage } from './protocol.ts'
+
+export interface FlightsComponents {
+  router: Pick<Router, 'flightNodes'>
+  client: Pick<PeerClient, 'open' | 'post'>
+  transfers: Transfers
+  self: FlightNode
+  clock: Clock
+  metrics: Metrics
+  logger: Logger
+}
+
+/** In one blob. */
+interface Participation {
+  startedMs: number
+  role: 'waiting' | 'leading' | 'following'
+  reportedBytes: number
+  busy: number | undefined
+}
+
+export class Flights {
+  readonly #components: FlightsComponents
+  readonly #own: Coordinator
+  readonly #coordinators: Coordinators
+  readonly #participations = new BoundedMap<Digest, Participation>(flightParticipationsMax)
+  readonly #unwatch: () => void
+
+  constructor(components: FlightsComponents) {
+    const { router, client, self, clock, transfers, metrics, logger } = components
+    this.#components = components
+    this.#own = new Coordinator(clock, {
+      onLease: (digest, node, further) => {
+        metrics.flightLeases.inc({ kind: further ? 'further' : 'first' })
+        logger.debug({ key: digest, node, further }, 'lease')
+      },
+    })
+    this.#coordinators = new Coordinators({ router, client, own: this.#own, self, clock })
+    this.#unwatch = transfers.watch((event) => this.#onTransfer(event))
+  }
+
+  /** For a request of our own containerd. */
+  follow(request: ContentRequest, digest: Digest): FlightSource {
+    const { client, clock, logger, self, transfers } = this.#components
+    const known = this.#participations.get(digest)
+    if (known === undefined) {
+      this.#participations.set(digest, {
+        startedMs: clock.nowMs(),
+        role: 'waiting',
+        reportedBytes: 0,
+        busy: undefined,
+      })
+    }
+    return new FlightSource(request, digest, {
+      client,
+      clock,
+      logger,
+      join: async (_digest, { haveBytes, waitMs, avoid, keep }, signal) => {
+        const size = transfers.find(digest)?.size
+        const answer = await this.#coordinators.join(
+          digest,
+          { node: self, haveBytes, size, waitMs, avoid, keep },
+          signal,
+        )
+        this.#noteAnswer(digest, answer)
+        return answer
+      },
+      onBusy: (_digest, busy) => this.#onBusy(digest, busy),
+    })
+  }
+
+  /** Bytes of a blob that our containerd downloads; undefined: it does not say. */
+  sizeOf(digest: Digest): number | undefined {
+    const transfer = this.#components.transfers.find(digest)
+    return transfer?.state === 'running' ? transfer.size : undefined
+  }
+
+  /** The client has left, or goes upstream without a lease. */
+  leave(digest: Digest): void {
+    const participation = this.#participations.get(digest)
+    if (participation === undefined || participation.role === 'leading') return
+    this.#participations.delete(digest)
+    this.#report(digest, 'left', 0, undefined)
+  }
+
+  /** A message of another node. Undefined: nonsense. */
+  async answer(url: string, signal: AbortSignal): Promise<Answer | undefined> {
+    const message = parseMessage(url)
+    if (message === undefined) return undefined
+    if (message.kind === 'join') return this.#own.join(message.digest, message.join, signal)
+    this.#own.report(message.digest, message.report)
+    return { kind: 'wait' }
+  }
+
+  /** For metrics. */
+  stats(): { coordinated: number } {
+    return { coordinated: this.#own.flightCount }
+  }
+
+  close(): void {
+    this.#unwatch()
+    this.#own.close()
+  }
+
+  #noteAnswer(digest: Digest, answer: Answer | undefined): void {
+    const participation = this.#participations.get(digest)
+    if (participation === undefined || answer === undefined) return
+    if (answer.kind === 'lease') participation.role = 'leading'
+    else if (answer.kind === 'source') participation.role = 'following'
+  }
+
+  #onTransfer({ digest, kind, haveBytes, size }: TransferEvent): void {
+    const participation = this.#participations.get(digest)
+    if (participation === undefined) return
+    if (kind === 'grew') {
+      const step = Math.max(flightSmallBytes, size / flightReportParts)
+      const isFirst = participation.reportedBytes === 0
+      if (!isFirst && haveBytes - participation.reportedBytes < step) return
+      participation.reportedBytes = haveBytes
+      this.#report(digest, 'progress', haveBytes, size)
+    } else if (kind === 'complete' || kind === 'failed') {
+      this.#participations.delete(digest)
+      this.#report(digest, kind, haveBytes, size)
+      this.#tell(digest, participation, kind, size)
+    }
+  }
+
+  #onBusy(digest: Digest, busy: number): void {
+    const participation = this.#participations.get(digest)
+    const transfer = this.#components.transfers.find(digest)
+    if (participation === undefined || transfer === undefined) return
+    participation.busy = busy
+    this.#report(digest, 'progress', transfer.haveBytes, transfer.size)
+  }
+
+  #report(
+    digest: Digest,
+    kind: 'progress' | 'complete' | 'failed' | 'left',
+    haveBytes: number,
+    size: number | undefined,
+  ): void {
+    const { self: node, logger } = this.#components
+    const busy = this.#participations.get(digest)?.busy
+    this.#coordinators.report(digest, { kind, node, haveBytes, size, busy }).catch((error: unknown) => {
+      logger.error({ key: digest, error: String(error) }, 'bug')
+    })
+  }
+
+  #tell(digest: Digest, { role, startedMs }: Participation, outcome: string, size: number): void {
+    const { logger, clock, metrics } = this.#components
+    metrics.flightEnds.inc({ role, outcome })
+    logger.info({ key: digest, role, outcome, bytes: size, ms: Math.round(clock.nowMs() - startedMs) }, 'flight')
+  }
+}
