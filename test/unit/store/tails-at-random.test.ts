@@ -54,7 +54,7 @@ describe('tails at random', () => {
           else download.play(now)
           await turns(count)
         }
-        download.play({ kind: 'giveUp' })
+        download.end()
         await Promise.all(readers)
         await eventually(() => expect(transfers.find(digest)?.state).not.toBe('running'))
       } finally {
@@ -102,6 +102,10 @@ class Download {
     this.#ingest.truncate()
     this.#tries += 1
     await eventually(() => expect(before?.state).toBe('failed'))
+  }
+
+  end(): void {
+    this.#ingest.giveUp()
   }
 
   get tries(): number {
