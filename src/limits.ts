@@ -31,6 +31,9 @@ export const clientStallTimeoutMs = 300_000
 /** Time for a client to close its side after our FIN, before the socket is destroyed. */
 export const finLingerMs = 5_000
 
+/** Headers wait so long for the first chunk, to leave in one packet with it. A chunk that is on disk comes sooner. */
+export const headersAloneMs = 5
+
 // --- Bodies ----------------------------------------------------------------------------------------------------
 
 /** containerd refuses manifests over about 4 MB; above this a manifest counts as not there. */

@@ -5,7 +5,7 @@
  */
 import type { FastifyReply } from 'fastify'
 import type { Clock } from '../lib/clock.ts'
-import { finLingerMs } from '../limits.ts'
+import { finLingerMs, headersAloneMs } from '../limits.ts'
 import type { BodyPlan } from '../oci/range.ts'
 import type { WriteChunk } from '../store/store.ts'
 
@@ -36,9 +36,12 @@ export async function sendBody(
   const response = writeHead(reply, head)
   const gone = new AbortController()
   response.once('close', () => gone.abort(new Error('the client closed the connection')))
+  // Node keeps the headers for the first chunk, which may take long to come when the body is still arriving here.
+  const cancelHeadersAlone = clock.after(headersAloneMs, () => response.flushHeaders())
   let sentBytes = 0
   const write: WriteChunk = (chunk) =>
     new Promise((resolve, reject) => {
+      cancelHeadersAlone()
       if (gone.signal.aborted) {
         reject(gone.signal.reason as Error)
         return
@@ -66,6 +69,8 @@ export async function sendBody(
     await send(write, AbortSignal.any([gone.signal, shutdown]))
   } catch (error) {
     failure = error
+  } finally {
+    cancelHeadersAlone()
   }
   if (sentBytes === head.plan.contentLength) {
     response.end()

@@ -283,7 +283,7 @@ describe('the folder', () => {
     await eventually(() => expect(transfers.find(digest)?.haveBytes).toBe(MiB))
   })
 
-  it('may have all that is above it come later: found by the re-scan', async () => {
+  it('may have all that is above it come later: found by the re-scan', () => {
     rmSync(content.path, { recursive: true })
     transfers.start()
     content.makeIngestFolder()

@@ -1,0 +1,97 @@
+/** A download that runs, asked for over HTTP: by the same code that serves whole blobs. */
+import { type IncomingMessage, get } from 'node:http'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { systemClock } from '../../src/lib/clock.ts'
+import { digestOf } from '../../src/oci/digest.ts'
+import type { RegistryServer } from '../../src/registry/server.ts'
+import { IngestFolder } from '../../src/store/ingest-folder.ts'
+import { ContentNotFound, type ContentStore } from '../../src/store/store.ts'
+import { DaemonGroup, eventually } from '../support/daemons.ts'
+import { ContentFolderDouble } from '../support/ingest-double.ts'
+import { startRegistry } from '../support/registry.ts'
+
+const MiB = 1024 * 1024
+const port = 5000
+const host = new DaemonGroup().address(1)
+const blob = Buffer.alloc(2 * MiB + 5, 'a blob on its way, ')
+const digest = digestOf(blob)
+
+let content: ContentFolderDouble
+let transfers: IngestFolder
+let server: RegistryServer
+
+beforeEach(async () => {
+  content = new ContentFolderDouble()
+  transfers = new IngestFolder(content.path, 'k8s.io', systemClock)
+  transfers.start()
+  const nothing = () => Promise.reject(new ContentNotFound('nothing'))
+  const store: ContentStore = {
+    resolve: nothing,
+    open: (wanted) => transfers.find(wanted)?.open() ?? nothing(),
+    wasStoredSince: () => false,
+    async *watch() {},
+    problem: () => undefined,
+    close: () => Promise.resolve(),
+  }
+  server = await startRegistry({ host, port }, { store, router: undefined })
+})
+afterEach(async () => {
+  await server.close(0)
+  transfers.stop()
+  content.remove()
+})
+
+/** Resolves with the head; the body is gathered as it comes. */
+function ask(range?: string): Promise<{ response: IncomingMessage; body: () => Buffer; ended: Promise<boolean> }> {
+  const parts: Buffer[] = []
+  return new Promise((resolve, reject) => {
+    const headers = { 'X-Spegel-Mirrored': 'true', ...(range === undefined ? {} : { range }) }
+    const path = `/v2/app/blobs/${digest}?ns=reg.test`
+    const request = get({ host, port, path, headers, agent: false }, (response) => {
+      response.on('data', (part: Buffer) => parts.push(part))
+      response.on('error', () => undefined)
+      // True when everything that was announced came.
+      const ended = new Promise<boolean>((done) => response.once('close', () => done(response.complete)))
+      resolve({ response, body: () => Buffer.concat(parts), ended })
+    })
+    request.once('error', reject)
+  })
+}
+
+it('is answered with its whole length at once, and with each step when it is there', async () => {
+  const ingest = content.begin(digest, blob.length)
+  await eventually(() => expect(transfers.find(digest)).toBeDefined())
+  const whole = await ask()
+  const part = await ask(`bytes=${MiB + 1}-${2 * MiB}`)
+  expect(whole.response.statusCode).toBe(200)
+  expect(whole.response.headers['content-length']).toBe(`${blob.length}`)
+  expect(part.response.statusCode).toBe(206)
+  expect(part.response.headers['content-length']).toBe(`${MiB}`)
+  expect(part.response.headers['content-range']).toBe(`bytes ${MiB + 1}-${2 * MiB}/${blob.length}`)
+  ingest.append(blob.subarray(0, MiB + 2))
+  await eventually(() => expect(whole.body().length).toBe(MiB + 2))
+  await eventually(() => expect(part.body().length).toBe(1))
+  ingest.append(blob.subarray(MiB + 2))
+  ingest.commit()
+  expect(await whole.ended).toBe(true)
+  expect(await part.ended).toBe(true)
+  expect(whole.body().equals(blob)).toBe(true)
+  expect(part.body().equals(blob.subarray(MiB + 1, 2 * MiB + 1))).toBe(true)
+})
+
+it('that fails ends the body by FIN, and is a 404 from then on', async () => {
+  const ingest = content.begin(digest, blob.length)
+  ingest.append(blob.subarray(0, MiB))
+  await eventually(() => expect(transfers.find(digest)?.haveBytes).toBe(MiB))
+  const whole = await ask()
+  await eventually(() => expect(whole.body().length).toBe(MiB))
+  const failures: unknown[] = []
+  whole.response.on('error', (error) => failures.push(error))
+  ingest.giveUp()
+  expect(await whole.ended).toBe(false)
+  expect(whole.body().equals(blob.subarray(0, MiB))).toBe(true)
+  // Node says of a reset "read ECONNRESET", of a FIN that came too early "aborted".
+  expect(failures.map(String)).toEqual(['Error: aborted'])
+  const after = await ask()
+  expect(after.response.statusCode).toBe(404)
+})
