@@ -10,7 +10,7 @@ import { blobPath, type WrittenImage } from './layout-writer.ts'
 import type { Host } from './network.ts'
 import { end, logTo, waitUntil } from './process.ts'
 
-const port = 5000
+const usualPort = 5000
 
 export interface AccessLogEntry {
   client: string
@@ -25,12 +25,15 @@ export class RegistryProcess {
   readonly #host: Host
   readonly #binary: string
   readonly #folder: string
+  readonly #port: number
   #child: ChildProcess | undefined
 
-  constructor(host: Host, binary: string, folder: string) {
+  /** `port`: another one than usual, when something else is to be asked in its place. */
+  constructor(host: Host, binary: string, folder: string, port = usualPort) {
     this.#host = host
     this.#binary = binary
     this.#folder = folder
+    this.#port = port
     this.url = `http://${host.ip}:${port}`
   }
 
@@ -42,7 +45,7 @@ export class RegistryProcess {
       `version: 0.1
 log: { level: info, accesslog: { disabled: false } }
 storage: { filesystem: { rootdirectory: ${join(this.#folder, 'data')} } }
-http: { addr: ${this.#host.ip}:${port} }
+http: { addr: ${this.#host.ip}:${this.#port} }
 `,
     )
     const child = this.#host.spawn(this.#binary, ['serve', config], { stdio: logTo(this.#log) })

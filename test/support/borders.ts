@@ -83,6 +83,10 @@ export const parts: Readonly<Record<string, Part>> = {
     imports: ['testbed', 'router', 'bootstrap', 'oci', 'lib', 'limits', 'logger', 'metrics'],
     libraries: [],
   },
+  benchmark: {
+    imports: ['testbed', 'images', 'hosts', 'containerd', 'oci', 'lib', 'logger'],
+    libraries: ['zod'],
+  },
   main: { imports: ['cli'], libraries: [] },
 }
 

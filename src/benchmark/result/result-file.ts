@@ -1,7 +1,7 @@
 /** Results on disk: one file in a folder, replaced as a whole after every round. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { z } from 'zod'
+import type { z } from 'zod'
 import { writeFileAtomic } from '../../lib/atomic-file.ts'
 import { UserError, errorMessage } from '../../lib/errors.ts'
 import { type Result, resultSchema } from './schema.ts'
