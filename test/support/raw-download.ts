@@ -56,6 +56,12 @@ export class RawDownload {
     this.#child.send({ url, method, headers, ...init } satisfies DownloadOrder)
   }
 
+  /** The client is gone, in the middle of whatever it was. */
+  leave(): void {
+    this.done.catch(() => undefined)
+    this.#child.kill('SIGKILL')
+  }
+
   goOn(): void {
     this.#child.send('go on' satisfies DownloadOrder)
   }

@@ -143,19 +143,40 @@ describe('the scripted upstream', () => {
     for (const each of slow) expect(await each.done).toMatchObject({ sha256: hexOf(big), isWhole: true })
   })
 
-  it('keeps its connections to the registry', async () => {
+  it('keeps a connection to the registry for questions, and none for a body that was left', async () => {
     const connections = async () => {
       const lines = await output(
         upstreamHost.spawn('ss', ['-Htn', 'state', 'established', `dst ${upstreamHost.ip}:5080`]),
       )
       // Port after port of this side.
-      return [...lines.matchAll(/:(\d+)\s+\S+:5080/g)].map(([, port]) => port).sort()
+      return [...lines.matchAll(/:(\d+)\s+\S+:5080/g)].map(([, port]) => Number(port)).sort((a, b) => a - b)
     }
-    await download(client, blobUrl('small', small))
+    const ask = () => download(client, `${upstream.url}/v2/small/manifests/v1`, { method: 'HEAD' })
+    await ask()
     const before = await connections()
     expect(before).not.toEqual([])
-    for (let count = 0; count < 5; count++) await download(client, blobUrl('small', small))
+    for (let count = 0; count < 5; count++) await ask()
     expect(await connections()).toEqual(before)
+    const left = new RawDownload(client, blobUrl('big', big), { pauseAfterBytes: 1 })
+    await left.begun
+    expect(await connections()).toHaveLength(before.length + 1)
+    left.leave()
+    await eventually(async () => expect(await connections()).toEqual(before))
+  })
+
+  it('passes on that the registry broke off, and that it is not there', async () => {
+    const running = new RawDownload(client, blobUrl('big', big), { pauseAfterBytes: 1 })
+    await running.begun
+    await registry.stop()
+    try {
+      running.goOn()
+      expect(await running.done).toMatchObject({ status: 200, isWhole: false, error: '' })
+      expect(await download(client, blobUrl('small', small))).toMatchObject({ status: 502 })
+      expect(await download(client, blobUrl('small', small), { method: 'HEAD' })).toMatchObject({ status: 502 })
+    } finally {
+      await registry.start()
+    }
+    expect(await download(client, blobUrl('small', small))).toMatchObject({ status: 200, isWhole: true })
   })
 
   it('delays every answer', async () => {

@@ -14,6 +14,7 @@ import type { Socket } from 'node:net'
 import type { AccessLogEntry } from '../../testbed/registry-process.ts'
 import { systemClock } from '../../lib/clock.ts'
 import { Pace } from './pace.ts'
+import { RegistryBody } from './registry-body.ts'
 import type { UpstreamEntry } from './scene.ts'
 
 /** At a limited rate, pieces of so much time: coarse ones would come in bursts. */
@@ -136,7 +137,6 @@ export class UpstreamProxy {
     body: CountedBody,
     gone: AbortSignal,
   ): Promise<void> {
-    const isBlob = request.method === 'GET' && /\/blobs\//.test(request.url ?? '')
     for (const entry of this.#entries()) if (entry.behaviour === 'delay') await passed(entry.time, gone)
     if (this.#entries().some((entry) => entry.behaviour === 'refuse' && entry.by === 'status')) {
       await body.end(503, { 'content-type': 'application/json' }, errorBody('UNAVAILABLE', 'service unavailable'))
@@ -148,23 +148,39 @@ export class UpstreamProxy {
       await body.end(429, headers, errorBody('TOOMANYREQUESTS', 'too many requests'))
       return
     }
-    const answer = await this.#ask(request, gone)
-    response.sendDate = false
-    response.writeHead(answer.statusCode ?? 502, answer.statusMessage ?? '', endToEnd(answer.rawHeaders))
-    response.flushHeaders()
-    if (isBlob) {
-      for (const entry of this.#entries()) if (entry.behaviour === 'firstByteLate') await passed(entry.time, gone)
-    }
-    let wrongAt = isBlob ? this.#wrongAt(answer) : undefined
-    for await (const chunk of answer) {
-      const bytes = chunk as Buffer
-      if (wrongAt !== undefined && wrongAt < bytes.length) {
-        bytes.writeUInt8(bytes.readUInt8(wrongAt) ^ 0xff, wrongAt)
-        wrongAt = undefined
-      } else if (wrongAt !== undefined) wrongAt -= bytes.length
-      await this.#send(bytes, request.socket, body, gone)
+    if (request.method === 'GET' && /\/blobs\//.test(request.url ?? '')) {
+      await this.#passBlob(request, response, body, gone)
+    } else {
+      const answer = await this.#ask(request, gone)
+      this.#writeHead(response, answer.statusCode ?? 502, answer.statusMessage ?? '', answer.rawHeaders)
+      for await (const chunk of answer) await this.#send(chunk as Buffer, request.socket, body, gone)
     }
     response.end()
+  }
+
+  async #passBlob(
+    request: IncomingMessage,
+    response: ServerResponse,
+    body: CountedBody,
+    gone: AbortSignal,
+  ): Promise<void> {
+    const { hostname: ip, port } = new URL(this.#init.registryUrl)
+    const get = { ip, port: Number(port), path: request.url ?? '', rawHeaders: endToEnd(request.rawHeaders) }
+    const answer = await RegistryBody.open(get, gone)
+    this.#writeHead(response, answer.statusCode, answer.statusMessage, answer.rawHeaders)
+    for (const entry of this.#entries()) if (entry.behaviour === 'firstByteLate') await passed(entry.time, gone)
+    let wrongAt = this.#wrongAt(answer)
+    for await (const piece of answer.pieces()) {
+      if (wrongAt >= 0 && wrongAt < piece.length) piece.writeUInt8(piece.readUInt8(wrongAt) ^ 0xff, wrongAt)
+      wrongAt -= piece.length
+      await this.#send(piece, request.socket, body, gone)
+    }
+  }
+
+  #writeHead(response: ServerResponse, status: number, message: string, rawHeaders: readonly string[]): void {
+    response.sendDate = false
+    response.writeHead(status, message, endToEnd(rawHeaders))
+    response.flushHeaders()
   }
 
   /** The registry's answer. Rejects when it has none, or the client leaves before. */
@@ -228,16 +244,15 @@ export class UpstreamProxy {
     return undefined
   }
 
-  /** Which byte of this body is to be wrong: the one in the middle of the blob, so a range may be without it. */
-  #wrongAt(answer: IncomingMessage): number | undefined {
-    const range = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(answer.headers['content-range'] ?? '')
-    const length = Number(answer.headers['content-length'])
-    const wrongAt = range === null ? Math.floor(length / 2) : Math.floor(Number(range[3]) / 2) - Number(range[1])
-    if (!(wrongAt >= 0 && wrongAt < length)) return undefined
+  /** Which byte of this body is to be wrong, negative: none. The one in the middle of the blob; a range may be without it. */
+  #wrongAt(answer: RegistryBody): number {
+    const range = /^bytes (\d+)-\d+\/(\d+)$/.exec(answer.header('content-range'))
+    const bytes = Number(answer.header('content-length'))
+    const wrongAt = range === null ? Math.floor(bytes / 2) : Math.floor(Number(range[2]) / 2) - Number(range[1])
     const liar = [...this.#active.values()].find(
       ({ entry, answered }) => entry.behaviour === 'wrongBytes' && answered < (entry.times ?? Infinity),
     )
-    if (liar === undefined) return undefined
+    if (liar === undefined || wrongAt < 0 || wrongAt >= bytes) return -1
     liar.answered += 1
     return wrongAt
   }
