@@ -84,6 +84,8 @@ export class UpstreamProxy {
     if (refuses || this.#server !== undefined) return
     const server = createServer((request, response) => void this.#answer(request, response))
     this.#server = server
+    // As the registry, which waits for its clients for ever.
+    server.keepAliveTimeout = 0
     server.on('connection', (socket: Socket) => {
       this.#sockets.set(socket, 0)
       socket.once('close', () => this.#forget(socket))
