@@ -27,6 +27,8 @@ const pullTimeoutMs = 60_000
 /** More than all the buffers of the kernel on the way. */
 const bigBytes = 48 * MiB
 
+/** What is to be cleaned up, also when the set-up fails half-way. */
+const mess: (() => Promise<void>)[] = []
 let tools: Tools
 let network: Network
 let folder: string
@@ -40,20 +42,21 @@ let small: WrittenImage
 beforeAll(async () => {
   tools = await prepareTools((line) => process.stderr.write(`set-up: ${line}\n`))
   folder = await mkdtemp(join(tmpdir(), 'spegel-ts-scene-'))
+  mess.push(() => rm(folder, { recursive: true, force: true }))
   network = await Network.create()
+  mess.push(() => network.close())
   upstreamHost = await network.addHost('upstream')
   client = await network.addHost('client')
   registry = new RegistryProcess(upstreamHost, tools.registry, join(folder, 'registry'), 5080)
+  mess.push(() => registry.stop())
   await registry.start()
   upstream = await ScriptedUpstream.start(upstreamHost, registry.url, join(folder, 'upstream'))
+  mess.push(() => upstream.stop())
   big = await publish('big', bigBytes)
   small = await publish('small', 4 * MiB)
 })
 afterAll(async () => {
-  await upstream.stop()
-  await registry.stop()
-  await network.close()
-  await rm(folder, { recursive: true, force: true })
+  for (const cleanUp of mess.toReversed()) await cleanUp()
 })
 
 /** As `repository:v1`, of one layer. */
