@@ -12,8 +12,10 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
 
 process.exitCode = await runCli(process.argv.slice(2), {
   env: process.env,
+  commandLine: process.argv.slice(1),
   write: (text) => process.stdout.write(text),
   writeError: (text) => process.stderr.write(text),
+  isTerminal: process.stderr.isTTY,
   stop: stop.signal,
 })
 // Timers and sockets of libraries must not keep a stopped daemon alive.

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { reprovideIntervalMs } from '../limits.ts'
 import type { Benchmark, BenchmarkOptions } from './benchmark.ts'
 import type { BenchmarkOutput, RoundConditions } from './result.ts'
-import { cpuShares, readCpuTicks } from './machine.ts'
+import { cpuShares, readCpuTicks } from '../testbed/machine.ts'
 import { startDaemons, waitForRecords, writeBlobs } from './swarm-of-daemons.ts'
 import { type ServerProcess, Workplace } from './workplace.ts'
 

@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises'
 import { Cluster } from '../testbed/cluster.ts'
 import type { ContainerdNode } from '../testbed/containerd-node.ts'
 import { fetchFrom } from '../testbed/fetch.ts'
-import type { WrittenImage } from '../testbed/layout-writer.ts'
+import type { WrittenImage } from '../images/image.ts'
 
 const MiB = 1024 * 1024
 const pullTimeoutMs = 120_000

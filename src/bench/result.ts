@@ -2,7 +2,7 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Machine } from './machine.ts'
+import type { Machine } from '../testbed/machine.ts'
 import { quantile } from './statistics.ts'
 
 /** One row of the table: a number from each round. */

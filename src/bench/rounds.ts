@@ -2,7 +2,7 @@
  * Rounds: what is compared takes turns (A, B, A, B, …), so that whatever else goes on in the machine hits both alike.
  * The first round warms up and is dropped. A round in which the host took CPU away is repeated, within bounds.
  */
-import { cpuShares, readCpuTicks } from './machine.ts'
+import { cpuShares, readCpuTicks } from '../testbed/machine.ts'
 import type { RoundConditions } from './result.ts'
 
 const stealPercentMax = 2

@@ -4,7 +4,8 @@
  */
 import { readFile } from 'node:fs/promises'
 import { end } from '../testbed/process.ts'
-import { blobPath, writeImage } from '../testbed/layout-writer.ts'
+import { writeImage } from '../images/image.ts'
+import { blobPath } from '../images/layout.ts'
 import { needCurl, prepareNginx } from '../testbed/tools.ts'
 import type { Benchmark, BenchmarkOptions } from './benchmark.ts'
 import { download, spawnCurl, verify } from './download.ts'

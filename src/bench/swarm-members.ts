@@ -1,7 +1,7 @@
 /** Routers spread over several processes, as seen by the benchmark that commands them. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import { cpuSeconds } from './process-usage.ts'
+import { cpuSeconds } from '../testbed/process-usage.ts'
 import type { MemberAnswer, MemberCommand } from './swarm-member.ts'
 import { type Workplace, routerPort } from './workplace.ts'
 

@@ -2,7 +2,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { type Digest, digestOf } from '../oci/digest.ts'
-import { blobPath } from '../testbed/layout-writer.ts'
+import { blobPath } from '../images/layout.ts'
 import { waitUntil } from '../testbed/process.ts'
 import type { DelayLine } from './delay-line.ts'
 import { type ServerProcess, type Workplace, readMetric, registryPort, routerPort } from './workplace.ts'

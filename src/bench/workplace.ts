@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { end, logTo, waitUntil } from '../testbed/process.ts'
-import { cpuSeconds, memoryMiB } from './process-usage.ts'
+import { cpuSeconds, memoryMiB } from '../testbed/process-usage.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const programs = {

@@ -1,19 +1,15 @@
 /** Finds the command, runs it, and turns what went wrong into one line and an exit code. */
 import { UserError, errorMessage } from '../lib/errors.ts'
-import { type Surroundings, commands } from './commands.ts'
+import type { CommandSpec, Surroundings } from './command.ts'
+import { commands } from './commands.ts'
 import { UsageError } from './option.ts'
 
-export interface CliSurroundings extends Surroundings {
-  writeError: (text: string) => void
-}
-
 /** 0 success, 1 failure, 2 a command line that cannot be understood. Global options may stand before the command. */
-export async function runCli(args: readonly string[], surroundings: CliSurroundings): Promise<number> {
+export async function runCli(args: readonly string[], surroundings: Surroundings): Promise<number> {
   try {
-    const at = args.findIndex((arg) => commands.some(({ name }) => name === arg))
-    const found = commands.find(({ name }) => name === args[at])
+    const found = findCommand(args)
     if (found === undefined) return noCommand(args, surroundings)
-    await found.run(args.toSpliced(at, 1), surroundings)
+    await found.command.run(found.rest, surroundings)
     return 0
   } catch (error) {
     if (error instanceof UserError) surroundings.writeError(`spegel-ts: ${error.message}\n`)
@@ -22,11 +18,20 @@ export async function runCli(args: readonly string[], surroundings: CliSurroundi
   }
 }
 
-function noCommand(args: readonly string[], { write }: CliSurroundings): number {
+/** A command's name may have several words: `benchmark measure`. */
+function findCommand(args: readonly string[]): { command: CommandSpec; rest: string[] } | undefined {
+  for (const [at] of args.entries()) {
+    const command = commands.find(({ name }) => name.split(' ').every((word, index) => args[at + index] === word))
+    if (command !== undefined) return { command, rest: args.toSpliced(at, command.name.split(' ').length) }
+  }
+  return undefined
+}
+
+function noCommand(args: readonly string[], { write }: Surroundings): number {
   const help = [
     'Usage: spegel-ts COMMAND [OPTION...]',
     '',
-    ...commands.map(({ name, summary }) => `  ${name.padEnd(16)}${summary}`),
+    ...commands.map(({ name, summary }) => `  ${name.padEnd(20)}${summary}`),
     '',
     'spegel-ts COMMAND --help lists the options of a command.',
     '',

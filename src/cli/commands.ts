@@ -1,4 +1,4 @@
-/** The commands: a name, a table of options, and what to do with them. */
+/** All commands, and what those of the daemon do. */
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { readCertificates } from '../bootstrap/http.ts'
@@ -9,7 +9,9 @@ import { wildcardRegistry } from '../hosts/registry-url.ts'
 import { systemClock } from '../lib/clock.ts'
 import { createLogger } from '../logger.ts'
 import { readBasicAuth } from '../registry/auth.ts'
-import { type OptionTable, UsageError, parseCommandLine } from './option.ts'
+import { benchmarkCommands } from './benchmark.ts'
+import { type CommandSpec, type Surroundings, command } from './command.ts'
+import { UsageError } from './option.ts'
 import {
   type CleanupOptions,
   type CleanupWaitOptions,
@@ -23,21 +25,6 @@ import {
   versionOptions,
 } from './options.ts'
 import { versionInfo } from './version.ts'
-
-/** What a command has of the process around it. */
-export interface Surroundings {
-  env: Readonly<Record<string, string | undefined>>
-  write: (text: string) => void
-  /** Aborts when the process is asked to stop. */
-  stop: AbortSignal
-}
-
-export interface CommandSpec {
-  name: string
-  summary: string
-  table: OptionTable<Record<string, unknown>>
-  run: (args: readonly string[], surroundings: Surroundings) => Promise<void>
-}
 
 export const commands: readonly CommandSpec[] = [
   command(
@@ -55,25 +42,8 @@ export const commands: readonly CommandSpec[] = [
   ),
   command('cleanup-wait', 'Wait until the cleanup on every node is done.', cleanupWaitOptions, runCleanupWait),
   command('version', 'Print the version.', versionOptions, runVersion),
+  ...benchmarkCommands,
 ]
-
-function command<T>(
-  name: string,
-  summary: string,
-  table: OptionTable<T>,
-  run: (options: T, surroundings: Surroundings) => Promise<void>,
-): CommandSpec {
-  return {
-    name,
-    summary,
-    table,
-    async run(args, surroundings) {
-      const parsed = parseCommandLine({ name, summary }, table, args, surroundings.env)
-      if (parsed.kind === 'help') surroundings.write(parsed.text)
-      else await run(parsed.options, surroundings)
-    },
-  }
-}
 
 async function runRegistry(options: RegistryOptions, { stop }: Surroundings): Promise<void> {
   const logger = createLogger(options.logLevel)

@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Digest, isDigest } from '../oci/digest.ts'
 import { manifestMediaTypes, parseManifest } from '../oci/manifest.ts'
-import { addToIndex, blobPath } from '../testbed/layout-writer.ts'
+import { addToIndex, blobPath } from '../images/layout.ts'
 
 /** As containerd's default. */
 const downloadsMax = 3

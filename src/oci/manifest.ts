@@ -22,7 +22,7 @@ export interface ManifestDocument {
   mediaType?: string
   config?: Descriptor
   layers?: Descriptor[]
-  manifests?: Descriptor[]
+  manifests?: (Descriptor & { platform?: { architecture?: string; os?: string } })[]
 }
 
 /**

@@ -12,6 +12,8 @@ export class Exchange {
   readonly isHead: boolean
   readonly rangeHeader: string | undefined
   sentBytes = 0
+  /** Since the request came. */
+  firstByteMs: number | undefined
   readonly #clock: Clock
 
   constructor(clock: Clock, { method, headers }: { method: string; headers: IncomingHttpHeaders }) {

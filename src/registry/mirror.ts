@@ -211,6 +211,7 @@ export class Mirror {
   }
 
   #noteFirstByte(exchange: Exchange): void {
+    exchange.firstByteMs = Math.round(exchange.elapsedMs * 10) / 10
     this.#components.metrics.firstByte.observe({ source: 'peer' }, exchange.elapsedMs / 1000)
   }
 
@@ -236,6 +237,7 @@ export class Mirror {
         method: exchange.isHead ? 'HEAD' : 'GET',
         bytes: exchange.sentBytes,
         ms: Math.round(exchange.elapsedMs * 10) / 10,
+        ...(exchange.firstByteMs === undefined ? {} : { firstByteMs: exchange.firstByteMs }),
         ...found,
       },
       'mirrored',

@@ -70,7 +70,11 @@ export class ContainerdNode {
     const config = join(this.folder, 'config.toml')
     await writeFile(config, this.#config())
     const log = join(this.folder, 'containerd.log')
-    const child = this.host.spawn(this.#init.containerd, ['--config', config], { stdio: logTo(log) })
+    const child = this.host.spawn(this.#init.containerd, ['--config', config], {
+      stdio: logTo(log),
+      // Ctrl-C in a terminal is for us: we end containerd when everything else has ended.
+      detached: true,
+    })
     this.#containerd = child
     const client = new ContainerdClient(this.socket, 'k8s.io')
     try {
@@ -79,6 +83,22 @@ export class ContainerdNode {
     } finally {
       client.close()
     }
+  }
+
+  /** Such as `containerd 2.3.4`. */
+  async runtimeVersion(): Promise<string> {
+    const client = new ContainerdClient(this.socket, 'k8s.io')
+    try {
+      return `containerd ${(await client.version()).replace(/^v/, '')}`
+    } finally {
+      client.close()
+    }
+  }
+
+  /** The pid is nsenter's, which becomes containerd. */
+  get containerdPid(): number | undefined {
+    const running = this.#containerd?.exitCode === null && this.#containerd.signalCode === null
+    return running ? this.#containerd?.pid : undefined
   }
 
   async stopContainerd(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {

@@ -20,6 +20,10 @@ export interface Host {
   spawn(command: string, args: readonly string[], options?: SpawnOptions): ChildProcess
   /** Limits what the host sends, for example `100mbit`. */
   setRate(rate: string): Promise<void>
+  /** Limits what the host receives. */
+  setInRate(rate: string): Promise<void>
+  /** What passed the host's cable so far, headers included. */
+  traffic(): Promise<{ sentBytes: number; receivedBytes: number }>
   /** Plugs the cable in or out: packets are lost without a word. */
   setCable(plugged: boolean): Promise<void>
 }
@@ -53,10 +57,12 @@ export class Network {
       // nsenter, not "ip netns exec": the latter mounts /sys anew, which hides cgroups.
       spawn: (command, args, options = {}) =>
         spawn('nsenter', [`--net=${namespaceFolder}/${namespace}`, command, ...args], options),
-      setRate: async (rate) => {
-        // A burst of 256 KiB covers large segments; within 5 % of the rate from 50 Mbit to 3 Gbit.
-        const shape = ['root', 'tbf', 'rate', rate, 'burst', '256kb', 'latency', '100ms']
-        await run('tc', ['-n', namespace, 'qdisc', 'replace', 'dev', 'eth0', ...shape])
+      setRate: (rate) => shape(namespace, 'eth0', rate),
+      setInRate: (rate) => shape(ethernetSwitch, port, rate),
+      traffic: async () => {
+        const { stdout } = await run('ip', ['-n', namespace, '-s', '-j', 'link', 'show', 'eth0'])
+        const [link] = JSON.parse(stdout) as { stats64: { rx: { bytes: number }; tx: { bytes: number } } }[]
+        return { sentBytes: link?.stats64.tx.bytes ?? 0, receivedBytes: link?.stats64.rx.bytes ?? 0 }
       },
       setCable: (plugged) => ip(ethernetSwitch, 'link', 'set', port, plugged ? 'up' : 'down'),
     }
@@ -76,22 +82,43 @@ export class Network {
   }
 }
 
+/** A burst of 256 KiB covers large segments; within 5 % of the rate from 50 Mbit to 3 Gbit. */
+async function shape(namespace: string, device: string, rate: string): Promise<void> {
+  const bucket = ['root', 'tbf', 'rate', rate, 'burst', '256kb', 'latency', '100ms']
+  await run('tc', ['-n', namespace, 'qdisc', 'replace', 'dev', device, ...bucket])
+}
+
 async function ip(namespace: string, ...args: string[]): Promise<void> {
   await run('ip', ['-n', namespace, ...args])
 }
 
-/** Namespaces whose maker is no more. */
-async function removeLeftovers(): Promise<void> {
+/** Namespaces whose maker is no more, and what still runs in them. Returns their names. */
+export async function removeLeftovers(): Promise<string[]> {
   const alive = new Set(readdirSync('/proc'))
-  await removeNamespaces((name) => !alive.has(/^spegel-ts-(\d+)-/.exec(name)?.[1] ?? ''))
+  return removeNamespaces((name) => !alive.has(/^spegel-ts-(\d+)-/.exec(name)?.[1] ?? ''))
 }
 
-async function removeNamespaces(unwanted: (name: string) => boolean): Promise<void> {
+async function removeNamespaces(unwanted: (name: string) => boolean): Promise<string[]> {
   const there = await access(namespaceFolder).then(
     () => readdirSync(namespaceFolder),
     () => [],
   )
-  for (const name of there.filter((candidate) => candidate.startsWith(prefix) && unwanted(candidate))) {
+  const removed = there.filter((candidate) => candidate.startsWith(prefix) && unwanted(candidate))
+  for (const name of removed) {
+    await endInside(name)
     await run('ip', ['netns', 'del', name])
+  }
+  return removed
+}
+
+/** Whoever runs in a namespace of ours was started by us. */
+async function endInside(name: string): Promise<void> {
+  const { stdout } = await run('ip', ['netns', 'pids', name])
+  for (const pid of stdout.split('\n').filter(Boolean).map(Number)) {
+    try {
+      process.kill(pid, 'SIGKILL')
+    } catch {
+      // It has ended meanwhile.
+    }
   }
 }

@@ -12,11 +12,12 @@ export function logTo(path: string): ['ignore', number, number] {
 export async function waitUntil(
   what: string,
   probe: () => Promise<boolean>,
-  options: { timeoutMs: number; pollMs?: number; child?: ChildProcess; log?: string },
+  options: { timeoutMs: number; pollMs?: number; child?: ChildProcess; log?: string; signal?: AbortSignal },
 ): Promise<void> {
-  const { timeoutMs, pollMs = 50, child, log } = options
+  const { timeoutMs, pollMs = 50, child, log, signal } = options
   const deadlineMs = performance.now() + timeoutMs
   for (;;) {
+    signal?.throwIfAborted()
     if (await probe().catch(() => false)) return
     const ended = child !== undefined && (child.exitCode !== null || child.signalCode !== null)
     if (ended || performance.now() > deadlineMs) {
@@ -55,4 +56,14 @@ export async function end(
   const timer = setTimeout(() => child.kill('SIGKILL'), patienceMs)
   await ended
   clearTimeout(timer)
+}
+
+/** The same for a program that leads a process group of its own (`detached`): whatever it started ends too. */
+export async function endGroup(leader: ChildProcess, patienceMs = 10_000): Promise<void> {
+  await end(leader, 'SIGTERM', patienceMs)
+  try {
+    if (leader.pid !== undefined) process.kill(-leader.pid, 'SIGKILL')
+  } catch {
+    // Nobody is left in the group.
+  }
 }

@@ -1,12 +1,13 @@
 /** A real registry (docker-registry) on a host of the test-bed, filled from OCI layouts, with its access log. */
 import type { ChildProcess } from 'node:child_process'
-import { copyFile, link, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { copyFile, link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Digest } from '../oci/digest.ts'
 import { parseManifest } from '../oci/manifest.ts'
 import { fetchFrom } from './fetch.ts'
-import { blobPath, type WrittenImage } from './layout-writer.ts'
+import type { WrittenImage } from '../images/image.ts'
+import { blobPath } from '../images/layout.ts'
 import type { Host } from './network.ts'
 import { end, logTo, waitUntil } from './process.ts'
 
@@ -25,14 +26,19 @@ export class RegistryProcess {
   readonly #host: Host
   readonly #binary: string
   readonly #folder: string
+  readonly #htpasswd: string | undefined
   readonly #port: number
   #child: ChildProcess | undefined
 
-  /** `port`: another one than usual, when something else is to be asked in its place. */
-  constructor(host: Host, binary: string, folder: string, port = usualPort) {
+  /**
+   * `htpasswd`: lines of who may ask it, with bcrypt; without them: everybody. `port`: another one than usual, when
+   * something else is to be asked in its place.
+   */
+  constructor(host: Host, binary: string, folder: string, htpasswd?: string, port = usualPort) {
     this.#host = host
     this.#binary = binary
     this.#folder = folder
+    this.#htpasswd = htpasswd
     this.#port = port
     this.url = `http://${host.ip}:${port}`
   }
@@ -40,17 +46,21 @@ export class RegistryProcess {
   async start(): Promise<void> {
     await mkdir(join(this.#folder, 'data'), { recursive: true })
     const config = join(this.#folder, 'config.yml')
+    const users = join(this.#folder, 'htpasswd')
+    if (this.#htpasswd !== undefined) await writeFile(users, this.#htpasswd)
     await writeFile(
       config,
       `version: 0.1
 log: { level: info, accesslog: { disabled: false } }
 storage: { filesystem: { rootdirectory: ${join(this.#folder, 'data')} } }
 http: { addr: ${this.#host.ip}:${this.#port} }
+${this.#htpasswd === undefined ? '' : `auth: { htpasswd: { realm: testbed, path: ${users} } }`}
 `,
     )
     const child = this.#host.spawn(this.#binary, ['serve', config], { stdio: logTo(this.#log) })
     this.#child = child
-    const answers = async () => (await fetchFrom(this.#host, `${this.url}/v2/`)).status === 200
+    const ready = this.#htpasswd === undefined ? 200 : 401
+    const answers = async () => (await fetchFrom(this.#host, `${this.url}/v2/`)).status === ready
     await waitUntil('docker-registry', answers, { timeoutMs: 10_000, child, log: this.#log })
   }
 
@@ -62,7 +72,7 @@ http: { addr: ${this.#host.ip}:${this.#port} }
    * Puts an image of a layout into the registry's storage, by links to its blobs: instant, also while it runs.
    * The image's tag is the part of its name after the registry.
    */
-  async place(layout: string, image: WrittenImage, repository: string, tag: string): Promise<void> {
+  async place(layout: string, image: Pick<WrittenImage, 'target'>, repository: string, tag: string): Promise<void> {
     const root = join(this.#folder, 'data', 'docker/registry/v2')
     const repositoryRoot = join(root, 'repositories', repository)
     const addBlob = async (digest: Digest) => {
@@ -94,6 +104,11 @@ http: { addr: ${this.#host.ip}:${this.#port} }
       join(repositoryRoot, '_manifests/tags', tag, 'index/sha256', digest.replace('sha256:', ''), 'link'),
       digest,
     )
+  }
+
+  /** Forgets all images. It reads its storage anew for each request, so it may run. */
+  async clear(): Promise<void> {
+    await rm(join(this.#folder, 'data', 'docker'), { recursive: true, force: true })
   }
 
   /** Requests so far, probes of the test-bed excepted. */

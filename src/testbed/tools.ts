@@ -1,7 +1,8 @@
 /**
- * Programs that the system tests and `demo --containerd` need, unpacked below `.cache/` in the checkout: containerd and
- * docker-registry from the distribution, a recent containerd built from its published Go module. Nothing is installed
- * in the system, except that root may let apt install iproute2 and curl where they are missing. Says what it does.
+ * Programs that the system tests and `demo --containerd` need, unpacked below `.cache/` in the checkout: containerd,
+ * docker-registry and others from the distribution, a recent containerd built from its published Go module. Nothing is
+ * installed in the system, except that root may let apt install iproute2 and curl where they are missing. Says what it
+ * does.
  */
 import { type SpawnOptions, execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -100,6 +101,20 @@ async function unpackPackages(
 export async function prepareNginx(say: (line: string) => void): Promise<string> {
   await mkdir(cacheFolder, { recursive: true })
   return withLock(async () => join(await unpackPackages(['nginx', 'nginx-core'], 'nginx', say), 'usr/sbin/nginx'))
+}
+
+/** What containerd starts containers with. */
+export async function prepareRunc(say: (line: string) => void): Promise<string> {
+  await mkdir(cacheFolder, { recursive: true })
+  return withLock(async () => join(await unpackPackages(['runc'], 'runc', say), 'usr/sbin/runc'))
+}
+
+/** Runs programs of arm64 on other machines. Nothing is registered with the kernel. */
+export async function prepareQemu(say: (line: string) => void): Promise<string> {
+  await mkdir(cacheFolder, { recursive: true })
+  return withLock(async () =>
+    join(await unpackPackages(['qemu-user-static'], 'qemu', say), 'usr/bin/qemu-aarch64-static'),
+  )
 }
 
 /** A client of OCI artifacts. */

@@ -6,7 +6,7 @@ import { systemClock } from '../../src/lib/clock.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import { LayoutStore } from '../../src/store/layout/layout-store.ts'
 import { ContentNotFound } from '../../src/store/store.ts'
-import { blobPath, writeBlob } from '../../src/testbed/layout-writer.ts'
+import { blobPath, writeBlob } from '../../src/images/layout.ts'
 import { layoutFixture } from '../support/layout-fixture.ts'
 import { storeSuite } from './store.ts'
 

@@ -5,7 +5,7 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { writeImage } from '../../src/testbed/layout-writer.ts'
+import { writeImage } from '../../src/images/image.ts'
 import { DaemonGroup, eventually } from '../support/daemons.ts'
 
 const spegel = join(import.meta.dirname, '../../bin/spegel-ts')

@@ -2,7 +2,7 @@ import { mkdir, open, readFile, rename } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
-import { blobPath } from '../../src/testbed/layout-writer.ts'
+import { blobPath } from '../../src/images/layout.ts'
 import { DaemonGroup, type TestDaemon, eventually } from '../support/daemons.ts'
 
 describe('two daemons', () => {

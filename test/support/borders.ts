@@ -57,6 +57,7 @@ export const parts: Readonly<Record<string, Part>> = {
   },
   tracker: { imports: ['router#', 'store#', 'oci', 'lib', 'metrics'], libraries: [] },
   hosts: { imports: ['oci', 'lib', 'logger'], libraries: ['smol-toml'] },
+  images: { imports: ['oci', 'lib'], libraries: [] },
   daemon: {
     imports: [
       'bootstrap',
@@ -74,18 +75,33 @@ export const parts: Readonly<Record<string, Part>> = {
     libraries: [],
   },
   cli: {
-    imports: ['daemon', 'hosts', 'bootstrap', 'registry', 'oci', 'lib', 'logger', 'metrics'],
+    imports: [
+      'daemon',
+      'hosts',
+      'bootstrap',
+      'registry',
+      'benchmark',
+      'images',
+      'testbed',
+      'oci',
+      'lib',
+      'logger',
+      'metrics',
+    ],
     libraries: ['commander'],
   },
-  testbed: { imports: ['containerd', 'oci', 'lib'], libraries: [] },
-  demo: { imports: ['testbed', 'registry', 'store', 'oci', 'lib', 'logger', 'metrics', 'cli'], libraries: [] },
+  testbed: { imports: ['images', 'containerd', 'oci', 'lib'], libraries: [] },
+  demo: {
+    imports: ['testbed', 'images', 'registry', 'store', 'oci', 'lib', 'logger', 'metrics', 'cli'],
+    libraries: [],
+  },
   bench: {
-    imports: ['testbed', 'router', 'bootstrap', 'oci', 'lib', 'limits', 'logger', 'metrics'],
+    imports: ['testbed', 'images', 'router', 'bootstrap', 'oci', 'lib', 'limits', 'logger', 'metrics'],
     libraries: [],
   },
   benchmark: {
-    imports: ['testbed', 'images', 'hosts', 'containerd', 'oci', 'lib', 'logger'],
-    libraries: ['zod'],
+    imports: ['testbed', 'images', 'oci', 'lib'],
+    libraries: ['zod', 'echarts', '@resvg/resvg-wasm', 'jstat'],
   },
   main: { imports: ['cli'], libraries: [] },
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { parseStaticPeer } from '../../src/bootstrap/static.ts'
 import { type Daemon, type DaemonConfig, startDaemon } from '../../src/daemon.ts'
 import { createLogger } from '../../src/logger.ts'
-import { type ImageSpec, type WrittenImage, writeImage } from '../../src/testbed/layout-writer.ts'
+import { type ImageSpec, type WrittenImage, writeImage } from '../../src/images/image.ts'
 
 const registryPort = 5000
 const routerPort = 5001

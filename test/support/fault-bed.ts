@@ -8,7 +8,7 @@ import type { ChildProcess } from 'node:child_process'
 import { type Random, seededRandom } from '../../src/lib/random.ts'
 import { Cluster } from '../../src/testbed/cluster.ts'
 import type { ContainerdNode } from '../../src/testbed/containerd-node.ts'
-import type { WrittenImage } from '../../src/testbed/layout-writer.ts'
+import type { WrittenImage } from '../../src/images/image.ts'
 import { end, output, waitUntil } from '../../src/testbed/process.ts'
 import { eventually } from './daemons.ts'
 

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { systemClock } from '../../src/lib/clock.ts'
 import { LayoutStore } from '../../src/store/layout/layout-store.ts'
-import { type WrittenImage, blobPath, removeFromIndex, writeImage } from '../../src/testbed/layout-writer.ts'
+import { type WrittenImage, writeImage } from '../../src/images/image.ts'
+import { blobPath, removeFromIndex } from '../../src/images/layout.ts'
 import type { StoreFixture } from '../conformance/store.ts'
 
 /** Of several chunks, so that buffers are reused. */

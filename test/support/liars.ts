@@ -2,7 +2,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { end, output } from '../../src/testbed/process.ts'
-import { blobPath } from '../../src/testbed/layout-writer.ts'
+import { blobPath } from '../../src/images/layout.ts'
 import type { Digest } from '../../src/oci/digest.ts'
 import type { FaultBed, Published } from './fault-bed.ts'
 import type { Lie, LiarInit, LiarMessage, LiarsInit } from './liar-process.ts'

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { pino } from 'pino'
 import { parseStaticPeer } from '../../src/bootstrap/static.ts'
 import { type Daemon, startDaemon } from '../../src/daemon.ts'
-import { writeBlob } from '../../src/testbed/layout-writer.ts'
+import { writeBlob } from '../../src/images/layout.ts'
 
 export type SwarmCommand =
   | { id: number; command: 'start'; ip: string; firstPeer: string; contents: string[] }

@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { fetchFrom } from '../../src/testbed/fetch.ts'
 import { output } from '../../src/testbed/process.ts'
 import { prepareHelm } from '../../src/testbed/tools.ts'
-import type { WrittenImage } from '../../src/testbed/layout-writer.ts'
+import type { WrittenImage } from '../../src/images/image.ts'
 import { Cluster } from '../../src/testbed/cluster.ts'
 import { eventually } from '../support/daemons.ts'
 

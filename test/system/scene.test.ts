@@ -14,7 +14,8 @@ import { systemClock } from '../../src/lib/clock.ts'
 import { seededRandom } from '../../src/lib/random.ts'
 import { ContainerdNode } from '../../src/testbed/containerd-node.ts'
 import { statusFrom } from '../../src/testbed/fetch.ts'
-import { type WrittenImage, blobPath, writeImage } from '../../src/testbed/layout-writer.ts'
+import { type WrittenImage, writeImage } from '../../src/images/image.ts'
+import { blobPath } from '../../src/images/layout.ts'
 import { type Host, Network } from '../../src/testbed/network.ts'
 import { output } from '../../src/testbed/process.ts'
 import { RegistryProcess } from '../../src/testbed/registry-process.ts'
@@ -47,7 +48,7 @@ beforeAll(async () => {
   mess.push(() => network.close())
   upstreamHost = await network.addHost('upstream')
   client = await network.addHost('client')
-  registry = new RegistryProcess(upstreamHost, tools.registry, join(folder, 'registry'), 5080)
+  registry = new RegistryProcess(upstreamHost, tools.registry, join(folder, 'registry'), undefined, 5080)
   mess.push(() => registry.stop())
   await registry.start()
   upstream = await ScriptedUpstream.start(upstreamHost, registry.url, join(folder, 'upstream'))
@@ -84,7 +85,7 @@ function entryOf(behaviour: Record<string, unknown>): UpstreamEntry {
 }
 
 function sceneOf(changes: Record<string, unknown>): Scene {
-  const base = { description: 'x', images: [{ size: '48MiB', layers: 1 }], phases: { create: {} } }
+  const base = { description: 'x', images: [{ size: '48MB', layers: 1 }], phases: { create: {} } }
   return parseScene(JSON.stringify({ ...base, ...changes }), 'scene')
 }
 
@@ -192,8 +193,8 @@ describe('the scripted upstream', () => {
 
   it.each([
     // Both, of 4 MiB each, through one limit; each through its own.
-    ['total', { total: '4MiB/s' }, 2],
-    ['perConnection', { perConnection: '4MiB/s' }, 1],
+    ['total', { total: '4MB/s' }, 2],
+    ['perConnection', { perConnection: '4MB/s' }, 1],
   ])('sends bodies no faster than the rate, and not much slower (%s)', async (_name, rate, seconds) => {
     await during({ behaviour: 'rate', ...rate }, async () => {
       const both = await Promise.all([0, 1].map(() => download(client, blobUrl('small', small))))
@@ -241,7 +242,7 @@ describe('the scripted upstream', () => {
   ])('cuts bodies by %s, refuses connections, and comes back', async (by, error) => {
     const seen = upstream.requests().length
     // At its own pace the body would take 12 s.
-    await during({ behaviour: 'rate', perConnection: '4MiB/s' }, async () => {
+    await during({ behaviour: 'rate', perConnection: '4MB/s' }, async () => {
       const running = new RawDownload(client, blobUrl('big', big))
       await running.begun
       let cut: Downloaded | undefined
@@ -436,7 +437,7 @@ describe('faults', () => {
     async function play(changes: Record<string, unknown>) {
       const scene = sceneOf({
         ...changes,
-        upstream: [{ behaviour: 'rate', total: '8MiB/s' }, ...((changes['upstream'] as unknown[]) ?? [])],
+        upstream: [{ behaviour: 'rate', total: '8MB/s' }, ...((changes['upstream'] as unknown[]) ?? [])],
       })
       const random = seededRandom(1)
       const plan = arrivals('create', scene.phases.create, { nodes: 1, images: 1 }, random)

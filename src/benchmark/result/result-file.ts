@@ -6,7 +6,7 @@ import { writeFileAtomic } from '../../lib/atomic-file.ts'
 import { UserError, errorMessage } from '../../lib/errors.ts'
 import { type Result, resultSchema } from './schema.ts'
 
-export const resultFileName = 'result.json'
+const resultFileName = 'result.json'
 
 export async function writeResult(folder: string, result: Result): Promise<void> {
   await writeFileAtomic(join(folder, resultFileName), `${JSON.stringify(result, undefined, 1)}\n`, 0o644)

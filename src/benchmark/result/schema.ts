@@ -86,10 +86,17 @@ const round = z.strictObject({
   phases: z.strictObject({ create: phase.optional(), update: phase.optional() }),
 })
 
+const source = z.strictObject({
+  reference: z.string(),
+  digest: digest.optional().describe('left out: made anew for every round'),
+  bytes: bytes.describe('as asked for, or compressed bytes of one platform'),
+  layers: z.array(bytes),
+})
+
 const image = z.strictObject({
   name: z.string().describe('such as 10MB-4'),
-  create: z.array(z.strictObject({ reference: z.string(), digest, bytes, layers: z.array(bytes) })),
-  update: z.array(z.strictObject({ reference: z.string(), digest, bytes, layers: z.array(bytes) })),
+  create: z.array(source),
+  update: z.array(source),
 })
 
 export const resultSchema = z.strictObject({
@@ -137,6 +144,5 @@ export type Round = z.infer<typeof round>
 export type Phase = z.infer<typeof phase>
 export type Pull = z.infer<typeof pull>
 export type Blob = z.infer<typeof blob>
-export type ImageEntry = z.infer<typeof image>
 export type PhaseName = keyof Round['phases']
 export type RequestCount = z.infer<typeof requests>

@@ -101,7 +101,7 @@ export function faultyNode(
   return {
     name: node.host.name,
     mirrorPid: () => mirror?.pid(),
-    containerdPid: () => runningPid(node.containerd),
+    containerdPid: () => node.containerdPid,
     startMirror: async () => mirror?.start(),
     startContainerd: () => node.startContainerd(),
     setCable: (plugged) => node.host.setCable(plugged),

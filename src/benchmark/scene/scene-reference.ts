@@ -33,7 +33,7 @@ ${list.join('\n')}
 
 ## Format
 
-Durations are written \`"3s"\`, \`"250ms"\`, \`"1m30s"\`; sizes \`"100MB"\` or \`"4MiB"\`; rates \`"10MB/s"\`. Nodes and images are
+Durations are written \`"3s"\`, \`"250ms"\`, \`"1m30s"\`; sizes \`"100MB"\` (of 1,024 × 1,024 bytes), rates \`"10MB/s"\`. Nodes and images are
 counted from 1. A set of nodes is \`"all"\`, \`"odd"\`, \`"even"\`, a number or a part (the first 2, the first \`"50%"\`), or a
 list of numbers. A moment is a duration since the first pull call of the phase, or a part: when so much of the first
 layer is in containerd's content store.

@@ -1,8 +1,7 @@
 /** How scenes spell durations, sizes, rates and parts; read into milliseconds, bytes and fractions. */
 import { z } from 'zod'
+import { parseSizeBytes } from '../../images/size.ts'
 import { parseDuration } from '../../lib/duration.ts'
-
-const factors: Record<string, number> = { '': 1, K: 1e3, M: 1e6, G: 1e9, Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30 }
 
 /** A moment of a phase: so long after its first pull call, or when this part of the first layer has arrived. */
 export type Moment = { ms: number } | { fraction: number }
@@ -17,7 +16,7 @@ export const durationMs = z
 
 export const sizeBytes = z
   .string()
-  .transform(readWith(parseBytes, 'a size such as "100MB" or "4MiB" is wanted'))
+  .transform(readWith(parseBytes, 'a size such as "100MB" is wanted'))
   .meta({ spelled: '"100MB"' })
 
 export const rateBytesPerSecond = z
@@ -67,9 +66,11 @@ function parseNonNegativeDuration(text: string): number | undefined {
 }
 
 function parseBytes(text: string): number | undefined {
-  const match = /^(\d+(?:\.\d+)?)(|[KMG]i?)B$/.exec(text)
-  const bytes = Math.round(Number(match?.[1]) * (factors[match?.[2] ?? ''] ?? Number.NaN))
-  return bytes > 0 ? bytes : undefined
+  try {
+    return parseSizeBytes(text)
+  } catch {
+    return undefined
+  }
 }
 
 function parseRate(text: string): number | undefined {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { cpuSeconds, memoryMiB } from '../../../src/bench/process-usage.ts'
+import { cpuSeconds, memoryMiB } from '../../../src/testbed/process-usage.ts'
 import { type Result, quantileFigures } from '../../../src/bench/result.ts'
 import { median, quantile } from '../../../src/bench/statistics.ts'
 import { figureTable, withBenchmarks } from '../../../src/bench/table.ts'

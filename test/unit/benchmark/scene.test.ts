@@ -59,7 +59,7 @@ describe('reading a scene', () => {
       sceneWith({
         images: [
           { size: '10MB', layers: 4 },
-          { size: '1.5GiB', layers: 2, share: 2 },
+          { size: '2GB', layers: 2, share: 2 },
         ],
         phases: {
           create: {
@@ -70,7 +70,7 @@ describe('reading a scene', () => {
           update: { arrival: { waves: '20%' } },
         },
         upstream: [
-          { behaviour: 'rate', at: '50%', for: '250ms', total: '10MB/s', perConnection: '64KiB/s' },
+          { behaviour: 'rate', at: '50%', for: '250ms', total: '10MB/s', perConnection: '64KB/s' },
           { behaviour: 'cut', by: 'RST', phase: 'update' },
         ],
         faults: [{ action: 'freeze', what: 'mirror', node: 'random', at: '1.5s' }],
@@ -81,8 +81,8 @@ describe('reading a scene', () => {
     expect(scene).toEqual({
       description: 'x',
       images: [
-        { size: 10_000_000, layers: 4 },
-        { size: 1_610_612_736, layers: 2, share: 2 },
+        { size: 10_485_760, layers: 4 },
+        { size: 2_147_483_648, layers: 2, share: 2 },
       ],
       phases: {
         create: {
@@ -93,7 +93,7 @@ describe('reading a scene', () => {
         update: { arrival: { waves: { firstPercent: 20 } }, prepare: [] },
       },
       upstream: [
-        { behaviour: 'rate', at: { fraction: 0.5 }, for: 250, total: 10_000_000, perConnection: 65_536 },
+        { behaviour: 'rate', at: { fraction: 0.5 }, for: 250, total: 10_485_760, perConnection: 65_536 },
         { behaviour: 'cut', by: 'RST', at: { ms: 0 }, phase: 'update' },
       ],
       faults: [{ action: 'freeze', what: 'mirror', node: 'random', at: { ms: 1500 } }],
@@ -111,9 +111,9 @@ describe('reading a scene', () => {
     ],
     ['no images', sceneWith({ images: [] }), /images: /],
     [
-      'a size without a unit',
-      sceneWith({ images: [{ size: '10', layers: 1 }] }),
-      /images\.0\.size: .*"100MB".*not "10"/,
+      'a size without a number',
+      sceneWith({ images: [{ size: 'ten', layers: 1 }] }),
+      /images\.0\.size: .*"100MB".*not "ten"/,
     ],
     ['no size at all', sceneWith({ images: [{ size: '0MB', layers: 1 }] }), /images\.0\.size: /],
     ['half a layer', sceneWith({ images: [{ size: '1MB', layers: 1.5 }] }), /images\.0\.layers: /],

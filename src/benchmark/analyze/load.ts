@@ -1,0 +1,94 @@
+/** From paths to measurements: folders and files, of this tool and of the Go tool. */
+import { readFile, readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { UserError, errorMessage } from '../../lib/errors.ts'
+import { type GoRun, isGoResult, parseGoResult } from '../result/go-tool.ts'
+import { parseResult } from '../result/result-file.ts'
+import { schemaName } from '../result/schema.ts'
+import { type Measurements, fromGoRuns, fromResult } from './measurements.ts'
+
+export interface Loaded {
+  /** In the order of the paths. All files of the Go tool are one entry, in the place of the first. */
+  measurements: Measurements[]
+  /** JSON files in the folders that are no results. */
+  leftOut: string[]
+}
+
+const whatToGive = 'give a folder that `benchmark measure --output-dir` wrote, or a result file'
+
+export async function load(paths: readonly string[]): Promise<Loaded> {
+  if (paths.length === 0) throw new UserError(`no --path: ${whatToGive}`)
+  const goRuns: GoRun[] = []
+  const leftOut: string[] = []
+  const found: (Measurements | 'go')[] = []
+  for (const path of paths) {
+    const { files, isFolder } = await jsonFiles(path)
+    let results = 0
+    for (const file of files) {
+      const text = await readText(file)
+      const document = parseJson(text, file)
+      if (isGoResult(document)) {
+        if (goRuns.length === 0) found.push('go')
+        goRuns.push(parseGoResult(document, file))
+      } else if (hasSchema(document)) {
+        found.push(fromResult(parseOwn(text, document, file), file))
+      } else if (isFolder) {
+        leftOut.push(file)
+        continue
+      } else {
+        throw new UserError(`${file}: not a result of a benchmark: ${whatToGive}`)
+      }
+      results++
+    }
+    if (results === 0) throw new UserError(`${path}: no result in this folder: ${whatToGive}`)
+  }
+  return { measurements: found.map((entry) => (entry === 'go' ? fromGoRuns(goRuns) : entry)), leftOut }
+}
+
+async function jsonFiles(path: string): Promise<{ files: string[]; isFolder: boolean }> {
+  try {
+    if (!(await stat(path)).isDirectory()) return { files: [path], isFolder: false }
+    const names = (await readdir(path)).filter((name) => name.endsWith('.json')).sort()
+    return { files: names.map((name) => join(path, name)), isFolder: true }
+  } catch (error) {
+    throw new UserError(`${path}: ${errorMessage(error)}: ${whatToGive}`)
+  }
+}
+
+async function readText(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (error) {
+    throw new UserError(`${path}: ${errorMessage(error)}`)
+  }
+}
+
+function parseJson(text: string, path: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new UserError(
+      `${path}: not JSON, maybe cut off (${errorMessage(error)}): copy it again, or leave the file out`,
+    )
+  }
+}
+
+/** Of any version. */
+function hasSchema(document: unknown): document is { schema: string } {
+  const schema: unknown =
+    typeof document === 'object' && document !== null && 'schema' in document ? document.schema : undefined
+  return typeof schema === 'string' && schema.startsWith(schemaName.replace(/[^/]*$/, ''))
+}
+
+function parseOwn(text: string, { schema }: { schema: string }, path: string): ReturnType<typeof parseResult> {
+  if (schema !== schemaName) {
+    throw new UserError(
+      `${path}: schema ${schema}, this version reads ${schemaName}: analyze it with the spegel-ts that wrote it`,
+    )
+  }
+  try {
+    return parseResult(text, path)
+  } catch (error) {
+    throw new UserError(`${errorMessage(error)}; measure again, or leave the file out`)
+  }
+}

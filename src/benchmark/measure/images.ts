@@ -1,0 +1,34 @@
+/** What is pulled: layouts of `benchmark generate`, or names such as `v1-10MB-1`, made on the fly. */
+import { existsSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { type BenchmarkTag, parseBenchmarkTag, suiteImages } from '../../images/benchmark-tag.ts'
+import { UserError, errorMessage } from '../../lib/errors.ts'
+import type { ImageSet, ImageSource } from '../target.ts'
+
+const large = 2 ** 30
+
+/** Two images of a measurement: what nodes have first, and what replaces it. */
+export function imageSet(create: string, update: string): ImageSet {
+  const [first, second] = [imageSource(create), imageSource(update)]
+  const names = [...new Set([first, second].map(({ reference }) => reference.replace(/^v\d+-/, '')))]
+  return { name: names.join('+'), create: [first], update: [second] }
+}
+
+/** The six images of the published benchmark; the large ones only when asked for. */
+export function suiteImageSets(withLarge: boolean): ImageSet[] {
+  const wanted = suiteImages().filter(({ sizeBytes }) => withLarge || sizeBytes < large)
+  return wanted.filter(({ version }) => version === 'v1').map(({ tag }) => imageSet(tag, tag.replace(/^v1-/, 'v2-')))
+}
+
+function imageSource(text: string): ImageSource {
+  if (existsSync(join(text, 'index.json'))) return { kind: 'layout', reference: basename(text), layout: text }
+  try {
+    return generated(parseBenchmarkTag(text))
+  } catch (error) {
+    throw new UserError(`--images: ${errorMessage(error)}, or give the folder of an OCI layout`)
+  }
+}
+
+function generated({ tag, sizeBytes, layers }: BenchmarkTag): ImageSource {
+  return { kind: 'generated', reference: tag, sizeBytes, layers, sharedLayers: 0 }
+}

@@ -1,0 +1,32 @@
+/** When a round's times cannot be trusted, and what would help. */
+import type { ImageSet } from '../target.ts'
+import type { Phase } from '../result/schema.ts'
+
+export const stealPercentMax = 2
+export const busyPercentMax = 85
+
+/** Reasons; none: a good round. */
+export function noiseOf(phases: Readonly<Record<string, Phase | undefined>>): string[] {
+  return Object.entries(phases).flatMap(([name, phase]) => {
+    const { stealPercent = 0, busyPercent = 0 } = phase?.cpu ?? {}
+    return [
+      ...(stealPercent > stealPercentMax ? [`${name}: the host took ${stealPercent.toFixed(1)} % of the CPU`] : []),
+      ...(busyPercent > busyPercentMax
+        ? [`${name}: the CPU was ${busyPercent.toFixed(0)} % busy: ${busyAdvice}`]
+        : []),
+    ]
+  })
+}
+
+const busyAdvice = 'fewer --nodes, a lower --upstream-rate or a lower --node-rate would help'
+
+/** Undefined: enough memory for one round to stay in the page cache. */
+export function memoryWarning(images: readonly ImageSet[], nodes: number, memoryGiB: number): string | undefined {
+  const sizes = images
+    .flatMap(({ create, update }) => [...create, ...update])
+    .map((source) => (source.kind === 'generated' ? source.sizeBytes : 0))
+  // Compressed and unpacked, of two versions, on every node.
+  const neededGiB = (4 * nodes * Math.max(0, ...sizes)) / 2 ** 30
+  if (neededGiB < memoryGiB) return undefined
+  return `one round moves ${neededGiB.toFixed(0)} GiB, the machine has ${memoryGiB} GiB of memory: the disk will be measured too. Fewer --nodes or smaller --images would help`
+}

@@ -1,0 +1,198 @@
+/** The options of `spegel-ts benchmark`. Flags of the Go tool are aliases. */
+import { parseSizeBytes } from '../images/size.ts'
+import { UserError } from '../lib/errors.ts'
+import {
+  type OptionTable,
+  boolOption,
+  choiceOption,
+  durationOption,
+  integerOption,
+  listOption,
+  mapOption,
+  textOption,
+} from './option.ts'
+
+const required = (value: string | undefined, flag: string): string => {
+  if (value === undefined || value === '') throw new UserError(`${flag} is needed`)
+  return value
+}
+
+interface LocalOptions {
+  nodes: number
+  stagger: number
+  upstreamRate: string | undefined
+  nodeRate: string | undefined
+  containerd: readonly string[]
+  registry: string | undefined
+}
+
+interface RoundOptions {
+  resultDir: string
+  name: string
+  target: 'local'
+  mirror: readonly string[]
+  rounds: number
+  repeats: number
+  seed: string
+}
+
+const rate = (flag: string, help: string, example: string) =>
+  mapOption(
+    textOption({ flag, placeholder: '<rate>', help: `${help}, as tc writes it (${example}). Empty: no limit.` }),
+    (text) => {
+      if (text === undefined || text === '') return undefined
+      if (!/^\d+(\.\d+)?[kmgt]?bit$/i.test(text))
+        throw new UserError(`${flag}: "${text}" is not a rate: write such as ${example}`)
+      return text.toLowerCase()
+    },
+  )
+
+const localOptions: OptionTable<LocalOptions> = {
+  nodes: integerOption({ flag: '--nodes', default: 8, min: 1, help: 'Nodes: containerds in network namespaces.' }),
+  stagger: durationOption({
+    flag: '--stagger',
+    defaultMs: 0,
+    help: 'In the first phase nodes begin evenly over this time.',
+  }),
+  upstreamRate: rate('--upstream-rate', 'What the registry can send', '200mbit'),
+  nodeRate: rate('--node-rate', 'What each node can send, and receive', '1gbit'),
+  containerd: listOption({
+    flag: '--containerd',
+    placeholder: '<path...>',
+    help: 'containerd programs, taken in turn by the nodes. Without it: containerd on PATH.',
+  }),
+  registry: textOption({
+    flag: '--registry',
+    placeholder: '<path>',
+    help: 'The registry program. Without it: docker-registry or registry on PATH.',
+  }),
+}
+
+const roundOptions: OptionTable<RoundOptions> = {
+  resultDir: mapOption(
+    textOption({
+      flag: '--result-dir',
+      placeholder: '<folder>',
+      aliases: [{ flag: '--output-dir', env: 'OUTPUT_DIR' }],
+      help: 'Where the result goes. The same command on the same folder goes on where it was broken off.',
+    }),
+    required,
+  ),
+  name: textOption({ flag: '--name', default: 'local', help: 'What the result is called in reports.' }),
+  target: choiceOption({ flag: '--target', choices: ['local'], default: 'local', help: 'Where images are pulled.' }),
+  mirror: listOption({
+    flag: '--mirror',
+    placeholder: '<mirror...>',
+    help: 'What is compared: none, spegel-ts, or NAME=COMMAND (see benchmark/README.md). Without it: none spegel-ts.',
+  }),
+  rounds: integerOption({ flag: '--rounds', default: 5, min: 1, help: 'Rounds that count. One more warms up.' }),
+  repeats: integerOption({
+    flag: '--repeats',
+    default: 3,
+    min: 0,
+    help: 'How often rounds of an image may be repeated because the machine was disturbed.',
+  }),
+  seed: textOption({ flag: '--seed', default: 'spegel-ts', help: 'The order of mirrors and the content of images.' }),
+}
+
+export interface MeasureOptions extends RoundOptions, LocalOptions {
+  images: readonly string[]
+}
+
+export const measureOptions: OptionTable<MeasureOptions> = {
+  ...roundOptions,
+  images: listOption({
+    flag: '--images',
+    placeholder: '<image...>',
+    help: 'Two images: what nodes have first, and what replaces it. Names such as v1-10MB-1 v2-10MB-1 (made anew for every round), or folders of `benchmark generate`.',
+  }),
+  ...localOptions,
+}
+
+export interface SuiteOptions extends RoundOptions, LocalOptions {
+  large: boolean
+}
+
+export const suiteOptions: OptionTable<SuiteOptions> = {
+  ...roundOptions,
+  large: boolOption({ flag: '--large', default: false, help: 'The 1 GB images too.' }),
+  ...localOptions,
+}
+
+export interface AnalyzeOptions {
+  path: readonly string[]
+  outputDir: string | undefined
+}
+
+export const analyzeOptions: OptionTable<AnalyzeOptions> = {
+  path: mapOption(
+    listOption({
+      flag: '--path',
+      placeholder: '<path...>',
+      aliases: [{ flag: '--suite-paths', env: 'SUITE_PATHS' }],
+      help: 'Results: folders or files, of this tool or of the Go tool. Several are compared; the first is the baseline.',
+    }),
+    (values, flag) => {
+      if (values.length === 0) throw new UserError(`${flag} is needed`)
+      return values
+    },
+  ),
+  outputDir: textOption({
+    flag: '--output-dir',
+    placeholder: '<folder>',
+    help: 'Where the report, tables and plots go. Without it: only the table is printed.',
+  }),
+}
+
+export interface GenerateOptions {
+  size: number | undefined
+  layers: number
+  seed: string
+  shareLayers: number
+  suite: boolean
+  output: string | undefined
+  push: string | undefined
+}
+
+export const generateOptions: OptionTable<GenerateOptions> = {
+  size: mapOption(
+    textOption({
+      flag: '--size',
+      placeholder: '<size>',
+      aliases: [{ flag: '--image-size', env: 'IMAGE_SIZE' }],
+      help: 'Compressed size of the image for one platform, such as 10MB (MB = 2^20 bytes).',
+    }),
+    (text) => {
+      if (text === undefined) return undefined
+      return parseSizeBytes(text)
+    },
+  ),
+  layers: integerOption({
+    flag: '--layers',
+    default: 1,
+    min: 1,
+    aliases: [{ flag: '--layer-count', env: 'LAYER_COUNT' }],
+    help: 'How many layers of equal size.',
+  }),
+  seed: textOption({ flag: '--seed', default: 'v1', help: 'The same seed gives the same image, to the digest.' }),
+  shareLayers: integerOption({
+    flag: '--share-layers',
+    default: 0,
+    min: 0,
+    help: 'So many layers do not depend on the seed.',
+  }),
+  suite: boolOption({
+    flag: '--suite',
+    default: false,
+    help: 'Six images, v1 and v2 of each: 10MB, 100MB and 1GB in 1 and 4 layers.',
+  }),
+  output: textOption({ flag: '--output', placeholder: '<folder>', help: 'An OCI layout, made if it is not there.' }),
+  push: textOption({
+    flag: '--push',
+    placeholder: '<url>',
+    help: 'A registry: http://host:port/repository:tag, or host/repository:tag. With --suite without the tag.',
+  }),
+}
+
+export type LocalDownOptions = Record<string, never>
+export const localDownOptions: OptionTable<LocalDownOptions> = {}
