@@ -487,12 +487,9 @@ describe('faults', () => {
       const fault = { action: 'kill', what: 'mirror', node: 'firstWithBytes', at: '50%', for: '200ms' }
       const { error, whats, missed } = await play({ faults: [fault] })
       expect({ error, missed }).toEqual({ error: undefined, missed: [] })
-      expect(whats).toEqual([
-        'upstream: rate',
-        'n1: mirror killed',
-        'n1: mirror started again',
-        'upstream: rate: over',
-      ])
+      // A mirror takes its time to start: the pull may be over before.
+      expect(whats.slice(0, 2)).toEqual(['upstream: rate', 'n1: mirror killed'])
+      expect(new Set(whats.slice(2))).toEqual(new Set(['n1: mirror started again', 'upstream: rate: over']))
       expect(faulty.mirrorPid()).not.toBe(before)
       expect(await statusFrom(host, 5000, '/readyz')).toBe(200)
     })

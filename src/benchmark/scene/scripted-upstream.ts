@@ -13,14 +13,15 @@ import type { UpstreamControl } from './timeline.ts'
 const program = fileURLToPath(new URL('./upstream-process.ts', import.meta.url))
 const port = 5000
 
-/** To the process; without `begin`, the behaviour of that key ends. */
+/** To the process, one of them. */
 export interface UpstreamCommand {
   id: number
-  key: number
-  begin?: UpstreamEntry
+  start?: { ip: string; port: number; registryUrl: string; logPath: string }
+  begin?: { key: number; entry: UpstreamEntry }
+  /** The key of what is to end. */
+  end?: number
 }
 
-/** From the process; 0: it listens. */
 export interface UpstreamAnswer {
   done: number
   error?: string
@@ -34,11 +35,10 @@ export class ScriptedUpstream implements UpstreamControl {
   readonly #waiting = new Map<number, PromiseWithResolvers<void>>()
   #commands = 0
 
-  private constructor(host: Host, registryUrl: string, folder: string) {
+  private constructor(host: Host, folder: string) {
     this.url = `http://${host.ip}:${port}`
     this.#logPath = join(folder, 'scripted-upstream.log')
-    const args = [program, host.ip, String(port), registryUrl, this.#logPath]
-    this.#child = host.spawn(process.execPath, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+    this.#child = host.spawn(process.execPath, [program], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
     this.#child.on('message', ({ done, error }: UpstreamAnswer) => {
       const waiting = this.#waiting.get(done)
       this.#waiting.delete(done)
@@ -56,8 +56,8 @@ export class ScriptedUpstream implements UpstreamControl {
   /** `registryUrl`: the real registry, on another port of the same host. Its log goes into the folder. */
   static async start(host: Host, registryUrl: string, folder: string): Promise<ScriptedUpstream> {
     await mkdir(folder, { recursive: true })
-    const upstream = new ScriptedUpstream(host, registryUrl, folder)
-    await upstream.#answerTo(0)
+    const upstream = new ScriptedUpstream(host, folder)
+    await upstream.#tell({ start: { ip: host.ip, port, registryUrl, logPath: upstream.#logPath } })
     return upstream
   }
 
@@ -69,8 +69,8 @@ export class ScriptedUpstream implements UpstreamControl {
   /** Resolves when the behaviour is in force, with how to end it. */
   async begin(entry: UpstreamEntry): Promise<() => Promise<void>> {
     const key = this.#commands + 1
-    await this.#tell({ key, begin: entry })
-    return () => this.#tell({ key })
+    await this.#tell({ begin: { key, entry } })
+    return () => this.#tell({ end: key })
   }
 
   /** Answers that have ended, probes excepted, as the registry's own log has them. Status 0: cut before any answer. */
@@ -89,14 +89,9 @@ export class ScriptedUpstream implements UpstreamControl {
     if (!this.#child.connected) throw new Error('the scripted upstream has ended')
     this.#commands += 1
     const id = this.#commands
-    const answered = this.#answerTo(id)
-    this.#child.send({ id, ...command } satisfies UpstreamCommand)
-    await answered
-  }
-
-  #answerTo(id: number): Promise<void> {
     const waiting = Promise.withResolvers<void>()
     this.#waiting.set(id, waiting)
-    return waiting.promise
+    this.#child.send({ id, ...command } satisfies UpstreamCommand)
+    await waiting.promise
   }
 }

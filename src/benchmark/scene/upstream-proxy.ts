@@ -74,6 +74,13 @@ export class UpstreamProxy {
     await this.#listenAsWanted()
   }
 
+  /** Everything down. */
+  close(): void {
+    this.#server?.close()
+    for (const socket of this.#sockets.keys()) socket.destroy()
+    this.#agent.destroy()
+  }
+
   async #listenAsWanted(): Promise<void> {
     const refuses = this.#refusesConnections()
     if (refuses && this.#server !== undefined) {
