@@ -27,6 +27,12 @@ export interface PhaseOrder {
   phase: PhaseName
 }
 
+export interface Measured {
+  phase: Phase
+  /** What the scene wanted to happen, and did not. */
+  missed: string[]
+}
+
 export interface Target {
   readonly kind: Result['set']['target']
   /** Builds what is needed; after it images can be pulled. */
@@ -34,7 +40,7 @@ export interface Target {
   /** Makes the images of both phases ready to be pulled. `salt` differs for every round, mirror and try. */
   prepare(images: ImageSet, salt: string): Promise<void>
   /** Pulls on all nodes, and says how it went. Rejects when the target itself is broken, not when pulls fail. */
-  measure(order: PhaseOrder, signal: AbortSignal): Promise<Phase>
+  measure(order: PhaseOrder, signal: AbortSignal): Promise<Measured>
   /** After it no node has any of the prepared images. */
   clear(): Promise<void>
   /** Removes everything it made. */

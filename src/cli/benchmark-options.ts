@@ -97,6 +97,7 @@ const roundOptions: OptionTable<RoundOptions> = {
 
 export interface MeasureOptions extends RoundOptions, LocalOptions {
   images: readonly string[]
+  scene: string | undefined
 }
 
 export const measureOptions: OptionTable<MeasureOptions> = {
@@ -105,6 +106,11 @@ export const measureOptions: OptionTable<MeasureOptions> = {
     flag: '--images',
     placeholder: '<image...>',
     help: 'Two images: what nodes have first, and what replaces it. Names such as v1-10MB-1 v2-10MB-1 (made anew for every round), or folders of `benchmark generate`.',
+  }),
+  scene: textOption({
+    flag: '--scene',
+    placeholder: '<file>',
+    help: 'Instead of --images: a scene, as a file or as the name of one in benchmark/scenarios/. It says which images, who pulls when, and what breaks.',
   }),
   ...localOptions,
 }

@@ -1,3 +1,6 @@
+/** Chance as a collaborator, so that tests and seeds can decide it. */
+import { createHash } from 'node:crypto'
+
 /** Chance as a collaborator: a number in [0, 1). */
 export type Random = () => number
 
@@ -13,6 +16,11 @@ export function seededRandom(seed: number): Random {
     t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
     return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296
   }
+}
+
+/** A reproducible sequence for a text. */
+export function textRandom(text: string): Random {
+  return seededRandom(createHash('sha256').update(text).digest().readUInt32LE(0))
 }
 
 /** A new array in random order (Fisher–Yates). */

@@ -4,7 +4,7 @@
  */
 import type { ChildProcess } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { ContainerdClient } from '../containerd/client.ts'
@@ -53,6 +53,11 @@ export class ContainerdNode {
     return join(this.folder, 'spegel-ts.log')
   }
 
+  get containerd(): ChildProcess {
+    if (this.#containerd === undefined) throw new Error('containerd was not started')
+    return this.#containerd
+  }
+
   get daemon(): ChildProcess {
     if (this.#daemon === undefined) throw new Error('the daemon was not started')
     return this.#daemon
@@ -98,6 +103,20 @@ export class ContainerdNode {
 
   async stopContainerd(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     if (this.#containerd !== undefined) await end(this.#containerd, signal)
+  }
+
+  /** How much of a blob containerd has taken so far; 0 when it is not fetching it. */
+  async ingestBytes(digest: string): Promise<number> {
+    const ingests = join(this.contentPath, 'ingest')
+    for (const name of await readdir(ingests).catch(() => [])) {
+      const ref = await readFile(join(ingests, name, 'ref'), 'utf8').catch(() => '')
+      if (!ref.endsWith(digest)) continue
+      return stat(join(ingests, name, 'data')).then(
+        ({ size }) => size,
+        () => 0,
+      )
+    }
+    return 0
   }
 
   // --- Our daemon ---

@@ -11,7 +11,7 @@ import { blobPath } from '../images/layout.ts'
 import type { Host } from './network.ts'
 import { end, logTo, waitUntil } from './process.ts'
 
-const port = 5000
+const usualPort = 5000
 
 export interface AccessLogEntry {
   client: string
@@ -27,14 +27,19 @@ export class RegistryProcess {
   readonly #binary: string
   readonly #folder: string
   readonly #htpasswd: string | undefined
+  readonly #port: number
   #child: ChildProcess | undefined
 
-  /** `htpasswd`: lines of who may ask it, with bcrypt. Without them: everybody. */
-  constructor(host: Host, binary: string, folder: string, htpasswd?: string) {
+  /**
+   * `htpasswd`: lines of who may ask it, with bcrypt; without them: everybody. `port`: another one than usual, when
+   * something else is to be asked in its place.
+   */
+  constructor(host: Host, binary: string, folder: string, htpasswd?: string, port = usualPort) {
     this.#host = host
     this.#binary = binary
     this.#folder = folder
     this.#htpasswd = htpasswd
+    this.#port = port
     this.url = `http://${host.ip}:${port}`
   }
 
@@ -48,7 +53,7 @@ export class RegistryProcess {
       `version: 0.1
 log: { level: info, accesslog: { disabled: false } }
 storage: { filesystem: { rootdirectory: ${join(this.#folder, 'data')} } }
-http: { addr: ${this.#host.ip}:${port} }
+http: { addr: ${this.#host.ip}:${this.#port} }
 ${this.#htpasswd === undefined ? '' : `auth: { htpasswd: { realm: testbed, path: ${users} } }`}
 `,
     )

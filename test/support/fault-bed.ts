@@ -2,7 +2,6 @@
  * Where faults are played: two holders of an image behind slow links, two pullers (one fetches layers in parallel
  * parts), and pulls in whose middle something happens to the node that is serving.
  */
-import { readFile, readdir, stat } from 'node:fs/promises'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ChildProcess } from 'node:child_process'
@@ -157,7 +156,7 @@ export class FaultBed {
     const { digest, size } = layerOf(image)
     await waitUntil(
       `${Math.round(part * 100)} % of the layer`,
-      async () => isOver() || (await ingestBytes(puller, digest)) >= part * size,
+      async () => isOver() || (await puller.ingestBytes(digest)) >= part * size,
       { timeoutMs: pullTimeoutMs, pollMs: 10 },
     )
   }
@@ -179,7 +178,7 @@ export class FaultBed {
     const lease = await node.ctr(this.cluster.tools.ctr, ['leases', 'create'])
     await node.ctr(this.cluster.tools.ctr, ['leases', 'rm', '--sync', lease.trim()])
     await eventually(async () => {
-      const bytes = await ingestBytes(node, layerOf(image).digest)
+      const bytes = await node.ingestBytes(layerOf(image).digest)
       if (bytes > 0) throw new Error(`${node.host.name} still keeps ${bytes} bytes`)
     }, 30_000)
   }
@@ -291,18 +290,4 @@ async function ask(node: ContainerdNode, port: number, path: string, headers = '
 function sentBytes({ daemon: { pid } }: ContainerdNode): number {
   const line = /^\s*eth0:(.*)$/m.exec(readFileSync(`/proc/${pid}/net/dev`, 'utf8'))?.[1] ?? ''
   return Number(line.trim().split(/\s+/)[8])
-}
-
-/** How much of a blob containerd has taken so far; 0 when it is not fetching it. */
-async function ingestBytes(node: ContainerdNode, digest: string): Promise<number> {
-  const ingests = join(node.contentPath, 'ingest')
-  for (const name of await readdir(ingests).catch(() => [])) {
-    const ref = await readFile(join(ingests, name, 'ref'), 'utf8').catch(() => '')
-    if (!ref.endsWith(digest)) continue
-    return stat(join(ingests, name, 'data')).then(
-      ({ size }) => size,
-      () => 0,
-    )
-  }
-  return 0
 }

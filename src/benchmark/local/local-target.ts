@@ -11,14 +11,20 @@ import { ContainerdNode } from '../../testbed/containerd-node.ts'
 import { measureLinks } from '../../testbed/link-rates.ts'
 import { Network, type Host } from '../../testbed/network.ts'
 import { RegistryProcess } from '../../testbed/registry-process.ts'
-import type { Phase } from '../result/schema.ts'
-import type { ImageSet, ImageSource, MirrorSpec, PhaseOrder, Target } from '../target.ts'
+import { systemClock } from '../../lib/clock.ts'
+import { textRandom } from '../../lib/random.ts'
+import { arrivals, prepared } from '../scene/arrivals.ts'
+import { faultyNode } from '../scene/faults.ts'
+import type { Scene, ScenePhase } from '../scene/scene.ts'
+import { ScriptedUpstream } from '../scene/scripted-upstream.ts'
+import { startTimeline } from '../scene/timeline.ts'
+import type { ImageSet, ImageSource, Measured, MirrorSpec, PhaseOrder, Target } from '../target.ts'
 import { bedFolderPrefix, removeLeftoversOfBeds } from './down.ts'
 import { writeHostsToml } from './hosts-toml.ts'
 import { readLayoutImage } from './layout-image.ts'
 import { MirrorFleet } from './mirrors.ts'
 import type { Programs } from './programs.ts'
-import { type Arrival, type ReadyImage, measurePhase } from './pull-phase.ts'
+import { type ReadyImage, measurePhase } from './pull-phase.ts'
 
 export interface LocalTargetInit {
   programs: Programs
@@ -27,9 +33,16 @@ export interface LocalTargetInit {
   upstreamRate: string | undefined
   nodeRate: string | undefined
   mirrors: readonly MirrorSpec[]
-  arrivals: (phase: PhaseOrder['phase'], images: number) => readonly Arrival[]
+  /** What happens besides; it has as many images as the sets that are measured. */
+  scene: Scene
+  seed: string
   say: (line: string) => void
 }
+
+const hiddenRegistryPort = 5080
+const holderTimeoutMs = 10 * 60_000
+const holdersSettleMs = 2_000
+const noLayer = { digest: '', size: 0 }
 
 interface Bed {
   folder: string
@@ -37,6 +50,8 @@ interface Bed {
   nodes: ContainerdNode[]
   upstreamHost: Host
   registry: RegistryProcess
+  /** In front of the registry, in scenes where upstream misbehaves. */
+  scripted: ScriptedUpstream | undefined
   fleets: ReadonlyMap<string, MirrorFleet>
   links: Awaited<ReturnType<typeof measureLinks>>
 }
@@ -73,22 +88,28 @@ export class LocalTarget implements Target {
       upstreamHost,
       nodes.map(({ host }) => host),
     )
-    const registry = new RegistryProcess(upstreamHost, programs.registry, join(folder, 'registry'))
+    const isScripted = this.#init.scene.upstream.length > 0
+    const registryFolder = join(folder, 'registry')
+    const port = isScripted ? hiddenRegistryPort : undefined
+    const registry = new RegistryProcess(upstreamHost, programs.registry, registryFolder, undefined, port)
     this.#cleanUps.push(() => registry.stop())
     await registry.start()
+    const scripted = isScripted ? await ScriptedUpstream.start(upstreamHost, registry.url, folder) : undefined
+    if (scripted !== undefined) this.#cleanUps.push(() => scripted.stop())
+    const upstreamUrl = (scripted ?? registry).url
     signal.throwIfAborted()
     for (const node of nodes) this.#cleanUps.push(() => node.remove())
     await Promise.all(nodes.map((node) => node.startContainerd()))
     const fleets = new Map<string, MirrorFleet>()
     for (const [index, { name, command }] of mirrors.entries()) {
       if (command === undefined) continue
-      const fleet = new MirrorFleet({ name, command }, index, nodes, registry.url)
+      const fleet = new MirrorFleet({ name, command }, index, nodes, upstreamUrl)
       fleets.set(name, fleet)
       this.#cleanUps.push(() => fleet.close())
       say(`starting ${name} on ${nodes.length} nodes`)
       await fleet.ensureRunning(signal)
     }
-    this.#bed = { folder, network, nodes, upstreamHost, registry, fleets, links }
+    this.#bed = { folder, network, nodes, upstreamHost, registry, scripted, fleets, links }
     const versions = await Promise.all(nodes.map((node) => node.runtimeVersion()))
     return { links, nodes: nodes.map(({ host }, index) => ({ name: host.name, runtime: versions[index] ?? '' })) }
   }
@@ -102,12 +123,21 @@ export class LocalTarget implements Target {
     this.#ready = { create: await ready(images.create), update: await ready(images.update) }
   }
 
-  async measure({ mirror, phase }: PhaseOrder, signal: AbortSignal): Promise<Phase> {
-    const { nodes, upstreamHost, registry, fleets, links } = this.#opened()
+  async measure({ mirror, phase, images: { name } }: PhaseOrder, signal: AbortSignal): Promise<Measured> {
+    const { nodes, upstreamHost, registry, scripted, fleets, links } = this.#opened()
+    const { scene, seed } = this.#init
+    const scenePhase = scene.phases[phase]
+    if (scenePhase === undefined) throw new Error(`the scene has no ${phase}`)
     const fleet = fleets.get(mirror.name)
+    const upstream = scripted ?? registry
     await fleet?.ensureRunning(signal)
-    await Promise.all(nodes.map((node) => writeHostsToml(node.certsFolder, registry.url, fleet?.registryPort)))
+    await Promise.all(nodes.map((node) => writeHostsToml(node.certsFolder, upstream.url, fleet?.registryPort)))
     const images = this.#ready[phase]
+    const setUp = { nodes: nodes.length, images: images.length }
+    await this.#giveHolders(scenePhase, images)
+    // The same for all mirrors of a scene.
+    const random = textRandom(`${seed} ${name} ${phase}`)
+    const plan = arrivals(phase, scenePhase, setUp, random)
     // A pull cannot be called back: without containerd it ends.
     const abort = () => void Promise.all(nodes.map((node) => node.stopContainerd('SIGKILL')))
     signal.addEventListener('abort', abort, { once: true })
@@ -115,17 +145,40 @@ export class LocalTarget implements Target {
       return await measurePhase({
         nodes,
         images,
-        arrivals: this.#init.arrivals(phase, images.length),
+        arrivals: plan,
         upstreamHost,
-        requests: () => registry.requests(),
+        requests: () => upstream.requests(),
         mirrorPid: (node) => fleet?.pid(node),
         mirrorLog: fleet === undefined ? undefined : (node) => fleet.logOf(node),
         links,
+        startTimeline: () =>
+          startTimeline({
+            scene,
+            phase,
+            plan,
+            firstLayers: images.map(({ blobs }) => blobs.find(({ isLayer }) => isLayer) ?? noLayer),
+            nodes: nodes.map((node) => faultyNode(node, fleet && mirrorOf(fleet, node))),
+            upstream: scripted,
+            clock: systemClock,
+            random,
+          }),
         signal,
       })
     } finally {
       signal.removeEventListener('abort', abort)
     }
+  }
+
+  /** Nodes that have an image before the phase. */
+  async #giveHolders(phase: ScenePhase, images: readonly ReadyImage[]): Promise<void> {
+    const { nodes } = this.#opened()
+    const holdings = prepared(phase, { nodes: nodes.length, images: images.length })
+    for (const { node, image } of holdings) {
+      const reference = images[image - 1]?.reference ?? ''
+      await nodes[node - 1]?.cri.pull(reference, holderTimeoutMs)
+    }
+    // How a mirror learns of it, and when it has told the others, is its own affair.
+    if (holdings.length > 0) await systemClock.sleep(holdersSettleMs)
   }
 
   async clear(): Promise<void> {
@@ -160,11 +213,11 @@ export class LocalTarget implements Target {
   }
 
   async #place(source: ImageSource, salt: string): Promise<ReadyImage> {
-    const { folder, registry } = this.#opened()
+    const { folder, registry, scripted } = this.#opened()
     // A tag of its own for every turn: a mirror that remembers tags must not give what it had before.
     const turn = createHash('sha256').update(salt).digest('hex').slice(0, 8)
     const tag = `${source.reference.replaceAll(/[^\w.-]/g, '-').slice(-100)}-${turn}`
-    const reference = `${new URL(registry.url).host}/benchmark:${tag}`
+    const reference = `${new URL((scripted ?? registry).url).host}/benchmark:${tag}`
     const layout = source.kind === 'layout' ? source.layout : join(folder, 'layout')
     if (source.kind === 'generated') {
       const { sizeBytes, layers, sharedLayers } = source
@@ -181,4 +234,8 @@ export class LocalTarget implements Target {
     if (this.#bed === undefined) throw new UserError('the local target is not open')
     return this.#bed
   }
+}
+
+function mirrorOf(fleet: MirrorFleet, node: ContainerdNode) {
+  return { pid: () => fleet.pid(node), start: () => fleet.start(node) }
 }

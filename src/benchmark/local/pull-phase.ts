@@ -4,27 +4,19 @@ import type { Host } from '../../testbed/network.ts'
 import type { AccessLogEntry } from '../../testbed/registry-process.ts'
 import type { Blob, Phase, Pull, Result } from '../result/schema.ts'
 import { BlobWatch } from './blob-watch.ts'
+import type { Arrival } from '../scene/arrivals.ts'
+import type { Timeline } from '../scene/timeline.ts'
 import type { LayoutImage, PulledBlob } from './layout-image.ts'
 import { type MirrorAnswer, mirrorAnswers } from './mirror-log.ts'
 import { countRequests } from './requests.ts'
+import { type DonePull, runWaves } from './waves.ts'
 import { CpuSamples, forgetPeaks, peakRss, readUsage } from './usage.ts'
 
 const GiB = 1024 ** 3
 const nsPerMs = 1e6
-/** As long as a kubelet would wait at most for a pull that makes progress. */
-const pullTimeoutMs = 30 * 60_000
 
 export interface ReadyImage extends LayoutImage {
   reference: string
-}
-
-/** One pull: who, what, when. The waves follow each other: one begins when all pulls of the last have ended. */
-export interface Arrival {
-  wave: number
-  node: number
-  image: number
-  /** Since the wave began. */
-  delayMs: number
 }
 
 export interface PhaseInit {
@@ -38,10 +30,13 @@ export interface PhaseInit {
   mirrorPid: (node: ContainerdNode) => number | undefined
   mirrorLog: ((node: ContainerdNode) => string) | undefined
   links: NonNullable<Result['links']>
+  /** Starts what happens beside the pulls; resolves when what is so from the begin is so. */
+  startTimeline: () => Promise<Timeline>
   signal: AbortSignal
 }
 
-export async function measurePhase(init: PhaseInit): Promise<Phase> {
+/** `missed`: what the scene wanted to happen beside the pulls, and did not. */
+export async function measurePhase(init: PhaseInit): Promise<{ phase: Phase; missed: string[] }> {
   const { nodes, images } = init
   const watches = new Map(nodes.map((node) => [node, new BlobWatch(node.contentPath)]))
   const hadBefore = new Map(
@@ -56,10 +51,12 @@ export async function measurePhase(init: PhaseInit): Promise<Phase> {
   const usageBefore = await readUsage(init)
   forgetPeaks(init)
   const cpu = new CpuSamples()
+  const timeline = await init.startTimeline()
   const [startedMs, startedWallMs] = [performance.now(), Date.now()]
   try {
     const pulls = await runWaves(init, startedMs)
     const endedMs = performance.now()
+    const { events, missed } = await timeline.stop()
     const usageAfter = await readUsage(init)
     const asked = init.requests().slice(requestsBefore)
     const answers = new Map(
@@ -87,9 +84,10 @@ export async function measurePhase(init: PhaseInit): Promise<Phase> {
     const deliveredBytes = described
       .filter(({ error }) => error === undefined)
       .reduce((sum, { blobs }) => sum + total(blobs.map(({ size }) => size)), 0)
-    const mirrorCpuSeconds = usageAfter.mirrorCpuSeconds - usageBefore.mirrorCpuSeconds
+    // A mirror that was started anew began at 0.
+    const mirrorCpuSeconds = Math.max(0, usageAfter.mirrorCpuSeconds - usageBefore.mirrorCpuSeconds)
     const hasMirror = init.mirrorLog !== undefined
-    return {
+    const phase: Phase = {
       started: new Date(startedWallMs).toISOString(),
       duration: ns(endedMs - startedMs),
       pulls: described,
@@ -120,61 +118,17 @@ export async function measurePhase(init: PhaseInit): Promise<Phase> {
         busyPercent: cpu.busyPercentUntil(startedMs + (lastByteMs ?? endedMs - startedMs)),
         stealPercent: cpu.stealPercent(),
       },
+      ...(events.length === 0 ? {} : { faults: events }),
     }
+    return { phase, missed }
   } finally {
+    await timeline.stop()
     cpu.close()
     for (const watch of watches.values()) watch.close()
   }
 }
 
-// --- Pulls ---
-
-interface DonePull {
-  arrival: Arrival
-  startedMs: number
-  endedMs: number
-  error?: string
-}
-
-async function runWaves({ nodes, images, arrivals, signal }: PhaseInit, startedMs: number): Promise<DonePull[]> {
-  const done: DonePull[] = []
-  const waves = [...new Set(arrivals.map(({ wave }) => wave))].sort((a, b) => a - b)
-  for (const wave of waves) {
-    const waveMs = wave === waves[0] ? startedMs : performance.now()
-    const pulls = arrivals
-      .filter((arrival) => arrival.wave === wave)
-      .map(async (arrival) => {
-        await sleepUntil(waveMs + arrival.delayMs, signal)
-        const [node, image] = [nodes[arrival.node], images[arrival.image]]
-        if (node === undefined || image === undefined) throw new Error('an arrival without a node or an image')
-        const pullMs = performance.now()
-        const error = await node.cri.pull(image.reference, pullTimeoutMs).then(() => undefined, String)
-        done.push({
-          arrival,
-          startedMs: pullMs,
-          endedMs: performance.now(),
-          ...(error === undefined ? {} : { error }),
-        })
-      })
-    await Promise.all(pulls)
-    signal.throwIfAborted()
-  }
-  return done.sort((a, b) => a.arrival.wave - b.arrival.wave || a.arrival.node - b.arrival.node)
-}
-
-function sleepUntil(deadlineMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, Math.max(0, deadlineMs - performance.now()))
-    signal.addEventListener(
-      'abort',
-      () => {
-        clearTimeout(timer)
-        resolve()
-      },
-      { once: true },
-    )
-  })
-}
+// --- What it was ---
 
 function describePull(
   { arrival, startedMs, endedMs, error }: DonePull,
@@ -182,7 +136,7 @@ function describePull(
   phaseMs: number,
   describe: (node: ContainerdNode, blob: PulledBlob) => Blob,
 ): Pull {
-  const [node, image] = [nodes[arrival.node], images[arrival.image]]
+  const [node, image] = [nodes[arrival.node - 1], images[arrival.image - 1]]
   if (node === undefined || image === undefined) throw new Error('a pull without a node or an image')
   const blobs = image.blobs.map((blob) => describe(node, blob))
   const arrived = blobs.flatMap(({ arrived: moment }) => (moment === undefined ? [] : [moment]))
@@ -234,10 +188,10 @@ function lastArrival(
   startedMs: number,
 ): number | undefined {
   const moments = arrivals.flatMap(({ node: nodeIndex, image }) => {
-    const node = nodes[nodeIndex]
+    const node = nodes[nodeIndex - 1]
     if (node === undefined) return []
     const layers =
-      images[image]?.blobs.filter(
+      images[image - 1]?.blobs.filter(
         ({ isLayer, digest }) => isLayer && hadBefore.get(node)?.includes(digest) !== true,
       ) ?? []
     return layers.map(({ digest }) => watches.get(node)?.arrivedMs(digest))

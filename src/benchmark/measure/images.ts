@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { type BenchmarkTag, parseBenchmarkTag, suiteImages } from '../../images/benchmark-tag.ts'
 import { UserError, errorMessage } from '../../lib/errors.ts'
+import type { Scene } from '../scene/scene.ts'
 import type { ImageSet, ImageSource } from '../target.ts'
 
 const large = 2 ** 30
@@ -12,6 +13,23 @@ export function imageSet(create: string, update: string): ImageSet {
   const [first, second] = [imageSource(create), imageSource(update)]
   const names = [...new Set([first, second].map(({ reference }) => reference.replace(/^v\d+-/, '')))]
   return { name: names.join('+'), create: [first], update: [second] }
+}
+
+/** The images of a scene: an update of each when the scene has one. */
+export function sceneImageSet(name: string, { images, phases }: Scene): ImageSet {
+  const [first] = images
+  const ofVersion = (version: string) =>
+    images.map(({ size, layers, share = 0 }, index): ImageSource => {
+      // Only layers of one size can be the same.
+      if (share > 0 && (size !== first?.size || layers !== first.layers)) {
+        throw new UserError(
+          `scene ${name}: image ${index + 1} shares layers with the first: size and layers must be its`,
+        )
+      }
+      const sharedLayers = index === 0 ? Math.max(0, ...images.map((image) => image.share ?? 0)) : share
+      return { kind: 'generated', reference: `${version}-${index + 1}`, sizeBytes: size, layers, sharedLayers }
+    })
+  return { name, create: ofVersion('v1'), update: phases.update === undefined ? [] : ofVersion('v2') }
 }
 
 /** The six images of the published benchmark; the large ones only when asked for. */

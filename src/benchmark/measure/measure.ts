@@ -6,7 +6,7 @@ import { mkdir } from 'node:fs/promises'
 import { UserError } from '../../lib/errors.ts'
 import type { ImageSet, ImageSource, MirrorSpec, Target } from '../target.ts'
 import { readResult, writeResult } from '../result/result-file.ts'
-import { type Phase, type Result, type Round, schemaName } from '../result/schema.ts'
+import { type Result, type Round, schemaName } from '../result/schema.ts'
 import { noiseOf } from './noise.ts'
 import { type Turn, turnsOf } from './plan.ts'
 import type { Progress } from './progress.ts'
@@ -92,7 +92,7 @@ async function measureRound(
     for (const turn of turns) {
       signal.throwIfAborted()
       const started = now()
-      const phases = await measureTurn(
+      const { phases, missed } = await measureTurn(
         target,
         turn,
         `${result.set.seed}/${number}/${attempt}/${turn.mirror.name}`,
@@ -106,7 +106,7 @@ async function measureRound(
         position: turn.position,
         started,
         counts: false,
-        noise: noiseOf(phases),
+        noise: [...noiseOf(phases), ...missed],
         phases,
       })
       progress.turnDone(turn, phases, measured.at(-1)?.noise ?? [])
@@ -134,12 +134,13 @@ async function measureTurn(
   { mirror, images }: Turn,
   salt: string,
   signal: AbortSignal,
-): Promise<{ create: Phase; update?: Phase }> {
+): Promise<{ phases: Round['phases']; missed: string[] }> {
   await target.prepare(images, salt)
   try {
     const create = await target.measure({ mirror, images, phase: 'create' }, signal)
-    if (images.update.length === 0) return { create }
-    return { create, update: await target.measure({ mirror, images, phase: 'update' }, signal) }
+    if (images.update.length === 0) return { phases: { create: create.phase }, missed: create.missed }
+    const update = await target.measure({ mirror, images, phase: 'update' }, signal)
+    return { phases: { create: create.phase, update: update.phase }, missed: [...create.missed, ...update.missed] }
   } finally {
     if (!signal.aborted) await target.clear()
   }

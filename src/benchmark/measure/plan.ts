@@ -1,6 +1,5 @@
 /** What is measured in which order: a pure function of the seed, so that a run that was broken off goes on the same. */
-import { createHash } from 'node:crypto'
-import { seededRandom, shuffled } from '../../lib/random.ts'
+import { shuffled, textRandom } from '../../lib/random.ts'
 import type { ImageSet, MirrorSpec } from '../target.ts'
 
 /** One mirror's turn with one image. */
@@ -15,11 +14,6 @@ export interface Turn {
 
 /** All turns of one round with one image: measured and, when the machine was noisy, repeated together. */
 export function turnsOf(round: number, images: ImageSet, mirrors: readonly MirrorSpec[], seed: string): Turn[] {
-  const order = shuffled(mirrors, randomFrom(`${seed} ${images.name} ${round}`))
+  const order = shuffled(mirrors, textRandom(`${seed} ${images.name} ${round}`))
   return order.map((mirror, index) => ({ round, images, mirror, position: index + 1 }))
-}
-
-/** A reproducible sequence for a text. */
-function randomFrom(text: string): () => number {
-  return seededRandom(createHash('sha256').update(text).digest().readUInt32LE(0))
 }

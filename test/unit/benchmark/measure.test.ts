@@ -7,7 +7,7 @@ import { type MeasureInit, measure } from '../../../src/benchmark/measure/measur
 import { turnsOf } from '../../../src/benchmark/measure/plan.ts'
 import { Progress } from '../../../src/benchmark/measure/progress.ts'
 import type { Phase } from '../../../src/benchmark/result/schema.ts'
-import type { ImageSet, MirrorSpec, PhaseOrder, Target } from '../../../src/benchmark/target.ts'
+import type { ImageSet, Measured, MirrorSpec, PhaseOrder, Target } from '../../../src/benchmark/target.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
 const mirrors: MirrorSpec[] = ['none', 'ours', 'theirs'].map((name) => ({ name, command: name }))
@@ -19,6 +19,7 @@ class ScriptedTarget implements Target {
   readonly log: string[] = []
   readonly salts: string[] = []
   stealPercent: (asked: number) => number = () => 0
+  missed: (asked: number) => string[] = () => []
   onAsked: (asked: number) => void = () => undefined
   #asked = 0
 
@@ -32,18 +33,19 @@ class ScriptedTarget implements Target {
     return Promise.resolve()
   }
 
-  measure({ mirror, images: { name }, phase }: PhaseOrder): Promise<Phase> {
+  measure({ mirror, images: { name }, phase }: PhaseOrder): Promise<Measured> {
     this.#asked += 1
     this.onAsked(this.#asked)
     this.log.push(`${name} ${mirror.name} ${phase}`)
-    return Promise.resolve({
+    const done: Phase = {
       started: new Date(0).toISOString(),
       duration: 1,
       pulls: [],
       imageBytes: 1,
       upstream: {},
       cpu: { busyPercent: 0, stealPercent: this.stealPercent(this.#asked) },
-    })
+    }
+    return Promise.resolve({ phase: done, missed: this.missed(this.#asked) })
   }
 
   clear(): Promise<void> {
