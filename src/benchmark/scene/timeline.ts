@@ -29,13 +29,13 @@ export interface TimelineInit {
   random: Random
 }
 
-export interface SceneEvent {
+interface SceneEvent {
   /** Whole nanoseconds since the timeline began. */
   at: number
   what: string
 }
 
-export interface SceneRecord {
+interface SceneRecord {
   events: SceneEvent[]
   /** What was to happen, and did not before the end; with the reason. */
   missed: string[]
