@@ -29,6 +29,7 @@ const libp2p = [
 /** Ports: the files of a part that neighbours may import. */
 const ports: Readonly<Record<string, readonly string[]>> = {
   bootstrap: ['bootstrap/bootstrapper.ts'],
+  hosts: ['hosts/upstream.ts'],
   router: ['router/router.ts'],
   store: ['store/store.ts', 'store/transfers.ts'],
 }
@@ -51,8 +52,12 @@ export const parts: Readonly<Record<string, Part>> = {
     imports: ['router#', 'store#', 'oci', 'lib', 'limits', 'metrics', 'logger'],
     libraries: ['undici'],
   },
+  flights: {
+    imports: ['peers', 'router#', 'store#', 'oci', 'lib', 'limits', 'metrics', 'logger'],
+    libraries: [],
+  },
   registry: {
-    imports: ['http', 'peers', 'router#', 'store#', 'oci', 'lib', 'limits', 'metrics', 'logger'],
+    imports: ['flights', 'http', 'peers', 'router#', 'store#', 'oci', 'lib', 'limits', 'metrics', 'logger'],
     libraries: ['fastify'],
   },
   tracker: { imports: ['router#', 'store#', 'oci', 'lib', 'metrics'], libraries: [] },
@@ -66,6 +71,7 @@ export const parts: Readonly<Record<string, Part>> = {
       'router',
       'registry',
       'tracker',
+      'hosts#',
       'http',
       'oci',
       'lib',
