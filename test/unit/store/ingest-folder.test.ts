@@ -109,6 +109,7 @@ describe('a download', () => {
     ['no digest', 'k8s.io/1/layer-sha256:abc', blob.length],
     ['no size', `k8s.io/1/layer-${digest}`, 0],
   ])('of %s is none', async (_name, ref, size) => {
+    const watchesBefore = inotifyWatches()
     const ingest = content.begin(digest, size, ref)
     const other = digestOf(Buffer.from('other'))
     const second = content.begin(other, 1, `k8s.io/2/config-${other}`)
@@ -118,6 +119,7 @@ describe('a download', () => {
     await eventually(() => expect(told(other)).toEqual(['started 0', 'grew 1']))
     expect(told()).toEqual([])
     expect(transfers.find(digest)).toBeUndefined()
+    expect(inotifyWatches() - watchesBefore).toBe(1)
     // The name may come again.
     ingest.giveUp()
     content.begin(digest, blob.length)
@@ -156,21 +158,33 @@ describe('a download', () => {
     const reader = read(await openTail())
     first.giveUp()
     const second = content.begin(digest, blob.length)
-    await eventually(() => expect(told().slice(-2)).toEqual([`failed ${MiB}`, 'started 0']))
+    // More than the first had: only the file itself tells that it is another one.
+    second.append(blob.subarray(0, 2 * MiB))
+    await eventually(() => expect(told().slice(-2)).toEqual([`failed ${MiB}`, `started ${2 * MiB}`]))
     await expect(reader.end).rejects.toBeInstanceOf(TransferFailed)
     expect(before?.state).toBe('failed')
-    expect(transfers.find(digest)).toMatchObject({ state: 'running', haveBytes: 0 })
+    expect(transfers.find(digest)).toMatchObject({ state: 'running', haveBytes: 2 * MiB })
 
-    second.append(step(0))
-    await eventually(() => expect(told().at(-1)).toBe(`grew ${MiB}`))
     const again = read(await openTail())
     second.truncate()
-    await eventually(() => expect(told().slice(-2)).toEqual([`failed ${MiB}`, 'started 0']))
+    await eventually(() => expect(told().slice(-2)).toEqual([`failed ${2 * MiB}`, 'started 0']))
     await expect(again.end).rejects.toBeInstanceOf(TransferFailed)
     second.append(blob)
     await eventually(() => expect(told().at(-1)).toBe(`grew ${blob.length}`))
     second.commit()
     await eventually(() => expect(told().at(-1)).toBe(`complete ${blob.length}`))
+  })
+
+  it('fails when it is given up because another one was first', async () => {
+    const slower = content.begin(digest, blob.length)
+    const faster = content.begin(digest, blob.length, `k8s.io/2/layer-${digest}`)
+    slower.append(step(0))
+    faster.append(blob)
+    await eventually(() => expect(told()).toContain(`started ${MiB}`))
+    faster.commit()
+    slower.giveUp()
+    await eventually(() => expect(told()).toContain(`complete ${blob.length}`))
+    await eventually(() => expect(told()).toContain(`failed ${MiB}`))
   })
 
   it('of a digest that has two is the latest that runs', async () => {
@@ -242,9 +256,15 @@ describe('the tail of a download', () => {
     await expect(
       tail.send({ first: 0, last: blob.length - 1 }, () => Promise.reject(new Error('full')), never),
     ).rejects.toThrow('full')
+    let chunks = 0
+    const lastFails = () => (++chunks === 2 ? Promise.reject(new Error('full at last')) : Promise.resolve())
+    await expect(tail.send({ first: MiB - 3, last: MiB - 1 }, lastFails, never)).resolves.toBeUndefined()
+    await expect(tail.send({ first: MiB - 3, last: MiB - 1 }, lastFails, never)).rejects.toThrow('full at last')
     const waiting = read(tail)
     await eventually(() => expect(waiting.bytes().length).toBe(MiB))
+    const opening = transfers.find(digest)?.open()
     transfers.stop()
+    await expect(opening).rejects.toBeInstanceOf(ContentNotFound)
     await expect(waiting.end).rejects.toBeInstanceOf(TransferFailed)
     expect(waiting.bytes().equals(step(0))).toBe(true)
   })
@@ -281,6 +301,9 @@ describe('the folder', () => {
     content.makeIngestFolder()
     content.begin(digest, blob.length).append(step(0))
     await eventually(() => expect(transfers.find(digest)?.haveBytes).toBe(MiB))
+    const other = digestOf(Buffer.from('other'))
+    content.begin(other, 1)
+    await eventually(() => expect(told(other)).toEqual(['started 0']))
   })
 
   it('may have all that is above it come later: found by the re-scan', () => {
