@@ -318,7 +318,9 @@ export class Flight {
   }
 
   #waiters(): Member[] {
-    return this.#all(({ waiting, isAway }) => waiting !== undefined && !isAway).sort((a, b) => (a.waiting ?? 0) - (b.waiting ?? 0))
+    return this.#all(({ waiting, isAway }) => waiting !== undefined && !isAway).sort(
+      (a, b) => (a.waiting ?? 0) - (b.waiting ?? 0),
+    )
   }
 
   #leaders(): Member[] {
