@@ -256,6 +256,8 @@ export const flightFurtherLeasesMs: readonly number[] = [10_000, 20_000, 40_000]
 export const flightLeasesMax = 8
 /** Somebody has more but gives nothing to anyone, and nobody fetches upstream: the next may. */
 export const flightSilentMs = 2_000
+/** A follower of which nothing was heard for this long no longer takes room at its source. Too early costs little. */
+export const flightFollowerSilentMs = 30_000
 /** A flight of which nobody has said anything for this long is forgotten. */
 export const flightForgetMs = 60_000
 /** Blobs that this node coordinates. Full: the one that was quiet for longest is forgotten; its nodes join anew. */

@@ -53,10 +53,12 @@ export class Coordinator {
     // A node has one question at a time: a newer one takes the place of the last.
     entry.waiters.get(node.id)?.({ kind: 'wait' })
     entry.waiters.set(node.id, resolve)
-    const cancel = this.#clock.after(waitMs, () => this.#answer(entry, node.id, { kind: 'wait' }))
     const onGone = () => {
-      if (entry.waiters.get(node.id) === resolve) this.#answer(entry, node.id, { kind: 'wait' })
+      if (entry.waiters.get(node.id) !== resolve) return
+      entry.flight.pause(node.id)
+      this.#answer(entry, node.id, { kind: 'wait' })
     }
+    const cancel = this.#clock.after(waitMs, onGone)
     signal.addEventListener('abort', onGone, { once: true })
     this.#decide(digest, entry)
     return promise.finally(() => {

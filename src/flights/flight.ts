@@ -11,6 +11,7 @@
 import {
   flightBackoffMs,
   flightFailedSourceMs,
+  flightFollowerSilentMs,
   flightForgetMs,
   flightFurtherLeasesMs,
   flightLeasesMax,
@@ -34,6 +35,8 @@ interface Member {
   isComplete: boolean
   /** It asked for bytes and waits for a decision; since when, for the order. */
   waiting: number | undefined
+  /** It waits, but nobody is there to take a decision. */
+  isAway: boolean
   source: NodeId | undefined
   /** It may fetch upstream. */
   lease: { grantedMs: number; hadBytes: number } | undefined
@@ -68,27 +71,32 @@ export class Flight {
   }
 
   get waiterCount(): number {
-    return this.#all(({ waiting }) => waiting !== undefined).length
+    return this.#waiters().length
   }
 
   /** A node asks for bytes from `haveBytes` on. Joining again changes nothing but what it has. */
   join(id: NodeId, haveBytes: number, size: number | undefined, nowMs: number): void {
     const member = this.#touch(id, nowMs)
     this.#size ??= size
+    const hadBytes = member.haveBytes
     // Its transfer may have begun anew: what it asks for is what it has.
     member.haveBytes = haveBytes
     member.isComplete = false
     member.source = undefined
+    member.isAway = false
     member.waiting ??= ++this.#order
+    if (haveBytes < hadBytes) this.#noteLess(id)
   }
 
-  /** It no longer waits: its client left, or it found the bytes elsewhere. A lease that it holds goes with it. */
-  leave(id: NodeId, nowMs: number): void {
+  /** Nobody is there to take a decision, until it asks again. It keeps its place. */
+  pause(id: NodeId): void {
     const member = this.#members.get(id)
-    if (member === undefined) return
-    member.waiting = undefined
-    member.source = undefined
-    if (member.lease !== undefined) this.#endLease(member, nowMs)
+    if (member !== undefined) member.isAway = true
+  }
+
+  /** Its client left, or it goes upstream by itself: it says no more, and what it has may be gone. */
+  leave(id: NodeId, nowMs: number): void {
+    if (this.#members.get(id)?.isComplete === false) this.failed(id, nowMs)
   }
 
   /** Bytes that a running transfer of the node has; never less than before, except for a new transfer (`join`). */
@@ -119,13 +127,13 @@ export class Flight {
     if (member === undefined) return
     if (member.lease !== undefined) this.#endLease(member, nowMs)
     this.#members.delete(id)
-    this.#mostBytes = Math.max(0, ...this.#all().map(({ haveBytes }) => haveBytes))
+    this.#noteLess(id)
   }
 
   /** A source did not deliver to this node, or stands still. */
   sourceFailed(id: NodeId, source: NodeId, nowMs: number): void {
     const member = this.#touch(id, nowMs)
-    member.avoidUntilMs.set(source, nowMs + flightFailedSourceMs)
+    if (this.#members.has(source)) member.avoidUntilMs.set(source, nowMs + flightFailedSourceMs)
     if (member.source === source) member.source = undefined
   }
 
@@ -133,12 +141,11 @@ export class Flight {
   stalled(id: NodeId, source: NodeId, haveBytes: number, nowMs: number): NodeId | undefined {
     const member = this.#touch(id, nowMs)
     member.haveBytes = Math.max(member.haveBytes, haveBytes)
-    const avoidedUntilMs = member.avoidUntilMs.get(source) ?? 0
-    member.avoidUntilMs.set(source, nowMs + flightFailedSourceMs)
-    const other = this.#sourceFor(member, nowMs)
-    if (other === undefined) member.avoidUntilMs.set(source, avoidedUntilMs)
-    else member.source = other.id
-    return other?.id
+    const other = this.#sourceFor(member, nowMs, source)
+    if (other === undefined) return undefined
+    this.sourceFailed(id, source, nowMs)
+    member.source = other.id
+    return other.id
   }
 
   /** What can be decided now. Whoever gets a decision waits no longer. */
@@ -166,11 +173,16 @@ export class Flight {
   /** When time alone may bring a decision. Undefined: only something that happens can. */
   nextMs(nowMs: number): number | undefined {
     if (this.waiterCount === 0) return undefined
-    const moments = [
-      this.#leaseDueMs(),
-      ...this.#waiters().flatMap(({ avoidUntilMs }) => [...avoidUntilMs.values()]),
-    ].filter((moment) => moment !== undefined && moment > nowMs)
-    return moments.length === 0 ? undefined : Math.min(...moments.map(Number))
+    let nextMs = Infinity
+    const consider = (moment: number) => {
+      if (moment > nowMs) nextMs = Math.min(nextMs, moment)
+    }
+    consider(this.#leaseDueMs(nowMs) ?? Infinity)
+    for (const { avoidUntilMs } of this.#waiters()) for (const moment of avoidUntilMs.values()) consider(moment)
+    for (const { source, seenMs } of this.#members.values()) {
+      if (source !== undefined) consider(seenMs + flightFollowerSilentMs)
+    }
+    return nextMs === Infinity ? undefined : nextMs
   }
 
   isOver(nowMs: number): boolean {
@@ -189,12 +201,12 @@ export class Flight {
 
   // --- Sources ---
 
-  #sourceFor(member: Member, nowMs: number): Member | undefined {
-    const able = this.#all((other) => this.#canFeed(other, member, nowMs)).map((source) => ({
+  #sourceFor(member: Member, nowMs: number, except?: NodeId): Member | undefined {
+    const able = this.#all((other) => other.id !== except && this.#canFeed(other, member, nowMs)).map((source) => ({
       source,
-      followers: this.#followersOf(source.id).length,
+      followers: this.#followersOf(source.id, nowMs).length,
     }))
-    const free = able.filter(({ source, followers }) => followers < this.#slots(source))
+    const free = able.filter(({ source, followers }) => followers < this.#slots(source, nowMs))
     return free.sort((a, b) => a.followers - b.followers || b.source.haveBytes - a.source.haveBytes)[0]?.source
   }
 
@@ -203,12 +215,12 @@ export class Flight {
     return (member.avoidUntilMs.get(source.id) ?? 0) <= nowMs
   }
 
-  #slots(source: Member): number {
+  #slots(source: Member, nowMs: number): number {
     // Small ones are there in one step: everybody takes them at once from whoever has them.
     if ((this.#size ?? 0) < flightSmallBytes) return source.isComplete ? Infinity : 0
     if (source.isComplete) return flightSlotsMax
     if ((this.#size ?? 0) <= flightTreeBytes) return 3
-    const followers = this.#followersOf(source.id)
+    const followers = this.#followersOf(source.id, nowMs)
     if (followers.length === 0) return 1
     const measured = followers.flatMap(({ busy }) => (busy === undefined ? [] : [busy]))
     if (measured.length === 0) return followers.length
@@ -220,7 +232,7 @@ export class Flight {
   // --- Leases ---
 
   #lease(nowMs: number): Decision | undefined {
-    const dueMs = this.#leaseDueMs()
+    const dueMs = this.#leaseDueMs(nowMs)
     if (dueMs === undefined || dueMs > nowMs) return undefined
     const [most] = this.#waiters().sort((a, b) => b.haveBytes - a.haveBytes || (a.waiting ?? 0) - (b.waiting ?? 0))
     if (most === undefined) return undefined
@@ -233,14 +245,16 @@ export class Flight {
   }
 
   /** When the next waiter may go upstream. Undefined: none may, as things are. */
-  #leaseDueMs(): number | undefined {
+  #leaseDueMs(nowMs: number): number | undefined {
     const waiters = this.#waiters()
     if (waiters.length === 0) return undefined
     const mostWaiting = Math.max(...waiters.map(({ haveBytes }) => haveBytes))
     const ahead = this.#all(({ waiting, haveBytes }) => waiting === undefined && haveBytes > mostWaiting)
     const leaders = this.#leaders()
     if (leaders.length === 0 && ahead.length === 0) return this.#nextLeaseMs
-    if (ahead.some(({ isComplete }) => isComplete)) return undefined
+    // Unless it gave nothing to all who wait: it may be gone, and so may the blob on it.
+    const mayFeed = (source: Member) => waiters.some((waiter) => this.#canFeed(source, waiter, nowMs))
+    if (ahead.some((source) => source.isComplete && mayFeed(source))) return undefined
     if (leaders.length >= flightLeasesMax) return undefined
     if (leaders.length === 0) return this.#progressMs + flightSilentMs
     const delayMs = flightFurtherLeasesMs[Math.min(this.#furtherLeases, flightFurtherLeasesMs.length - 1)] ?? 0
@@ -271,6 +285,7 @@ export class Flight {
       haveBytes: 0,
       isComplete: false,
       waiting: undefined,
+      isAway: false,
       source: undefined,
       lease: undefined,
       busy: undefined,
@@ -289,19 +304,30 @@ export class Flight {
     this.#furtherLeases = 0
   }
 
+  /** It has fewer bytes than it had, or is gone: a new transfer. Who was fed by the last one is no longer. */
+  #noteLess(id: NodeId): void {
+    this.#mostBytes = 0
+    for (const member of this.#members.values()) {
+      if (member.source === id) member.source = undefined
+      this.#mostBytes = Math.max(this.#mostBytes, member.haveBytes)
+    }
+  }
+
   #all(wanted: (member: Member) => boolean = () => true): Member[] {
     return [...this.#members.values()].filter(wanted)
   }
 
   #waiters(): Member[] {
-    return this.#all(({ waiting }) => waiting !== undefined).sort((a, b) => (a.waiting ?? 0) - (b.waiting ?? 0))
+    return this.#all(({ waiting, isAway }) => waiting !== undefined && !isAway).sort(
+      (a, b) => (a.waiting ?? 0) - (b.waiting ?? 0),
+    )
   }
 
   #leaders(): Member[] {
     return this.#all(({ lease }) => lease !== undefined)
   }
 
-  #followersOf(id: NodeId): Member[] {
-    return this.#all(({ source }) => source === id)
+  #followersOf(id: NodeId, nowMs: number): Member[] {
+    return this.#all(({ source, seenMs }) => source === id && nowMs - seenMs < flightFollowerSilentMs)
   }
 }

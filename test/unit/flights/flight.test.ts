@@ -1,0 +1,381 @@
+/** The rules of a flight, one example each. All sequences of what may happen: every-flight.test.ts. */
+import { describe, expect, it } from 'vitest'
+import { type Decision, Flight } from '../../../src/flights/flight.ts'
+import {
+  flightBackoffMs,
+  flightFailedSourceMs,
+  flightFollowerSilentMs,
+  flightForgetMs,
+  flightLeasesMax,
+  flightSilentMs,
+  flightSlotsMax,
+} from '../../../src/limits.ts'
+
+const MiB = 2 ** 20
+const large = 64 * MiB
+const medium = 10 * MiB
+const small = 1000
+
+/** A flight with a clock, in which each event is followed by what is decided then. */
+class Script {
+  nowMs = 5_000
+  readonly flight = new Flight(this.nowMs)
+  readonly #size: number
+
+  constructor(size = large) {
+    this.#size = size
+  }
+
+  asks(id: string, haveBytes = 0): string[] {
+    this.flight.join(id, haveBytes, this.#size, this.nowMs)
+    return this.decisions()
+  }
+
+  has(id: string, haveBytes: number, busy?: number): string[] {
+    this.flight.progress(id, haveBytes, this.#size, busy, this.nowMs)
+    return this.decisions()
+  }
+
+  completes(id: string): string[] {
+    this.flight.complete(id, this.#size, this.nowMs)
+    return this.decisions()
+  }
+
+  fails(id: string): string[] {
+    this.flight.failed(id, this.nowMs)
+    return this.decisions()
+  }
+
+  leaves(id: string): string[] {
+    this.flight.leave(id, this.nowMs)
+    return this.decisions()
+  }
+
+  /** The source did not deliver: it asks again, from where it is. */
+  losesSource(id: string, source: string, haveBytes = 0): string[] {
+    this.flight.sourceFailed(id, source, this.nowMs)
+    return this.asks(id, haveBytes)
+  }
+
+  passes(ms: number): string[] {
+    this.nowMs += ms
+    return this.decisions()
+  }
+
+  decisions(): string[] {
+    return this.flight.decide(this.nowMs).map(text)
+  }
+
+  /** From now; undefined: time alone changes nothing. */
+  nextInMs(): number | undefined {
+    const nextMs = this.flight.nextMs(this.nowMs)
+    return nextMs === undefined ? undefined : nextMs - this.nowMs
+  }
+}
+
+function text(decision: Decision): string {
+  if (decision.kind === 'source') return `${decision.to} from ${decision.source}`
+  return `${decision.to} ${decision.further ? 'goes upstream too' : 'goes upstream'}`
+}
+
+describe('the lease', () => {
+  it('goes to the first who asks; the others wait for bytes', () => {
+    const script = new Script()
+    expect(script.asks('a')).toEqual(['a goes upstream'])
+    expect(script.asks('b')).toEqual([])
+    expect(script.asks('c')).toEqual([])
+    expect(script.has('a', MiB)).toEqual(['b from a'])
+  })
+
+  it('is told again to who has it, as often as it asks', () => {
+    const script = new Script()
+    script.asks('a')
+    script.asks('b')
+    expect(script.asks('a')).toEqual(['a goes upstream'])
+    expect(script.passes(1_000)).toEqual([])
+    expect(script.asks('a')).toEqual(['a goes upstream'])
+  })
+
+  it('goes to the most advanced when who had it failed', () => {
+    const script = new Script()
+    script.asks('a')
+    script.asks('b', 0)
+    script.asks('c', 5 * MiB)
+    script.asks('d', 2 * MiB)
+    expect(script.fails('a')).toEqual(['c goes upstream'])
+  })
+
+  it.each([...flightBackoffMs, flightBackoffMs.at(-1) ?? 0].map((backoffMs, index) => ({ backoffMs, index })))(
+    'waits $backoffMs ms after failure $index in a row that brought nothing',
+    ({ backoffMs, index }) => {
+      const script = new Script()
+      script.asks('waiter')
+      script.fails('waiter')
+      const failsOnce = (number: number) => {
+        script.asks(`n${number}`)
+        script.passes(60_000)
+        expect(script.flight.describe(`n${number}`)?.leads).toBe(true)
+        script.fails(`n${number}`)
+      }
+      for (let number = 0; number < index; number++) failsOnce(number)
+      const decided = script.asks('next')
+      if (backoffMs === 0) {
+        expect(decided).toEqual(['next goes upstream'])
+        return
+      }
+      expect(decided).toEqual([])
+      expect(script.nextInMs()).toBe(backoffMs)
+      expect(script.passes(backoffMs - 1)).toEqual([])
+      expect(script.passes(1)).toEqual(['next goes upstream'])
+    },
+  )
+
+  it('does not wait after a failure that brought bytes', () => {
+    const script = new Script()
+    for (const id of ['a', 'b', 'c', 'd']) {
+      script.asks(id)
+      script.passes(60_000)
+      script.fails(id)
+    }
+    script.asks('e')
+    script.passes(60_000)
+    script.has('e', MiB)
+    script.fails('e')
+    expect(script.asks('f')).toEqual(['f goes upstream'])
+  })
+
+  it('is given to further nodes after 10, 20 and 40 s without a byte more, the first stays valid', () => {
+    const script = new Script()
+    script.asks('a')
+    for (let i = 0; i < 20; i++) script.asks(`n${i}`)
+    const times: number[] = []
+    const startMs = script.nowMs
+    for (let ms = 0; ms < 400_000; ms += 1_000) {
+      for (const decision of script.passes(1_000)) {
+        expect(decision).toMatch(/^n\d+ goes upstream too$/)
+        times.push((script.nowMs - startMs) / 1_000)
+      }
+    }
+    expect(times).toEqual([10, 30, 70, 110, 150, 190, 230])
+    expect(times).toHaveLength(flightLeasesMax - 1)
+    expect(script.asks('a')).toEqual(['a goes upstream'])
+  })
+
+  it('is not given to a further node while bytes arrive', () => {
+    const script = new Script()
+    script.asks('a')
+    for (const id of ['b', 'c', 'd']) script.asks(id)
+    for (let mib = 1; mib < 20; mib++) {
+      expect(script.passes(9_000).filter((decision) => decision.includes('upstream'))).toEqual([])
+      expect(script.has('a', mib * MiB).filter((decision) => decision.includes('upstream'))).toEqual([])
+    }
+  })
+
+  it('counts the bytes of a second try as progress', () => {
+    const script = new Script()
+    script.asks('a')
+    for (const id of ['b', 'c', 'd']) script.asks(id)
+    script.has('a', 40 * MiB)
+    // Its containerd began anew; 40 MiB were as far as anybody got.
+    script.asks('a', 0)
+    for (let mib = 1; mib < 20; mib++) {
+      expect(script.passes(9_000).filter((decision) => decision.includes('upstream'))).toEqual([])
+      script.has('a', mib * MiB)
+    }
+  })
+
+  it('ends when who has it leaves', () => {
+    const script = new Script()
+    script.asks('a')
+    script.asks('b')
+    expect(script.leaves('a')).toEqual(['b goes upstream'])
+  })
+
+  it('waits for who has more and fetches from nobody, but not long', () => {
+    const script = new Script()
+    script.has('a', 8 * MiB)
+    expect(script.asks('b')).toEqual(['b from a'])
+    expect(script.losesSource('b', 'a')).toEqual([])
+    expect(script.passes(flightSilentMs - 1)).toEqual([])
+    expect(script.passes(1)).toEqual(['b goes upstream'])
+  })
+
+  it('is given when a complete node does not deliver', () => {
+    const script = new Script()
+    script.asks('a')
+    script.completes('a')
+    expect(script.asks('b')).toEqual(['b from a'])
+    script.passes(60_000)
+    expect(script.losesSource('b', 'a')).toEqual(['b goes upstream'])
+  })
+
+  it('is not given to who no longer asks', () => {
+    const script = new Script()
+    script.asks('a')
+    script.asks('b')
+    script.asks('c')
+    script.flight.pause('b')
+    expect(script.fails('a')).toEqual(['c goes upstream'])
+    expect(script.flight.describe('b')).toMatchObject({ leads: false })
+  })
+})
+
+describe('sources', () => {
+  it('have strictly more than who is fed', () => {
+    const script = new Script()
+    script.asks('a')
+    script.has('a', 4 * MiB)
+    expect(script.asks('b', 4 * MiB)).toEqual([])
+    expect(script.asks('c', 4 * MiB - 1)).toEqual(['c from a'])
+    expect(script.has('a', 4 * MiB + 1)).toEqual([])
+    expect(script.leaves('c')).toEqual(['b from a'])
+  })
+
+  it('take one follower until it has measured, and it takes the next', () => {
+    const script = new Script()
+    script.asks('a')
+    for (const id of ['b', 'c', 'd']) script.asks(id)
+    expect(script.has('a', 8 * MiB)).toEqual(['b from a'])
+    expect(script.has('b', MiB)).toEqual(['c from b'])
+    expect(script.has('c', MiB - 1)).toEqual(['d from c'])
+  })
+
+  it.each([
+    // floor(0.6 n / busy), from 1 to 4
+    { busy: 1, slots: 1 },
+    { busy: 0.6, slots: 1 },
+    { busy: 0.3, slots: 2 },
+    { busy: 0.21, slots: 2 },
+    { busy: 0.2, slots: 2 },
+    { busy: 0.1, slots: flightSlotsMax },
+    { busy: 0, slots: flightSlotsMax },
+  ])('take $slots at once when their follower is busy for $busy of its time', ({ busy, slots }) => {
+    const script = new Script()
+    script.asks('a')
+    for (let i = 0; i < 10; i++) script.asks(`n${i}`)
+    expect(script.has('a', 8 * MiB)).toEqual(['n0 from a'])
+    const fed = script.has('n0', MiB, busy).filter((decision) => decision.endsWith('from a'))
+    // With more followers the same share leaves more room, until they have measured anew.
+    const least = slots - 1
+    expect(fed.length).toBeGreaterThanOrEqual(least)
+    expect(fed.length).toBeLessThanOrEqual(flightSlotsMax - 1)
+    if (slots === 1) expect(fed).toEqual([])
+  })
+
+  it('take three of a blob of medium size without measuring', () => {
+    const script = new Script(medium)
+    script.asks('a')
+    for (let i = 0; i < 10; i++) script.asks(`n${i}`)
+    expect(script.has('a', MiB)).toEqual(['n0 from a', 'n1 from a', 'n2 from a'])
+  })
+
+  it('take four when they are complete', () => {
+    const script = new Script()
+    script.asks('a')
+    for (let i = 0; i < 10; i++) script.asks(`n${i}`)
+    expect(script.completes('a')).toHaveLength(flightSlotsMax)
+  })
+
+  it('take everybody at once when they have a small blob, and nobody before', () => {
+    const script = new Script(small)
+    script.asks('a')
+    for (let i = 0; i < 10; i++) script.asks(`n${i}`)
+    expect(script.has('a', 500)).toEqual([])
+    expect(script.completes('a')).toHaveLength(10)
+  })
+
+  it('with the fewest followers come first, then those with most bytes', () => {
+    const script = new Script(medium)
+    script.asks('a')
+    script.has('a', 2 * MiB)
+    script.has('b', 3 * MiB)
+    expect(script.asks('c')).toEqual(['c from b'])
+    expect(script.asks('d')).toEqual(['d from a'])
+  })
+
+  it('that did not deliver are not named to the same follower for 10 s', () => {
+    const script = new Script()
+    script.asks('a')
+    script.has('a', 8 * MiB)
+    script.asks('b')
+    expect(script.losesSource('b', 'a', MiB)).toEqual([])
+    expect(script.nextInMs()).toBe(flightFailedSourceMs)
+    expect(script.passes(flightFailedSourceMs - 1)).toEqual([])
+    expect(script.passes(1)).toContain('b from a')
+  })
+
+  it('are changed when they stand still and somebody has more; else they stay', () => {
+    const script = new Script()
+    script.asks('a')
+    script.has('a', 8 * MiB)
+    script.asks('b')
+    expect(script.flight.stalled('b', 'a', 8 * MiB, script.nowMs)).toBeUndefined()
+    expect(script.flight.describe('b')).toMatchObject({ source: 'a' })
+    script.has('c', 8 * MiB)
+    expect(script.flight.stalled('b', 'a', 8 * MiB, script.nowMs)).toBeUndefined()
+    script.has('c', 9 * MiB)
+    expect(script.flight.stalled('b', 'a', 8 * MiB, script.nowMs)).toBe('c')
+    expect(script.flight.describe('b')).toMatchObject({ source: 'c' })
+  })
+
+  it('have room again when a follower leaves, fails, completes, or was not heard of for long', () => {
+    const ends: ((script: Script) => string[])[] = [
+      (script) => script.leaves('b'),
+      (script) => script.fails('b'),
+      (script) => script.completes('b'),
+    ]
+    for (const end of ends) {
+      const script = new Script()
+      script.asks('a')
+      script.has('a', 8 * MiB)
+      expect(script.asks('b')).toEqual(['b from a'])
+      expect(script.asks('c')).toEqual([])
+      expect(end(script)).toEqual([expect.stringMatching(/^c from [ab]$/)])
+    }
+    const script = new Script()
+    script.asks('a')
+    script.completes('a')
+    for (let i = 0; i < flightSlotsMax; i++) script.asks(`n${i}`)
+    script.passes(1)
+    expect(script.asks('late')).toEqual([])
+    expect(script.nextInMs()).toBe(flightFollowerSilentMs - 1)
+    expect(script.passes(flightFollowerSilentMs - 1)).toEqual(['late from a'])
+  })
+
+  it('lose their followers with their bytes', () => {
+    const script = new Script()
+    script.asks('a')
+    script.has('a', 8 * MiB)
+    script.asks('b')
+    script.has('b', 4 * MiB)
+    // Its containerd began anew.
+    script.asks('a', 0)
+    expect(script.flight.describe('a')).toMatchObject({ haveBytes: 0, source: 'b' })
+    expect(script.flight.describe('b')).toMatchObject({ source: undefined })
+  })
+})
+
+describe('a flight', () => {
+  it('is over when nobody waits and nobody said anything for long', () => {
+    const script = new Script()
+    for (let i = 0; i <= flightLeasesMax; i++) script.asks(`n${i}`)
+    script.passes(flightForgetMs + 1)
+    expect(script.flight.isOver(script.nowMs)).toBe(false)
+    for (let i = 0; i <= flightLeasesMax; i++) script.leaves(`n${i}`)
+    script.passes(flightForgetMs + 1)
+    expect(script.flight.isOver(script.nowMs)).toBe(true)
+    script.has('a', MiB)
+    expect(script.flight.isOver(script.nowMs)).toBe(false)
+  })
+
+  it('remembers of sources that failed only those it knows', () => {
+    const script = new Script()
+    for (const id of ['a', 'b', 'c']) script.asks(id)
+    expect(script.passes(10_000)).toEqual(['b goes upstream too'])
+    script.flight.sourceFailed('c', 'nobody', script.nowMs)
+    // Not the 10 s in which a source is avoided, but the further lease.
+    expect(script.nextInMs()).toBe(20_000)
+    script.flight.sourceFailed('c', 'a', script.nowMs)
+    expect(script.nextInMs()).toBe(10_000)
+  })
+})
