@@ -211,6 +211,8 @@ export class SimulatedNode {
   /** Pulls that kubelet had to begin anew. */
   failedPulls = 0
   #isPulling = false
+  /** Then it cannot be told which stream feeds its download. */
+  #asksBeside = false
   messages = 0
   readonly #mirror: Mirror
   readonly #local: ServeLocal
@@ -294,6 +296,8 @@ export class SimulatedNode {
 
   /** A further question for what is missing, beside the first: a parallel fetch, or another image with this blob. */
   async askBeside(): Promise<void> {
+    this.#asksBeside = true
+    this.world.feeding.clear()
     const wire = this.#wire()
     const range = `bytes=${this.downloads.latest?.haveBytes ?? 0}-`
     const headers = { 'user-agent': 'containerd/2.3.4', range }
@@ -391,7 +395,7 @@ export class SimulatedNode {
 
   async #write(download: Download, bytes: number): Promise<void> {
     await this.world.clock.sleep(bytes / 400_000)
-    if (this.isDead) throw new Error('dead')
+    if (this.isDead) return
     download.change(download.haveBytes + bytes, 'running')
     this.downloads.tell('grew', download)
   }
@@ -485,7 +489,7 @@ export class SimulatedNode {
     if ('refusedSize' in checked) return { ...checked, peer }
     const source = target.hasBlob ? undefined : target.downloads.latest
     const own = this.downloads.latest
-    if (source !== undefined && own !== undefined) world.noteFeeding(own, source)
+    if (source !== undefined && own !== undefined && !this.#asksBeside) world.noteFeeding(own, source)
     return {
       ...checked,
       peer,
