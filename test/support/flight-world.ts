@@ -223,7 +223,7 @@ export class SimulatedNode {
   constructor(world: FlightWorld, id: string) {
     this.world = world
     this.id = id
-    this.self = { id, addresses: [`10.0.0.${[...id].reduce((sum, letter) => sum + letter.charCodeAt(0), 0) % 250}`] }
+    this.self = { id, addresses: [`10.0.0.${id.charCodeAt(0)}`] }
     const { clock } = world
     const client = {
       post: (peer: Peer, path: string, signal: AbortSignal) => this.#post(peer, path, signal),
@@ -243,7 +243,13 @@ export class SimulatedNode {
     this.flights = new Flights({ router, client, transfers: this.downloads, self: this.self, clock, metrics, logger })
     this.#mirror = new Mirror(
       {
-        ...{ client, store, shutdown, router, clock, metrics, logger },
+        client,
+        store,
+        shutdown,
+        router,
+        clock,
+        metrics,
+        logger,
         random: () => world.random.next(),
         flight: { flights: this.flights, upstreamOrigin: () => Promise.resolve('https://example.org') },
       },

@@ -66,7 +66,7 @@ async function playSchedule(seed: number): Promise<void> {
   }
   if (random.next() < 0.2) {
     say('two views of who coordinates', 2)
-    const views = [ids.slice(0, 3), [...ids].reverse().slice(0, 3)]
+    const views = [ids.slice(0, 3), ids.toReversed().slice(0, 3)]
     const sides = new Map(ids.map((id) => [id, pick(random, views)]))
     world.coordinatorsOf = (id) => sides.get(id) ?? []
   }
