@@ -292,3 +292,5 @@ export const flightBusyChange = 0.2
 export const flightParticipationsMax = 1_024
 /** A transfer is reported each so many parts of it. */
 export const flightReportParts = 8
+/** And at least this often while it grows, well before a coordinator thinks that the flight is over, or a follower gone. */
+export const flightReportMs = 10_000
