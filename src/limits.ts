@@ -267,6 +267,8 @@ export const flightMembersMax = 10_000
 
 /** How long one question to a coordinator may wait for a decision; then it is asked anew. */
 export const flightJoinWaitMs = 2_000
+/** A question that was answered with nothing new is not asked again sooner. */
+export const flightAskAgainMs = 200
 /** A coordinator that is not there: the next of three is asked, and it is remembered as dead for a while. */
 export const flightCoordinatorsMax = 3
 export const flightCoordinatorTimeoutMs = 1_000
@@ -290,3 +292,5 @@ export const flightBusyChange = 0.2
 export const flightParticipationsMax = 1_024
 /** A transfer is reported each so many parts of it. */
 export const flightReportParts = 8
+/** And at least this often while it grows, well before a coordinator thinks that the flight is over, or a follower gone. */
+export const flightReportMs = 10_000

@@ -34,6 +34,11 @@ export class Coordinator {
     return this.#entries.size
   }
 
+  /** Over all flights. */
+  get nodeCount(): number {
+    return [...this.#entries.values()].reduce((sum, { nodes }) => sum + nodes.size, 0)
+  }
+
   /** Resolves with `wait` when nothing was decided within the time that the node gave. The signal: it has left. */
   join(digest: Digest, { node, haveBytes, size, waitMs, avoid, keep }: Join, signal: AbortSignal): Promise<Answer> {
     const entry = this.#entry(digest)
@@ -81,6 +86,7 @@ export class Coordinator {
     else if (report.kind === 'complete') entry.flight.complete(node.id, size, nowMs)
     else if (report.kind === 'failed') entry.flight.failed(node.id, nowMs)
     else entry.flight.leave(node.id, nowMs)
+    if (entry.flight.describe(node.id) === undefined) entry.nodes.delete(node.id)
     this.#decide(digest, entry)
   }
 
@@ -90,9 +96,13 @@ export class Coordinator {
   }
 
   #entry(digest: Digest): Entry {
-    const known = this.#entries.get(digest)
+    const nowMs = this.#clock.nowMs()
+    const last = this.#entries.get(digest)
+    // What was said a minute ago need not be true: who had the blob may have removed it.
+    const known = last?.flight.isOver(nowMs) === true ? undefined : last
+    if (known === undefined && last !== undefined) this.#forget(last)
     const entry = known ?? {
-      flight: new Flight(this.#clock.nowMs()),
+      flight: new Flight(nowMs),
       nodes: new Map(),
       waiters: new Map(),
       cancelTimer: () => {},

@@ -5,7 +5,7 @@
 import type { Clock } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
 import { afterAwake, awakeTimeout } from '../lib/patience.ts'
-import { flightDropSourceMs, flightJoinWaitMs, flightStallMs, holderPatienceMs } from '../limits.ts'
+import { flightAskAgainMs, flightDropSourceMs, flightJoinWaitMs, flightStallMs, holderPatienceMs } from '../limits.ts'
 import type { Logger } from '../logger.ts'
 import type { ContentRequest } from '../oci/content-request.ts'
 import type { Digest } from '../oci/digest.ts'
@@ -61,16 +61,21 @@ export class FlightSource implements BodySource {
     this.outcome = 'timeout'
     try {
       // The first question is answered at once: that tells that the coordinator is there.
-      for (let waitMs = 0; !signal.aborted;) {
+      for (let [waitMs, failedId] = [0, '']; !signal.aborted;) {
+        const askedMs = clock.nowMs()
         const answer = await this.#answer({ haveBytes, waitMs }, signal, join)
         if (answer === undefined || answer.kind === 'lease') {
           this.outcome = answer === undefined ? 'alone' : 'lease'
           return undefined
         }
+        const isNew = answer.kind === 'source' ? answer.source.id !== failedId : waitMs === 0
+        // Another question of this node took the place of this one, or the coordinator is not well: no storm.
+        if (!isNew) await clock.sleep(Math.max(0, askedMs + flightAskAgainMs - clock.nowMs()), signal)
         waitMs = flightJoinWaitMs
         if (answer.kind === 'wait') continue
         const response = await this.#open(answer.source, range, signal)
         if (response !== undefined) return response
+        failedId = answer.source.id
       }
       return undefined
     } catch (error) {

@@ -1,7 +1,7 @@
 /** This node's part in flights: what it asks, what it tells of its own downloads, and what it coordinates for others. */
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
-import { flightParticipationsMax, flightReportParts, flightSmallBytes } from '../limits.ts'
+import { flightParticipationsMax, flightReportMs, flightReportParts, flightSmallBytes } from '../limits.ts'
 import type { Logger } from '../logger.ts'
 import type { Metrics } from '../metrics.ts'
 import type { ContentRequest } from '../oci/content-request.ts'
@@ -29,6 +29,7 @@ interface Participation {
   startedMs: number
   role: 'waiting' | 'leading' | 'following'
   reportedBytes: number
+  reportedMs: number
   busy: number | undefined
 }
 
@@ -61,6 +62,7 @@ export class Flights {
         startedMs: clock.nowMs(),
         role: 'waiting',
         reportedBytes: 0,
+        reportedMs: 0,
         busy: undefined,
       })
     }
@@ -127,9 +129,12 @@ export class Flights {
     if (participation === undefined) return
     if (kind === 'grew') {
       const step = Math.max(flightSmallBytes, size / flightReportParts)
+      const nowMs = this.#components.clock.nowMs()
       const isFirst = participation.reportedBytes === 0
-      if (!isFirst && haveBytes - participation.reportedBytes < step) return
+      const isDue = nowMs - participation.reportedMs >= flightReportMs
+      if (!isFirst && !isDue && haveBytes - participation.reportedBytes < step) return
       participation.reportedBytes = haveBytes
+      participation.reportedMs = nowMs
       this.#report(digest, 'progress', haveBytes, size)
     } else if (kind === 'complete' || kind === 'failed') {
       this.#participations.delete(digest)

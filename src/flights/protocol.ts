@@ -43,19 +43,19 @@ const prefix = '/spegel-ts/flights/v1/'
 /** A path that is asked for messages of flights. */
 export const flightsRoute = `${prefix}*`
 
-const reportKinds: readonly string[] = ['progress', 'complete', 'failed', 'left']
+const reportKinds: ReadonlySet<string> = new Set(['progress', 'complete', 'failed', 'left'])
 const idLengthMax = 128
 
 /** The path and query of a question. */
 export function joinPath(digest: Digest, { node, haveBytes, size, waitMs, avoid, keep }: Join): string {
   const fields = { ...nodeFields(node), have: String(haveBytes), wait: String(Math.round(waitMs)) }
   const sources = { ...(avoid === undefined ? {} : { avoid }), ...(keep === undefined ? {} : { keep }) }
-  return path(digest, 'join', { ...fields, ...sizeField(size), ...sources })
+  return pathOf(digest, 'join', { ...fields, ...sizeField(size), ...sources })
 }
 
 export function reportPath(digest: Digest, { kind, node, haveBytes, size, busy }: Report): string {
   const fields = { ...nodeFields(node), have: String(haveBytes), ...sizeField(size) }
-  return path(digest, kind, { ...fields, ...(busy === undefined ? {} : { busy: busy.toFixed(3) }) })
+  return pathOf(digest, kind, { ...fields, ...(busy === undefined ? {} : { busy: busy.toFixed(3) }) })
 }
 
 export type Message =
@@ -78,7 +78,7 @@ export function parseMessage(url: string): Message | undefined {
     const keep = fields.get('keep')?.slice(0, idLengthMax)
     return { kind: 'join', digest, join: { node, haveBytes, size, waitMs, avoid, keep } }
   }
-  if (!reportKinds.includes(verb)) return undefined
+  if (!reportKinds.has(verb)) return undefined
   const busyText = fields.get('busy')
   const busy = busyText === null ? undefined : Math.min(1, Math.max(0, Number(busyText) || 0))
   return { kind: 'report', digest, report: { kind: verb as Report['kind'], node, haveBytes, size, busy } }
@@ -97,7 +97,7 @@ export function parseAnswer(text: string): Answer | undefined {
   }
 }
 
-function path(digest: Digest, verb: string, fields: Record<string, string>): string {
+function pathOf(digest: Digest, verb: string, fields: Record<string, string>): string {
   return `${prefix}${digest}/${verb}?${new URLSearchParams(fields).toString()}`
 }
 

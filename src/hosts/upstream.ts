@@ -5,11 +5,16 @@
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { type TomlTable, parse } from 'smol-toml'
 import { wildcardRegistry } from './registry-url.ts'
 
 /** Settings of a host that the redirected request would carry to the upstream, or that say how to trust it. */
 const harmless = new Set(['capabilities', 'dial_timeout', 'ca'])
+/** Settings of the server that the redirected request would have to do without. */
+const needed = ['skip_verify', 'header', 'client', 'override_path']
+/** containerd may ask it without TLS, by rules of its own. */
+const thisMachine = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$/
 const dockerHub = 'docker.io'
 const dockerHubServer = 'https://registry-1.docker.io'
 
@@ -29,15 +34,21 @@ function originFrom(text: string, registry: string): string | undefined {
   } catch {
     return undefined
   }
-  const hosts = Object.values((document['host'] ?? {}) as TomlTable)
-  const isMirrorOnly =
-    hosts.length === 1 && hosts.every((host) => Object.keys(host as TomlTable).every((key) => harmless.has(key)))
-  if (!isMirrorOnly || 'skip_verify' in document || 'header' in document) return undefined
+  const [mirror, ...others] = Object.values((document['host'] ?? {}) as TomlTable)
+  if (typeof mirror !== 'object' || others.length > 0) return undefined
+  if (Object.keys(mirror).some((key) => !harmless.has(key))) return undefined
+  if (needed.some((key) => key in document) || !hasSameCa(document, mirror as TomlTable)) return undefined
+  if (document['server'] === undefined && thisMachine.test(registry)) return undefined
   const server = document['server'] ?? (registry === dockerHub ? dockerHubServer : `https://${registry}`)
   if (typeof server !== 'string') return undefined
   const url = URL.parse(server.includes('://') ? server : `https://${server}`)
   if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '') return undefined
   return /^\/?(v2\/?)?$/.test(url.pathname) ? url.origin : undefined
+}
+
+/** The redirect trusts what the mirror's table says; without a private one for the server any will do. */
+function hasSameCa({ ca }: TomlTable, mirror: TomlTable): boolean {
+  return ca === undefined || isDeepStrictEqual(ca, mirror['ca'])
 }
 
 /** In the order in which containerd looks: with the port in a form that all file systems can hold, then as it is. */

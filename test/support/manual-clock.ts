@@ -11,6 +11,10 @@ export class ManualClock implements Clock {
 
   sleep(delayMs: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
+      if (signal?.aborted) {
+        reject(signal.reason as Error)
+        return
+      }
       const cancel = this.after(delayMs, resolve)
       signal?.addEventListener('abort', () => {
         cancel()
@@ -31,6 +35,13 @@ export class ManualClock implements Clock {
     const due = this.#timers.filter(({ atMs }) => atMs <= this.#nowMs)
     this.#timers = this.#timers.filter((timer) => !due.includes(timer))
     for (const { callback } of due) callback()
+  }
+
+  /** To the next moment at which something is due, and runs it; to `untilMs` when there is none before. */
+  advanceToNext(untilMs: number): void {
+    const nextMs = this.#timers.reduce((least, { atMs }) => Math.min(least, atMs), untilMs)
+    this.advance(Math.max(0, nextMs - this.#nowMs))
+    this.#nowMs = Math.max(this.#nowMs, nextMs)
   }
 
   /** Moves time, and runs what comes due on the way, in order. */

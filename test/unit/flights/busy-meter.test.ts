@@ -1,0 +1,76 @@
+/** How busy a follower is, told by its own clock. */
+import { describe, expect, it } from 'vitest'
+import { BusyMeter } from '../../../src/flights/busy-meter.ts'
+
+const KiB = 1024
+const MiB = 1024 * KiB
+
+class Script {
+  #nowMs = 1_000
+  readonly #meter = new BusyMeter(() => this.#nowMs)
+
+  /** Bytes that come so long after the last were written, in pieces; writing them takes a while. */
+  receives(
+    bytes: number,
+    { gapMs, pieceBytes = 64 * KiB, writeMs = 0 }: { gapMs: number; pieceBytes?: number; writeMs?: number },
+  ): number[] {
+    const told: number[] = []
+    for (let left = bytes; left > 0; left -= pieceBytes) {
+      this.#nowMs += gapMs
+      this.#meter.noteBytes(Math.min(left, pieceBytes))
+      this.#nowMs += writeMs
+      this.#meter.noteWritten()
+      const busy = this.#meter.takeChange()
+      if (busy !== undefined) told.push(busy)
+    }
+    return told
+  }
+}
+
+describe('the busy meter', () => {
+  it('says nothing before 1 MiB, then once, and no more while nothing changes', () => {
+    const script = new Script()
+    expect(script.receives(MiB - 64 * KiB, { gapMs: 10 })).toEqual([])
+    expect(script.receives(64 * KiB, { gapMs: 10 })).toEqual([1])
+    expect(script.receives(20 * MiB, { gapMs: 10 })).toEqual([])
+  })
+
+  it('tells a full link from a source that has nothing', () => {
+    expect(new Script().receives(MiB, { gapMs: 10 })).toEqual([1])
+    expect(new Script().receives(MiB, { gapMs: 84 })).toEqual([0])
+    const script = new Script()
+    script.receives(512 * KiB, { gapMs: 10 })
+    // 80 ms of receiving, 8 times 30 ms of waiting.
+    expect(script.receives(512 * KiB, { gapMs: 30 })).toEqual([expect.closeTo(0.25)])
+  })
+
+  it('does not count the time in which our own containerd writes', () => {
+    expect(new Script().receives(MiB, { gapMs: 10, writeMs: 5_000 })).toEqual([1])
+    expect(new Script().receives(MiB, { gapMs: 84, writeMs: 5_000 })).toEqual([0])
+  })
+
+  it('forgets what is longer ago than the last 4 MiB', () => {
+    const script = new Script()
+    expect(script.receives(8 * MiB, { gapMs: 10 })).toEqual([1])
+    const told = script.receives(5 * MiB, { gapMs: 40 })
+    expect(told.length).toBeGreaterThan(1)
+    expect(told.length).toBeLessThanOrEqual(5)
+    expect(told.at(-1)).toBeLessThan(0.2)
+    expect(script.receives(8 * MiB, { gapMs: 10 }).at(-1)).toBeGreaterThan(0.8)
+  })
+
+  it('takes bytes that are there at once for room', () => {
+    expect(new Script().receives(MiB, { gapMs: 0 })).toEqual([0])
+  })
+
+  it('stays between 0 and 1 whatever comes', () => {
+    for (const pieceBytes of [1_000, 64 * KiB, MiB, 16 * MiB]) {
+      for (const gapMs of [0, 0.01, 15, 15.1, 60_000]) {
+        for (const busy of new Script().receives(6 * MiB, { gapMs, pieceBytes })) {
+          expect(busy).toBeGreaterThanOrEqual(0)
+          expect(busy).toBeLessThanOrEqual(1)
+        }
+      }
+    }
+  })
+})

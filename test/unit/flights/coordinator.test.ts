@@ -1,0 +1,160 @@
+/** All flights of one coordinator: who waits how long, what is forgotten, what is bounded. */
+import { describe, expect, it } from 'vitest'
+import { Coordinator } from '../../../src/flights/coordinator.ts'
+import type { Answer, Join, Report } from '../../../src/flights/protocol.ts'
+import { flightForgetMs, flightMembersMax, flightsMax } from '../../../src/limits.ts'
+import { type Digest, digestOf } from '../../../src/oci/digest.ts'
+import { ManualClock } from '../../support/manual-clock.ts'
+
+const MiB = 2 ** 20
+const size = 64 * MiB
+const blob = digestOf(Buffer.from('blob'))
+
+class Script {
+  readonly clock = new ManualClock()
+  readonly leases: string[] = []
+  readonly coordinator = new Coordinator(this.clock, { onLease: (_digest, node) => void this.leases.push(node) })
+
+  /** Undefined as long as it is not answered. */
+  asks(
+    id: string,
+    question: Partial<Join> = {},
+    digest: Digest = blob,
+  ): { answer: Answer | undefined; leaves(): void } {
+    const left = new AbortController()
+    const asked = { answer: undefined as Answer | undefined, leaves: () => left.abort() }
+    const join: Join = {
+      node: nodeOf(id),
+      haveBytes: 0,
+      size,
+      waitMs: 2_000,
+      avoid: undefined,
+      keep: undefined,
+      ...question,
+    }
+    void this.coordinator.join(digest, join, left.signal).then((answer) => (asked.answer = answer))
+    return asked
+  }
+
+  says(id: string, kind: Report['kind'], haveBytes = 0, digest: Digest = blob): void {
+    this.coordinator.report(digest, { kind, node: nodeOf(id), haveBytes, size, busy: undefined })
+  }
+
+  async passes(ms: number): Promise<void> {
+    await settled()
+    this.clock.advance(ms)
+    await settled()
+  }
+}
+
+function nodeOf(id: string) {
+  return { id, addresses: ['10.0.0.1'] }
+}
+
+function settled(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
+
+describe('a coordinator', () => {
+  it('answers with a lease, a source when there is one, and "wait" when the time is over', async () => {
+    const script = new Script()
+    const [a, b, c] = [script.asks('a'), script.asks('b'), script.asks('c', { waitMs: 500 })]
+    await script.passes(499)
+    expect([a.answer, b.answer, c.answer]).toEqual([{ kind: 'lease' }, undefined, undefined])
+    await script.passes(1)
+    expect(c.answer).toEqual({ kind: 'wait' })
+    script.says('a', 'progress', 2 * MiB)
+    await script.passes(0)
+    expect(b.answer).toEqual({ kind: 'source', source: nodeOf('a') })
+  })
+
+  it('gives nothing to who has left or does not ask at the moment', async () => {
+    const script = new Script()
+    script.asks('a')
+    const gone = script.asks('gone')
+    script.asks('late', { waitMs: 100 })
+    const stays = script.asks('stays')
+    gone.leaves()
+    await script.passes(200)
+    script.says('a', 'failed')
+    await script.passes(0)
+    expect(script.leases).toEqual(['a', 'stays'])
+    expect(stays.answer).toEqual({ kind: 'lease' })
+  })
+
+  it('decides when time alone brings a decision', async () => {
+    const script = new Script()
+    script.asks('a')
+    for (let turn = 0; turn < 6; turn++) {
+      script.asks('b')
+      await script.passes(1_900)
+    }
+    expect(script.leases).toEqual(['a', 'b'])
+  })
+
+  it('names another source to who stands still only when there is one with more', async () => {
+    const script = new Script()
+    script.says('a', 'progress', 8 * MiB)
+    const [b] = [script.asks('b')]
+    await script.passes(0)
+    expect(b.answer).toEqual({ kind: 'source', source: nodeOf('a') })
+    const stalled = script.asks('b', { keep: 'a', haveBytes: 8 * MiB })
+    await script.passes(0)
+    expect(stalled.answer).toEqual({ kind: 'wait' })
+    script.says('c', 'progress', 9 * MiB)
+    const again = script.asks('b', { keep: 'a', haveBytes: 8 * MiB })
+    await script.passes(0)
+    expect(again.answer).toEqual({ kind: 'source', source: nodeOf('c') })
+  })
+
+  it('believes nothing of a flight that is over', async () => {
+    const script = new Script()
+    script.asks('a')
+    script.says('a', 'complete', size)
+    await script.passes(flightForgetMs + 1)
+    // The image was removed meanwhile.
+    const b = script.asks('b')
+    await script.passes(0)
+    expect(b.answer).toEqual({ kind: 'lease' })
+  })
+
+  it('keeps nothing of nodes that failed or left, however many they say they are', async () => {
+    const script = new Script()
+    const a = script.asks('a')
+    for (let i = 0; i < flightMembersMax + 10; i++) {
+      script.says(`n${i}`, 'progress', MiB)
+      script.says(`n${i}`, i % 2 === 0 ? 'failed' : 'left')
+    }
+    for (let i = 0; i < 10; i++) script.says(`nobody ${i}`, 'failed')
+    expect(script.coordinator.nodeCount).toBe(1)
+    await script.passes(0)
+    expect(a.answer).toEqual({ kind: 'lease' })
+  })
+
+  it('has a bound of flights: the least recent is forgotten, and who waits there is told to ask anew', async () => {
+    const script = new Script()
+    script.asks('a')
+    const waits = script.asks('b')
+    for (let i = 0; i < flightsMax; i++) script.says('c', 'progress', MiB, digestOf(Buffer.from(String(i))))
+    await script.passes(0)
+    expect(script.coordinator.flightCount).toBe(flightsMax)
+    expect(waits.answer).toEqual({ kind: 'wait' })
+  })
+
+  it('forgets what is over when something new comes', async () => {
+    const script = new Script()
+    for (let i = 0; i < 10; i++) script.says('c', 'progress', MiB, digestOf(Buffer.from(String(i))))
+    await script.passes(flightForgetMs + 1)
+    script.asks('a')
+    expect(script.coordinator.flightCount).toBe(1)
+  })
+
+  it('answers all who wait when it is closed', async () => {
+    const script = new Script()
+    script.asks('a')
+    const b = script.asks('b')
+    script.coordinator.close()
+    await script.passes(0)
+    expect(b.answer).toEqual({ kind: 'wait' })
+  })
+})

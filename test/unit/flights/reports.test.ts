@@ -1,0 +1,103 @@
+/** What a node tells of its own download. */
+import { describe, expect, it } from 'vitest'
+import { Flights } from '../../../src/flights/flights.ts'
+import { type Message, parseMessage } from '../../../src/flights/protocol.ts'
+import { createLogger } from '../../../src/logger.ts'
+import { createMetrics } from '../../../src/metrics.ts'
+import { digestOf } from '../../../src/oci/digest.ts'
+import type { TransferEvent } from '../../../src/store/transfers.ts'
+import { ManualClock } from '../../support/manual-clock.ts'
+
+const MiB = 2 ** 20
+const digest = digestOf(Buffer.from('blob'))
+const coordinator = { id: 'coordinator', addresses: ['10.0.0.1'] }
+const self = { id: 'self', addresses: ['10.0.0.2'] }
+
+class Script {
+  readonly clock = new ManualClock()
+  readonly messages: Message[] = []
+  #listener: (event: TransferEvent) => void = () => {}
+  readonly flights = new Flights({
+    router: { flightNodes: () => Promise.resolve([coordinator]) },
+    client: {
+      post: (_peer, path) => {
+        const message = parseMessage(path)
+        if (message !== undefined) this.messages.push(message)
+        return Promise.resolve(JSON.stringify({ kind: 'lease' }))
+      },
+      open: () => Promise.reject(new Error('nobody is asked for bytes here')),
+    },
+    transfers: {
+      find: () => undefined,
+      watch: (listener) => {
+        this.#listener = listener
+        return () => void (this.#listener = () => {})
+      },
+    },
+    self,
+    clock: this.clock,
+    metrics: createMetrics(),
+    logger: createLogger('ERROR'),
+  })
+
+  async leads(): Promise<void> {
+    const request = { kind: 'blob' as const, registry: 'r', repository: 'n', tag: undefined, digest, key: digest }
+    const source = this.flights.follow(request, digest)
+    expect(await source.next(undefined, 1_000, new AbortController().signal)).toBeUndefined()
+    expect(source.outcome).toBe('lease')
+    this.messages.length = 0
+  }
+
+  async happens(kind: TransferEvent['kind'], haveBytes: number, size: number): Promise<void> {
+    this.#listener({ digest, kind, haveBytes, size })
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+
+  told(): string[] {
+    return this.messages.flatMap((message) =>
+      message.kind === 'report' ? [`${message.report.kind} ${message.report.haveBytes / MiB}`] : [],
+    )
+  }
+}
+
+describe('reports', () => {
+  it('tell the first bytes, each eighth, and the end, and nothing after it', async () => {
+    const script = new Script()
+    await script.leads()
+    await script.happens('started', 0, 64 * MiB)
+    for (let mib = 1; mib <= 64; mib++) await script.happens('grew', mib * MiB, 64 * MiB)
+    await script.happens('complete', 64 * MiB, 64 * MiB)
+    await script.happens('failed', 0, 64 * MiB)
+    expect(script.told()).toEqual(
+      [1, 9, 17, 25, 33, 41, 49, 57].map((mib) => `progress ${mib}`).concat('complete 64'),
+    )
+  })
+
+  it('come often enough when a large blob is slow', async () => {
+    const script = new Script()
+    await script.leads()
+    for (let mib = 1; mib <= 60; mib++) {
+      script.clock.advance(1_000)
+      await script.happens('grew', mib * MiB, 8_192 * MiB)
+    }
+    expect(script.told()).toEqual([1, 11, 21, 31, 41, 51].map((mib) => `progress ${mib}`))
+  })
+
+  it('tell a failure at once, and say nothing of downloads that are no part of a flight', async () => {
+    const script = new Script()
+    await script.happens('grew', MiB, 8 * MiB)
+    await script.happens('failed', 0, 8 * MiB)
+    expect(script.told()).toEqual([])
+    await script.leads()
+    await script.happens('failed', 0, 8 * MiB)
+    expect(script.told()).toEqual(['failed 0'])
+  })
+
+  it('tell of leaving once, but not by who has the lease: its download tells more', async () => {
+    const script = new Script()
+    await script.leads()
+    script.flights.leave(digest)
+    await script.happens('started', 0, MiB)
+    expect(script.told()).toEqual([])
+  })
+})

@@ -1,0 +1,152 @@
+/**
+ * Cold batches at random: nodes that want one blob at once, while nodes die, messages are lost and the upstream
+ * stumbles. FLIGHT_SEED repeats one schedule, FLIGHT_SCHEDULES says how many.
+ */
+import { afterAll, describe, expect, it } from 'vitest'
+import { FlightWorld, blobBytesMax, digest } from '../../support/flight-world.ts'
+import { type Random, seededRandom } from '../../support/random.ts'
+
+const given = process.env['FLIGHT_SEED']
+const firstSeed = given === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(given)
+const schedules = given === undefined ? Number(process.env['FLIGHT_SCHEDULES'] ?? 150) : 1
+process.stderr.write(`flights in a simulated world: FLIGHT_SEED=${firstSeed} and the ${schedules - 1} after it\n`)
+
+/** After the last fault. */
+const calmMs = 90_000
+const faultsMs = 20_000
+
+const totals = { schedules: 0, fetches: 0, messages: 0, failedPulls: 0, slowestMs: 0, simulatedMs: 0 }
+const startedMs = performance.now()
+afterAll(() => {
+  const perSecond = Math.round(totals.schedules / ((performance.now() - startedMs) / 1000))
+  process.stderr.write(`flights in a simulated world: ${JSON.stringify(totals)}, ${perSecond} schedules per second\n`)
+})
+
+/** Fetches upstream that each may cause: of a new leader, and of nodes that do not agree for a while who coordinates. */
+const faultCosts = { kill: 3, leader: 3, restart: 3, unplug: 4, outage: 2, garbage: 2, lie: 2, beside: 1 }
+
+function pick<T>(random: Random, items: readonly T[]): T {
+  return items[Math.floor(random.next() * items.length)] as T
+}
+
+describe('a cold batch', () => {
+  it('without faults costs one fetch upstream, and all have the blob soon', async () => {
+    for (const size of [300_000, 3 * 2 ** 20, blobBytesMax]) {
+      const world = new FlightWorld(seededRandom(1), size, ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'])
+      for (const node of world.nodes.values()) void node.pull()
+      const isDone = () => [...world.nodes.values()].every(({ hasBlob }) => hasBlob)
+      expect(await world.runUntil(isDone, 20_000)).toBe(true)
+      expect({ fetches: world.upstreamFetches, wrongs: world.wrongs }).toEqual({ fetches: 1, wrongs: [] })
+      world.close()
+    }
+  })
+
+  it('at random keeps bytes right, upstream spared, and ends', { timeout: 120_000 }, async () => {
+    for (let number = 0; number < schedules; number++) await playSchedule(firstSeed + number)
+  })
+})
+
+async function playSchedule(seed: number): Promise<void> {
+  const random = seededRandom(seed)
+  const ids = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'].slice(0, 3 + Math.floor(random.next() * 6))
+  const size = pick(random, [300_000, 5 * 2 ** 20, blobBytesMax, blobBytesMax])
+  const world = new FlightWorld(random, size, ids)
+  const { clock, upstream } = world
+  const log: string[] = []
+  /** Each may cost fetches upstream; nothing else may. */
+  let excuses = 0
+  const say = (what: string, costs: number) => {
+    log.push(`${Math.round(clock.nowMs())} ms: ${what}`)
+    excuses += costs
+  }
+  world.knowsHolders = random.next() < 0.5
+  if (random.next() < 0.3) {
+    say('messages are lost, late and doubled', 2 * ids.length)
+    world.faults = { lost: 0.03, late: 0.03, doubled: 0.1 }
+  }
+  if (random.next() < 0.2) {
+    say('two views of who coordinates', 2)
+    const views = [ids.slice(0, 3), ids.toReversed().slice(0, 3)]
+    const sides = new Map(ids.map((id) => [id, pick(random, views)]))
+    world.coordinatorsOf = (id) => sides.get(id) ?? []
+  }
+  if (random.next() < 0.3) {
+    upstream.firstByteMs = pick(random, [100, 3_000, 15_000])
+    // A small blob is waited for one second, since a further copy of it is cheap.
+    const isLate = upstream.firstByteMs > (size < 2 ** 20 ? 900 : 9_000)
+    say(`upstream: first byte after ${upstream.firstByteMs} ms`, isLate ? ids.length : 0)
+  }
+  if (random.next() < 0.4) upstream.bytesPerMs = pick(random, [1_000, 2_000, 50_000])
+  if (random.next() < 0.2) {
+    say('upstream: cuts', 4 * ids.length)
+    upstream.cut = 0.5
+  }
+  const pull = (id: string, delayMs: number) => {
+    clock.after(delayMs, () => void world.nodes.get(id)?.pull())
+  }
+  for (const id of ids) pull(id, random.next() < 0.7 ? random.next() * 50 : random.next() * 5_000)
+
+  for (let count = Math.floor(random.next() * 5); count > 0; count--) {
+    const [id, atMs] = [pick(random, ids), random.next() * (faultsMs / 4)]
+    const fault = pick(random, Object.keys(faultCosts) as (keyof typeof faultCosts)[])
+    clock.after(atMs, () => {
+      const leader = ids.find((other) => (world.nodes.get(other)?.downloads.latest?.haveBytes ?? 0) > 0) ?? id
+      const name = fault === 'leader' ? leader : id
+      const node = world.nodes.get(name)
+      if (node === undefined || node.isDead) return
+      say(`${fault} ${name}`, faultCosts[fault])
+      if (fault === 'kill' || fault === 'leader') {
+        node.kill()
+      } else if (fault === 'unplug') {
+        node.network = 'unplugged'
+        clock.after(random.next() * faultsMs * 0.7, () => {
+          if (!node.isDead) node.network = 'up'
+        })
+      } else if (fault === 'restart') {
+        world.start(name)
+        pull(name, 500)
+      } else if (fault === 'outage') {
+        upstream.refusesUntilMs = clock.nowMs() + random.next() * 8_000
+      } else if (fault === 'garbage') {
+        node.collectGarbage()
+      } else if (fault === 'beside') {
+        void node.askBeside()
+      } else {
+        for (const other of world.coordinatorsOf(name)) {
+          const query = `node=liar&at=10.9.9.9&have=${size}&size=${size}`
+          void world.nodes
+            .get(other)
+            ?.flights.answer(`/spegel-ts/flights/v1/${digest}/complete?${query}`, new AbortController().signal)
+        }
+      }
+    })
+  }
+  await world.runUntil(() => false, faultsMs)
+  world.faults = { lost: 0, late: 0, doubled: 0 }
+  upstream.cut = 0
+  upstream.firstByteMs = Math.min(upstream.firstByteMs, 3_000)
+  upstream.refusesUntilMs = 0
+  for (const node of world.nodes.values()) if (node.network === 'unplugged') node.network = 'up'
+  const calmSinceMs = clock.nowMs()
+  const wanting = () =>
+    [...world.nodes.values()].filter((node) => !node.isDead && node.downloads.latest !== undefined)
+  const isDone = await world.runUntil(() => wanting().every(({ hasBlob }) => hasBlob), calmMs)
+  const pending = wanting()
+    .filter(({ hasBlob }) => !hasBlob)
+    .map(({ id, downloads }) => `${id} has ${downloads.latest?.haveBytes}`)
+  const nodes = [...world.nodes.values()]
+  const seconds = clock.nowMs() / 1000
+  world.close()
+
+  const story = `FLIGHT_SEED=${seed}: ${ids.length} nodes, ${size} bytes\n${log.join('\n')}\n`
+  expect({ wrongs: world.wrongs, isDone, pending }, story).toEqual({ wrongs: [], isDone: true, pending: [] })
+  expect(world.upstreamFetches, `${story}fetches upstream`).toBeLessThanOrEqual(1 + excuses)
+  const mostMessages = Math.max(...nodes.map(({ messages }) => messages))
+  expect(mostMessages, `${story}messages of one node`).toBeLessThanOrEqual(60 + 5 * seconds)
+  totals.schedules += 1
+  totals.fetches += world.upstreamFetches
+  totals.messages += world.messages
+  totals.failedPulls += nodes.reduce((sum, { failedPulls }) => sum + failedPulls, 0)
+  totals.slowestMs = Math.max(totals.slowestMs, Math.round(clock.nowMs() - calmSinceMs))
+  totals.simulatedMs += Math.round(clock.nowMs())
+}
