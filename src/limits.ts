@@ -275,6 +275,8 @@ export const flightCoordinatorTimeoutMs = 1_000
 export const flightCoordinatorDeadMs = 30_000
 /** An answer of a coordinator: a peer with a few addresses. */
 export const flightMessageBytesMax = 4 * 1024
+/** A lease holder whose upstream broke off is sent there again after this long: restarts take about that. */
+export const flightResumeHoldMs = 3_500
 /** Nothing moves: headers are sent then, with the size of the blob, and the body waits. */
 export const flightHeadersMs = 2_000
 /** A small blob is waited for this long; duplicates of it are cheap. */

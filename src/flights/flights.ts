@@ -1,7 +1,13 @@
 /** This node's part in flights: what it asks, what it tells of its own downloads, and what it coordinates for others. */
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
-import { flightParticipationsMax, flightReportMs, flightReportParts, flightSmallBytes } from '../limits.ts'
+import {
+  flightParticipationsMax,
+  flightReportMs,
+  flightReportParts,
+  flightResumeHoldMs,
+  flightSmallBytes,
+} from '../limits.ts'
 import type { Logger } from '../logger.ts'
 import type { Metrics } from '../metrics.ts'
 import type { ContentRequest } from '../oci/content-request.ts'
@@ -31,6 +37,10 @@ interface Participation {
   reportedBytes: number
   reportedMs: number
   busy: number | undefined
+  /** Our containerd fetches it in parts, side by side. */
+  inParts: boolean
+  /** It was sent upstream already. */
+  sentUpstream: boolean
 }
 
 export class Flights {
@@ -64,6 +74,8 @@ export class Flights {
         reportedBytes: 0,
         reportedMs: 0,
         busy: undefined,
+        inParts: false,
+        sentUpstream: false,
       })
     }
     return new FlightSource(request, digest, {
@@ -88,6 +100,19 @@ export class Flights {
   sizeOf(digest: Digest): number | undefined {
     const transfer = this.#components.transfers.find(digest)
     return transfer?.state === 'running' ? transfer.size : undefined
+  }
+
+  /**
+   * How long to wait before our containerd is sent upstream. It comes back in mid-blob when upstream broke off, and fails
+   * its pull when it is refused there: tried with a registry that was away for 2.5 s, waiting saves it.
+   */
+  sendUpstream(digest: Digest, asked: { first: number } | undefined): number {
+    const participation = this.#participations.get(digest)
+    if (participation === undefined) return 0
+    if (asked?.first === 0) participation.inParts = true
+    const isResume = participation.sentUpstream && asked !== undefined && asked.first > 0 && !participation.inParts
+    participation.sentUpstream = true
+    return isResume ? flightResumeHoldMs : 0
   }
 
   /** The client has left, or goes upstream without a lease. */

@@ -187,6 +187,8 @@ export class Mirror {
             signal,
           )
     if (source.outcome === 'lease' && !served) {
+      const holdMs = flights.sendUpstream(digest, asked)
+      if (holdMs > 0) await this.#components.clock.sleep(holdMs, signal).catch(() => undefined)
       const origin = await upstreamOrigin(registry)
       if (origin === undefined) return false
       const section = request.kind === 'manifest' ? 'manifests' : 'blobs'

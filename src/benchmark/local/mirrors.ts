@@ -21,7 +21,7 @@ const checkout = fileURLToPath(new URL('../../../bin/spegel-ts', import.meta.url
 /** This project's daemon as it is set up in a cluster: from a checkout, or as the bundle that runs now. */
 export function ownCommand(bundle: string): string {
   const self = existsSync(checkout) ? checkout : `'${process.execPath}' '${bundle}'`
-  return `${self} registry --registry-addr :{registryPort} --router-addr :{routerPort} --metrics-addr :{metricsPort} --containerd-sock {socket} --containerd-content-path {content} --data-dir {data} --log-level DEBUG --bootstrap-kind dns --dns-bootstrap-domain peers.test`
+  return `${self} registry --registry-addr :{registryPort} --router-addr :{routerPort} --metrics-addr :{metricsPort} --containerd-sock {socket} --containerd-content-path {content} --data-dir {data} --bootstrap-kind dns --dns-bootstrap-domain peers.test`
 }
 
 export class MirrorFleet {
