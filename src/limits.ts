@@ -265,6 +265,8 @@ export const flightsMax = 4_096
 /** Nodes of one flight. Above: a node is told to go upstream. */
 export const flightMembersMax = 10_000
 
+/** Questions of one node about one blob that wait at a time: two pulls, a parallel fetch, messages that came twice. */
+export const flightQuestionsMax = 8
 /** How long one question to a coordinator may wait for a decision; then it is asked anew. */
 export const flightJoinWaitMs = 2_000
 /** A question that was answered with nothing new is not asked again sooner. */
