@@ -100,13 +100,13 @@ export class FlightWorld {
   /** True when the moment came, false when it was not true until then. */
   async runUntil(isTrue: () => boolean, limitMs: number): Promise<boolean> {
     const untilMs = this.clock.nowMs() + limitMs
-    while (!isTrue()) {
+    for (;;) {
+      // Everything that follows from what happened without a wait.
+      await new Promise((resolve) => setImmediate(resolve))
+      if (isTrue()) return true
       if (this.clock.nowMs() >= untilMs) return false
       this.clock.advanceToNext(untilMs)
-      // Everything that follows from it without a wait.
-      await new Promise((resolve) => setImmediate(resolve))
     }
-    return true
   }
 
   chance(probability: number): boolean {
@@ -126,7 +126,8 @@ export class FlightWorld {
     let at: Download | undefined = source
     for (let steps = 0; at !== undefined; steps++) {
       if (at === follower || steps > 1_000) {
-        this.wrong(`a cycle of feeding at ${follower.node.id}`)
+        const feeding = [...this.feeding].map(([to, from]) => `${describe(to)} from ${describe(from)}`)
+        this.wrong(`a cycle of feeding at ${follower.node.id}: ${feeding.join(', ')}`)
         return
       }
       at = this.feeding.get(at)
@@ -136,6 +137,10 @@ export class FlightWorld {
   close(): void {
     for (const node of this.nodes.values()) node.kill()
   }
+}
+
+function describe({ node, haveBytes, state }: Download): string {
+  return `${node.id} (${haveBytes}, ${state})`
 }
 
 /** A running download of containerd. */
@@ -343,8 +348,10 @@ export class SimulatedNode {
     const first = download.haveBytes
     const headers = { 'user-agent': 'containerd/2.3.4', ...(first === 0 ? {} : { range: `bytes=${first}-` }) }
     const wire = this.#wire()
-    void this.#mirror
-      .serve(request, new Exchange(world.clock, { method: 'GET', headers }), wire.reply())
+    const [exchange, reply] = [new Exchange(world.clock, { method: 'GET', headers }), wire.reply()]
+    void this.#local
+      .serve(request, exchange, reply)
+      .then((served) => served || this.#mirror.serve(request, exchange, reply))
       .then((served) => served || wire.answer(404, {}))
       .catch((error: unknown) => world.wrong(`the mirror of ${this.id} failed: ${String(error)}`))
     // Headers within 30 s, or containerd leaves.
@@ -495,6 +502,10 @@ export class SimulatedNode {
     if ('refusedSize' in checked) return { ...checked, peer }
     const source = target.hasBlob ? undefined : target.downloads.latest
     const own = this.downloads.latest
+    const first = checked.range?.first ?? 0
+    if (source !== undefined && source.haveBytes <= first)
+      world.wrong(`${peer.id} serves from byte ${first}, and has none`)
+    if (own !== undefined) world.feeding.delete(own)
     if (source !== undefined && own !== undefined && !this.#asksBeside) world.noteFeeding(own, source)
     return {
       ...checked,

@@ -99,9 +99,13 @@ describe('the lease', () => {
   it('goes to the most advanced when who had it failed', () => {
     const script = new Script()
     script.asks('a')
-    script.asks('b', 0)
-    script.asks('c', 5 * MiB)
+    script.has('x', 8 * MiB)
     script.asks('d', 2 * MiB)
+    script.losesSource('d', 'x', 2 * MiB)
+    expect(script.asks('c', 5 * MiB)).toEqual(['d from c', 'c from x'])
+    script.losesSource('d', 'c', 2 * MiB)
+    expect(script.losesSource('c', 'x', 5 * MiB)).toEqual([])
+    script.fails('x')
     expect(script.fails('a')).toEqual(['c goes upstream'])
   })
 
