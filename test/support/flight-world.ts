@@ -77,6 +77,8 @@ export class FlightWorld {
   coordinatorsOf: (id: string) => readonly string[]
   upstreamFetches = 0
   messages = 0
+  /** What happened, for who looks for the reason. */
+  readonly log: string[] = []
   /** Violations of what must always hold. */
   readonly wrongs: string[] = []
   /** Downloads that are fed from others: who from whom. */
@@ -117,8 +119,13 @@ export class FlightWorld {
     return 0.2 + this.random.next() * 2 + (this.chance(this.faults.late) ? this.random.next() * 4_000 : 0)
   }
 
+  note(what: string): void {
+    this.log.push(`${Math.round(this.clock.nowMs())} ms: ${what}`)
+  }
+
   wrong(what: string): void {
-    this.wrongs.push(`${Math.round(this.clock.nowMs())} ms: ${what}`)
+    this.note(what)
+    this.wrongs.push(what)
   }
 
   noteFeeding(follower: Download, source: Download): void {
@@ -327,6 +334,7 @@ export class SimulatedNode {
     for (;;) {
       const before = download.haveBytes
       const outcome = await this.#askMirror(download)
+      this.world.note(`${this.id}, which had ${before}, has ${download.haveBytes}: ${outcome}`)
       if (outcome === 'end') strikes = download.haveBytes > before ? 1 : strikes + 1
       const isRedirected = outcome === 'redirect'
       if (outcome === 'miss' || isRedirected) {
@@ -392,6 +400,7 @@ export class SimulatedNode {
       return 'refused'
     }
     world.upstreamFetches += 1
+    world.note(`${this.id} fetches upstream`)
     const endsAt = world.chance(upstream.cut)
       ? download.haveBytes + Math.floor(world.random.next() * (download.size - download.haveBytes))
       : download.size
@@ -498,6 +507,7 @@ export class SimulatedNode {
     const onAbort = () => wire.tear(signal.reason as Error)
     signal.addEventListener('abort', onAbort, { once: true })
     const { status, headers } = await wire.head.finally(() => signal.removeEventListener('abort', onAbort))
+    world.note(`${this.id} asks ${peer.id} for bytes: ${status}`)
     const checked = checkAnswer(status, headers, question)
     if ('refusedSize' in checked) return { ...checked, peer }
     const source = target.hasBlob ? undefined : target.downloads.latest

@@ -6,6 +6,7 @@ import {
   flightFailedSourceMs,
   flightFollowerSilentMs,
   flightForgetMs,
+  flightLeaseFreshMs,
   flightLeasesMax,
   flightSilentMs,
   flightSlotsMax,
@@ -94,6 +95,19 @@ describe('the lease', () => {
     expect(script.asks('a')).toEqual(['a goes upstream'])
     expect(script.passes(1_000)).toEqual([])
     expect(script.asks('a')).toEqual(['a goes upstream'])
+  })
+
+  it('is told again though a source has appeared, as long as its node may be on its way', () => {
+    const script = new Script()
+    script.asks('a')
+    script.asks('b')
+    expect(script.passes(10_000)).toEqual(['b goes upstream too'])
+    // It has ended a body for it, and comes back; who says it is complete may be gone.
+    script.completes('x')
+    script.passes(flightLeaseFreshMs - 1)
+    expect(script.asks('b')).toEqual(['b goes upstream'])
+    script.passes(1)
+    expect(script.asks('b')).toEqual(['b from x'])
   })
 
   it('goes to the most advanced when who had it failed', () => {
@@ -348,7 +362,6 @@ describe('sources', () => {
 
   it('lose their followers with their bytes', () => {
     const script = new Script()
-    script.asks('a')
     script.has('a', 8 * MiB)
     script.asks('b')
     script.has('b', 4 * MiB)
