@@ -252,6 +252,8 @@ export const flightFailedSourceMs = 10_000
 export const flightBackoffMs: readonly number[] = [0, 1_000, 2_000, 4_000, 8_000, 15_000]
 /** No progress anywhere while some wait: further leases after this long each; the first stays valid. */
 export const flightFurtherLeasesMs: readonly number[] = [10_000, 20_000, 40_000]
+/** Who was given a lease is told so again for this long, whatever else there is: it may have ended a body for it. */
+export const flightLeaseFreshMs = 10_000
 /** Leases of one blob at the same time. */
 export const flightLeasesMax = 8
 /** Somebody has more but gives nothing to anyone, and nobody fetches upstream: the next may. */
@@ -265,6 +267,8 @@ export const flightsMax = 4_096
 /** Nodes of one flight. Above: a node is told to go upstream. */
 export const flightMembersMax = 10_000
 
+/** Questions of one node about one blob that wait at a time: two pulls, a parallel fetch, messages that came twice. */
+export const flightQuestionsMax = 8
 /** How long one question to a coordinator may wait for a decision; then it is asked anew. */
 export const flightJoinWaitMs = 2_000
 /** A question that was answered with nothing new is not asked again sooner. */

@@ -3,7 +3,7 @@
  * says; what it reports may decide for others. Bounded in flights, nodes and time.
  */
 import type { Clock } from '../lib/clock.ts'
-import { flightMembersMax, flightsMax } from '../limits.ts'
+import { flightMembersMax, flightQuestionsMax, flightsMax } from '../limits.ts'
 import type { Digest } from '../oci/digest.ts'
 import { Flight, type NodeId } from './flight.ts'
 import type { Answer, FlightNode, Join, Report } from './protocol.ts'
@@ -11,7 +11,8 @@ import type { Answer, FlightNode, Join, Report } from './protocol.ts'
 interface Entry {
   readonly flight: Flight
   readonly nodes: Map<NodeId, FlightNode>
-  readonly waiters: Map<NodeId, (answer: Answer) => void>
+  /** Questions of each, the oldest first. */
+  readonly waiters: Map<NodeId, ((answer: Answer) => void)[]>
   cancelTimer: () => void
 }
 
@@ -55,13 +56,17 @@ export class Coordinator {
     }
     entry.flight.join(node.id, haveBytes, size, nowMs)
     const { promise, resolve } = Promise.withResolvers<Answer>()
-    // A node has one question at a time: a newer one takes the place of the last.
-    entry.waiters.get(node.id)?.({ kind: 'wait' })
-    entry.waiters.set(node.id, resolve)
+    const others = entry.waiters.get(node.id) ?? []
+    if (others.length >= flightQuestionsMax) others.shift()?.({ kind: 'wait' })
+    entry.waiters.set(node.id, [...others, resolve])
     const onGone = () => {
-      if (entry.waiters.get(node.id) !== resolve) return
-      entry.flight.pause(node.id)
-      this.#answer(entry, node.id, { kind: 'wait' })
+      resolve({ kind: 'wait' })
+      const left = entry.waiters.get(node.id)?.filter((other) => other !== resolve) ?? []
+      if (left.length > 0) {
+        entry.waiters.set(node.id, left)
+      } else if (entry.waiters.delete(node.id)) {
+        entry.flight.pause(node.id)
+      }
     }
     const cancel = this.#clock.after(waitMs, onGone)
     signal.addEventListener('abort', onGone, { once: true })
@@ -146,8 +151,8 @@ export class Coordinator {
   }
 
   #answer(entry: Entry, id: NodeId, answer: Answer): void {
-    const resolve = entry.waiters.get(id)
+    const questions = entry.waiters.get(id) ?? []
     entry.waiters.delete(id)
-    resolve?.(answer)
+    for (const resolve of questions) resolve(answer)
   }
 }

@@ -14,6 +14,7 @@ import {
   flightFollowerSilentMs,
   flightForgetMs,
   flightFurtherLeasesMs,
+  flightLeaseFreshMs,
   flightLeasesMax,
   flightSilentMs,
   flightSlotsMax,
@@ -152,7 +153,8 @@ export class Flight {
   decide(nowMs: number): Decision[] {
     const decisions: Decision[] = []
     for (const member of this.#waiters()) {
-      const source = this.#sourceFor(member, nowMs)
+      const isOnItsWay = member.lease !== undefined && nowMs - member.lease.grantedMs < flightLeaseFreshMs
+      const source = isOnItsWay ? undefined : this.#sourceFor(member, nowMs)
       if (source !== undefined) {
         member.waiting = undefined
         member.source = source.id

@@ -77,6 +77,8 @@ export class FlightWorld {
   coordinatorsOf: (id: string) => readonly string[]
   upstreamFetches = 0
   messages = 0
+  /** What happened, for who looks for the reason. */
+  readonly log: string[] = []
   /** Violations of what must always hold. */
   readonly wrongs: string[] = []
   /** Downloads that are fed from others: who from whom. */
@@ -100,13 +102,13 @@ export class FlightWorld {
   /** True when the moment came, false when it was not true until then. */
   async runUntil(isTrue: () => boolean, limitMs: number): Promise<boolean> {
     const untilMs = this.clock.nowMs() + limitMs
-    while (!isTrue()) {
+    for (;;) {
+      // Everything that follows from what happened without a wait.
+      await new Promise((resolve) => setImmediate(resolve))
+      if (isTrue()) return true
       if (this.clock.nowMs() >= untilMs) return false
       this.clock.advanceToNext(untilMs)
-      // Everything that follows from it without a wait.
-      await new Promise((resolve) => setImmediate(resolve))
     }
-    return true
   }
 
   chance(probability: number): boolean {
@@ -117,8 +119,13 @@ export class FlightWorld {
     return 0.2 + this.random.next() * 2 + (this.chance(this.faults.late) ? this.random.next() * 4_000 : 0)
   }
 
+  note(what: string): void {
+    this.log.push(`${Math.round(this.clock.nowMs())} ms: ${what}`)
+  }
+
   wrong(what: string): void {
-    this.wrongs.push(`${Math.round(this.clock.nowMs())} ms: ${what}`)
+    this.note(what)
+    this.wrongs.push(what)
   }
 
   noteFeeding(follower: Download, source: Download): void {
@@ -126,7 +133,8 @@ export class FlightWorld {
     let at: Download | undefined = source
     for (let steps = 0; at !== undefined; steps++) {
       if (at === follower || steps > 1_000) {
-        this.wrong(`a cycle of feeding at ${follower.node.id}`)
+        const feeding = [...this.feeding].map(([to, from]) => `${describe(to)} from ${describe(from)}`)
+        this.wrong(`a cycle of feeding at ${follower.node.id}: ${feeding.join(', ')}`)
         return
       }
       at = this.feeding.get(at)
@@ -136,6 +144,10 @@ export class FlightWorld {
   close(): void {
     for (const node of this.nodes.values()) node.kill()
   }
+}
+
+function describe({ node, haveBytes, state }: Download): string {
+  return `${node.id} (${haveBytes}, ${state})`
 }
 
 /** A running download of containerd. */
@@ -322,6 +334,7 @@ export class SimulatedNode {
     for (;;) {
       const before = download.haveBytes
       const outcome = await this.#askMirror(download)
+      this.world.note(`${this.id}, which had ${before}, has ${download.haveBytes}: ${outcome}`)
       if (outcome === 'end') strikes = download.haveBytes > before ? 1 : strikes + 1
       const isRedirected = outcome === 'redirect'
       if (outcome === 'miss' || isRedirected) {
@@ -343,8 +356,10 @@ export class SimulatedNode {
     const first = download.haveBytes
     const headers = { 'user-agent': 'containerd/2.3.4', ...(first === 0 ? {} : { range: `bytes=${first}-` }) }
     const wire = this.#wire()
-    void this.#mirror
-      .serve(request, new Exchange(world.clock, { method: 'GET', headers }), wire.reply())
+    const [exchange, reply] = [new Exchange(world.clock, { method: 'GET', headers }), wire.reply()]
+    void this.#local
+      .serve(request, exchange, reply)
+      .then((served) => served || this.#mirror.serve(request, exchange, reply))
       .then((served) => served || wire.answer(404, {}))
       .catch((error: unknown) => world.wrong(`the mirror of ${this.id} failed: ${String(error)}`))
     // Headers within 30 s, or containerd leaves.
@@ -385,6 +400,7 @@ export class SimulatedNode {
       return 'refused'
     }
     world.upstreamFetches += 1
+    world.note(`${this.id} fetches upstream`)
     const endsAt = world.chance(upstream.cut)
       ? download.haveBytes + Math.floor(world.random.next() * (download.size - download.haveBytes))
       : download.size
@@ -491,10 +507,15 @@ export class SimulatedNode {
     const onAbort = () => wire.tear(signal.reason as Error)
     signal.addEventListener('abort', onAbort, { once: true })
     const { status, headers } = await wire.head.finally(() => signal.removeEventListener('abort', onAbort))
+    world.note(`${this.id} asks ${peer.id} for bytes: ${status}`)
     const checked = checkAnswer(status, headers, question)
     if ('refusedSize' in checked) return { ...checked, peer }
     const source = target.hasBlob ? undefined : target.downloads.latest
     const own = this.downloads.latest
+    const first = checked.range?.first ?? 0
+    if (source !== undefined && source.haveBytes <= first)
+      world.wrong(`${peer.id} serves from byte ${first}, and has none`)
+    if (own !== undefined) world.feeding.delete(own)
     if (source !== undefined && own !== undefined && !this.#asksBeside) world.noteFeeding(own, source)
     return {
       ...checked,

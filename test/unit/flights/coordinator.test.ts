@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { Coordinator } from '../../../src/flights/coordinator.ts'
 import type { Answer, Join, Report } from '../../../src/flights/protocol.ts'
-import { flightForgetMs, flightMembersMax, flightsMax } from '../../../src/limits.ts'
+import { flightForgetMs, flightMembersMax, flightQuestionsMax, flightsMax } from '../../../src/limits.ts'
 import { type Digest, digestOf } from '../../../src/oci/digest.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
@@ -80,6 +80,18 @@ describe('a coordinator', () => {
     await script.passes(0)
     expect(script.leases).toEqual(['a', 'stays'])
     expect(stays.answer).toEqual({ kind: 'lease' })
+  })
+
+  it('lets questions of one node wait side by side, up to a bound', async () => {
+    const script = new Script()
+    script.asks('a')
+    const questions = Array.from({ length: flightQuestionsMax + 1 }, () => script.asks('b'))
+    await script.passes(0)
+    expect(questions.map(({ answer }) => answer?.kind)).toEqual(['wait', ...questions.slice(1).map(() => undefined)])
+    questions[3]?.leaves()
+    script.says('a', 'progress', MiB)
+    await script.passes(0)
+    expect(questions.slice(4).every(({ answer }) => answer?.kind === 'source')).toBe(true)
   })
 
   it('decides when time alone brings a decision', async () => {

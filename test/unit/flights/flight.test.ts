@@ -6,6 +6,7 @@ import {
   flightFailedSourceMs,
   flightFollowerSilentMs,
   flightForgetMs,
+  flightLeaseFreshMs,
   flightLeasesMax,
   flightSilentMs,
   flightSlotsMax,
@@ -96,12 +97,29 @@ describe('the lease', () => {
     expect(script.asks('a')).toEqual(['a goes upstream'])
   })
 
+  it('is told again though a source has appeared, as long as its node may be on its way', () => {
+    const script = new Script()
+    script.asks('a')
+    script.asks('b')
+    expect(script.passes(10_000)).toEqual(['b goes upstream too'])
+    // It has ended a body for it, and comes back; who says it is complete may be gone.
+    script.completes('x')
+    script.passes(flightLeaseFreshMs - 1)
+    expect(script.asks('b')).toEqual(['b goes upstream'])
+    script.passes(1)
+    expect(script.asks('b')).toEqual(['b from x'])
+  })
+
   it('goes to the most advanced when who had it failed', () => {
     const script = new Script()
     script.asks('a')
-    script.asks('b', 0)
-    script.asks('c', 5 * MiB)
+    script.has('x', 8 * MiB)
     script.asks('d', 2 * MiB)
+    script.losesSource('d', 'x', 2 * MiB)
+    expect(script.asks('c', 5 * MiB)).toEqual(['d from c', 'c from x'])
+    script.losesSource('d', 'c', 2 * MiB)
+    expect(script.losesSource('c', 'x', 5 * MiB)).toEqual([])
+    script.fails('x')
     expect(script.fails('a')).toEqual(['c goes upstream'])
   })
 
@@ -344,7 +362,6 @@ describe('sources', () => {
 
   it('lose their followers with their bytes', () => {
     const script = new Script()
-    script.asks('a')
     script.has('a', 8 * MiB)
     script.asks('b')
     script.has('b', 4 * MiB)

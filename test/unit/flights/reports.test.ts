@@ -93,7 +93,17 @@ describe('reports', () => {
     expect(script.told()).toEqual(['failed 0'])
   })
 
-  it('tell of leaving once, but not by who has the lease: its download tells more', async () => {
+  it('tell of leaving, once', async () => {
+    const script = new Script()
+    const request = { kind: 'blob' as const, registry: 'r', repository: 'n', tag: undefined, digest, key: digest }
+    script.flights.follow(request, digest)
+    script.flights.leave(digest)
+    script.flights.leave(digest)
+    await script.happens('failed', 0, MiB)
+    expect(script.told()).toEqual(['left 0'])
+  })
+
+  it('do not tell of leaving by who has the lease: its download tells more', async () => {
     const script = new Script()
     await script.leads()
     script.flights.leave(digest)

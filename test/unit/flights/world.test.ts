@@ -52,11 +52,10 @@ async function playSchedule(seed: number): Promise<void> {
   const size = pick(random, [300_000, 5 * 2 ** 20, blobBytesMax, blobBytesMax])
   const world = new FlightWorld(random, size, ids)
   const { clock, upstream } = world
-  const log: string[] = []
   /** Each may cost fetches upstream; nothing else may. */
   let excuses = 0
   const say = (what: string, costs: number) => {
-    log.push(`${Math.round(clock.nowMs())} ms: ${what}`)
+    world.note(what)
     excuses += costs
   }
   world.knowsHolders = random.next() < 0.5
@@ -138,7 +137,7 @@ async function playSchedule(seed: number): Promise<void> {
   const seconds = clock.nowMs() / 1000
   world.close()
 
-  const story = `FLIGHT_SEED=${seed}: ${ids.length} nodes, ${size} bytes\n${log.join('\n')}\n`
+  const story = `FLIGHT_SEED=${seed}: ${ids.length} nodes, ${size} bytes\n${world.log.join('\n')}\n`
   expect({ wrongs: world.wrongs, isDone, pending }, story).toEqual({ wrongs: [], isDone: true, pending: [] })
   expect(world.upstreamFetches, `${story}fetches upstream`).toBeLessThanOrEqual(1 + excuses)
   const mostMessages = Math.max(...nodes.map(({ messages }) => messages))

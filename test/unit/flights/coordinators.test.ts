@@ -1,0 +1,120 @@
+/** Whom a node asks, and whom it asks next when nobody answers. */
+import { describe, expect, it } from 'vitest'
+import { Coordinator } from '../../../src/flights/coordinator.ts'
+import { Coordinators } from '../../../src/flights/coordinators.ts'
+import { flightCoordinatorDeadMs, flightCoordinatorTimeoutMs } from '../../../src/limits.ts'
+import { digestOf } from '../../../src/oci/digest.ts'
+import { PeerFailure } from '../../../src/peers/protocol.ts'
+import { ManualClock } from '../../support/manual-clock.ts'
+
+const digest = digestOf(Buffer.from('blob'))
+const nodeOf = (id: string) => ({ id, addresses: ['10.0.0.1'] })
+const join = { node: nodeOf('self'), haveBytes: 0, size: 1_000, waitMs: 0, avoid: undefined, keep: undefined }
+const report = { kind: 'complete' as const, node: nodeOf('self'), haveBytes: 0, size: 1_000, busy: undefined }
+const wait = '{"kind":"wait"}'
+
+class Script {
+  readonly clock = new ManualClock()
+  readonly asked: string[] = []
+  /** By node; an error, or silence where nothing is said. */
+  readonly answers: Record<string, string | Error> = {}
+  readonly own = new Coordinator(this.clock, { onLease: () => {} })
+  readonly coordinators: Coordinators
+
+  constructor(ids: readonly string[]) {
+    this.coordinators = new Coordinators({
+      router: { flightNodes: () => Promise.resolve(ids.map(nodeOf)) },
+      client: { post: ({ id }, _path, signal) => this.#post(id, signal) },
+      own: this.own,
+      self: nodeOf('self'),
+      clock: this.clock,
+    })
+  }
+
+  #post(id: string, signal: AbortSignal): Promise<string> {
+    this.asked.push(id)
+    const answer = this.answers[id]
+    if (typeof answer === 'string') return Promise.resolve(answer)
+    if (answer !== undefined) return Promise.reject(answer)
+    return new Promise((_resolve, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
+    })
+  }
+
+  join() {
+    return this.coordinators.join(digest, join, new AbortController().signal)
+  }
+}
+
+function settled(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
+
+describe('the coordinator of a digest', () => {
+  it('is the closest that answers', async () => {
+    const script = new Script(['a', 'b'])
+    script.answers['a'] = wait
+    expect(await script.join()).toEqual({ kind: 'wait' })
+    expect(script.asked).toEqual(['a'])
+  })
+
+  it.each([
+    ['is not there', new PeerFailure('connect', 'refused')],
+    ['does not know flights', new PeerFailure('not-found', '404')],
+    ['says nonsense', 'nonsense'],
+  ])('is the next when the closest %s, which is not asked again for a while', async (_why, answer) => {
+    const script = new Script(['a', 'b'])
+    Object.assign(script.answers, { a: answer, b: wait })
+    await script.join()
+    await script.join()
+    expect(script.asked).toEqual(['a', 'b', 'b'])
+    script.clock.advance(flightCoordinatorDeadMs)
+    await script.join()
+    expect(script.asked).toEqual(['a', 'b', 'b', 'a', 'b'])
+  })
+
+  it('is the next when the closest is silent', async () => {
+    const script = new Script(['a', 'b'])
+    script.answers['b'] = wait
+    const answer = script.join()
+    await settled()
+    script.clock.advance(flightCoordinatorTimeoutMs)
+    expect(await answer).toEqual({ kind: 'wait' })
+    expect(script.asked).toEqual(['a', 'b'])
+  })
+
+  it('is nobody when none of them is there', async () => {
+    const script = new Script(['a', 'b'])
+    Object.assign(script.answers, { a: new Error('no'), b: new Error('no') })
+    expect(await script.join()).toBeUndefined()
+    expect(await script.join()).toBeUndefined()
+    expect(script.asked).toEqual(['a', 'b'])
+  })
+
+  it('may be this node itself', async () => {
+    const script = new Script(['a', 'self', 'b'])
+    script.answers['a'] = new Error('no')
+    expect(await script.join()).toEqual({ kind: 'lease' })
+    await script.coordinators.report(digest, report)
+    expect(script.asked).toEqual(['a'])
+    expect(script.own.nodeCount).toBe(1)
+  })
+
+  it('is told by whoever has something to tell, or the next of them', async () => {
+    const script = new Script(['a', 'b'])
+    Object.assign(script.answers, { a: new Error('no'), b: wait })
+    await script.coordinators.report(digest, report)
+    expect(script.asked).toEqual(['a', 'b'])
+  })
+
+  it('is not thought dead because the asker has left', async () => {
+    const script = new Script(['a'])
+    const left = new AbortController()
+    const answer = script.coordinators.join(digest, join, left.signal)
+    await settled()
+    left.abort(new Error('left'))
+    await expect(answer).rejects.toThrow('left')
+    script.answers['a'] = wait
+    expect(await script.join()).toEqual({ kind: 'wait' })
+  })
+})

@@ -1,0 +1,90 @@
+/** What one request does with the answers of a coordinator. In a whole world: world.test.ts. */
+import { describe, expect, it } from 'vitest'
+import { FlightSource } from '../../../src/flights/flight-source.ts'
+import type { Answer } from '../../../src/flights/protocol.ts'
+import { flightAskAgainMs } from '../../../src/limits.ts'
+import { createLogger } from '../../../src/logger.ts'
+import { digestOf } from '../../../src/oci/digest.ts'
+import { PeerFailure, type PeerResponse } from '../../../src/peers/protocol.ts'
+import { ManualClock } from '../../support/manual-clock.ts'
+
+const digest = digestOf(Buffer.from('blob'))
+const request = { kind: 'blob' as const, registry: 'r', repository: 'n', tag: undefined, digest, key: digest }
+const sourceOf = (id: string): Answer => ({ kind: 'source', source: { id, addresses: ['10.0.0.1'] } })
+
+class Script {
+  readonly clock = new ManualClock()
+  /** What was asked: how long to wait, and whom to avoid. */
+  readonly asked: string[] = []
+  readonly opened: string[] = []
+  readonly good = new Set<string>()
+  readonly source: FlightSource
+
+  constructor(answers: (number: number) => Answer | undefined) {
+    this.source = new FlightSource(request, digest, {
+      clock: this.clock,
+      logger: createLogger('ERROR'),
+      onBusy: () => {},
+      join: (_digest, { waitMs, avoid }) => {
+        this.asked.push(`${waitMs} ${avoid ?? '-'}`)
+        return Promise.resolve(answers(this.asked.length - 1))
+      },
+      client: {
+        open: (peer) => {
+          this.opened.push(peer.id)
+          if (!this.good.has(peer.id)) return Promise.reject(new PeerFailure('not-found', '404'))
+          return Promise.resolve({ peer, size: 1, range: undefined } as unknown as PeerResponse)
+        },
+      },
+    })
+  }
+
+  /** The source of the bytes, after a time that passes in small steps. */
+  async next(budgetMs: number): Promise<string | undefined> {
+    let answer: Awaited<ReturnType<FlightSource['next']>> | 'none yet' = 'none yet'
+    void this.source.next(undefined, budgetMs, new AbortController().signal).then((given) => (answer = given))
+    for (let turn = 0; answer === 'none yet' && turn < 1_000; turn++) {
+      await new Promise((resolve) => setImmediate(resolve))
+      if (answer === 'none yet') this.clock.advance(10)
+    }
+    return (answer as unknown as PeerResponse | undefined)?.peer.id
+  }
+}
+
+describe('a follower', () => {
+  it('asks without a wait first, and then with one', async () => {
+    const script = new Script((number) => (number === 0 ? { kind: 'wait' } : sourceOf('a')))
+    script.good.add('a')
+    expect(await script.next(2_000)).toBe('a')
+    expect(script.asked).toEqual(['0 -', '2000 -'])
+  })
+
+  it('takes the next source at once when one does not deliver, and says which', async () => {
+    const script = new Script((number) => sourceOf(['a', 'b', 'c'][number] ?? 'c'))
+    script.good.add('c')
+    const startMs = script.clock.nowMs()
+    expect(await script.next(2_000)).toBe('c')
+    expect(script.asked).toEqual(['0 -', '2000 a', '2000 b'])
+    expect(script.clock.nowMs()).toBe(startMs)
+  })
+
+  it.each([
+    ['"wait" at once', { kind: 'wait' } as const],
+    ['the same source that does not deliver', sourceOf('a')],
+  ])('asks no storm of questions when it is answered %s', async (_what, answer) => {
+    const script = new Script(() => answer)
+    expect(await script.next(2_000)).toBeUndefined()
+    expect(script.source.outcome).toBe('timeout')
+    expect(script.asked.length).toBeGreaterThan(5)
+    expect(script.asked.length).toBeLessThanOrEqual(2_000 / flightAskAgainMs + 3)
+  })
+
+  it('ends with a lease, or alone', async () => {
+    const leads = new Script(() => ({ kind: 'lease' }))
+    expect(await leads.next(2_000)).toBeUndefined()
+    expect(leads.source.outcome).toBe('lease')
+    const alone = new Script(() => undefined)
+    expect(await alone.next(2_000)).toBeUndefined()
+    expect(alone.source.outcome).toBe('alone')
+  })
+})
