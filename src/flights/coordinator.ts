@@ -41,13 +41,18 @@ export class Coordinator {
   }
 
   /** Resolves with `wait` when nothing was decided within the time that the node gave. The signal: it has left. */
-  join(digest: Digest, { node, haveBytes, size, waitMs, avoid, keep }: Join, signal: AbortSignal): Promise<Answer> {
+  join(
+    digest: Digest,
+    { node, haveBytes, size, waitMs, avoid, gone, keep }: Join,
+    signal: AbortSignal,
+  ): Promise<Answer> {
     const entry = this.#entry(digest)
     if (entry.flight.memberCount >= flightMembersMax && !entry.nodes.has(node.id)) {
       return Promise.resolve({ kind: 'lease' })
     }
     entry.nodes.set(node.id, node)
     const nowMs = this.#clock.nowMs()
+    if (gone !== undefined && gone !== node.id) entry.flight.failed(gone, nowMs)
     if (avoid !== undefined) entry.flight.sourceFailed(node.id, avoid, nowMs)
     if (keep !== undefined) {
       const other = entry.flight.stalled(node.id, keep, haveBytes, nowMs)

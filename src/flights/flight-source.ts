@@ -16,7 +16,7 @@ import { PeerFailure, type PeerResponse, type RangeRefused } from '../peers/prot
 import type { Peer } from '../router/router.ts'
 import type { WriteChunk } from '../store/store.ts'
 import { BusyMeter } from './busy-meter.ts'
-import type { Answer, FlightNode } from './protocol.ts'
+import type { Answer, FlightNode, Join } from './protocol.ts'
 
 export interface FlightSourceComponents {
   client: Pick<PeerClient, 'open'>
@@ -25,7 +25,7 @@ export interface FlightSourceComponents {
   /** Asks the coordinator. Undefined: there is none. */
   join: (
     digest: Digest,
-    question: { haveBytes: number; waitMs: number; avoid: string | undefined; keep: string | undefined },
+    question: { haveBytes: number; waitMs: number } & Pick<Join, 'avoid' | 'gone' | 'keep'>,
     signal: AbortSignal,
   ) => Promise<Answer | undefined>
   onBusy: (digest: Digest, busy: number) => void
@@ -39,7 +39,11 @@ export class FlightSource implements BodySource {
   readonly #components: FlightSourceComponents
   /** Did not deliver; the coordinator is told with the next question. */
   #failed: string | undefined
-  /** Named while the last one stood still. */
+  /** Nobody listens there: what it had, and its lease, are gone with it. */
+  #gone: string | undefined
+  /** A source that broke off and was asked once more. */
+  #askedAgain: string | undefined
+  /** To ask without a question: named while the last one stood still, or the one that broke off. */
   #other: FlightNode | undefined
 
   constructor(request: ContentRequest, digest: Digest, components: FlightSourceComponents) {
@@ -86,10 +90,17 @@ export class FlightSource implements BodySource {
     }
   }
 
-  noteFailure(peer: Peer, error: unknown): void {
+  noteFailure(peer: Peer, error: unknown, gaveMuch = false): void {
     if (!(error instanceof PeerFailure)) throw error
     this.#components.logger.debug({ peer: peer.addresses, error: errorMessage(error) }, 'source of a flight failed')
+    // Whether a source that broke off is gone shows when it is asked again.
+    if (error.reason === 'body' && (gaveMuch || this.#askedAgain !== peer.id)) {
+      this.#askedAgain = peer.id
+      this.#other = peer
+      return
+    }
     this.#failed = peer.id
+    if (error.reason === 'connect') this.#gone = peer.id
   }
 
   async #answer(
@@ -97,11 +108,13 @@ export class FlightSource implements BodySource {
     signal: AbortSignal,
     join: FlightSourceComponents['join'],
   ): Promise<Answer | undefined> {
-    const [other, avoid] = [this.#other, this.#failed]
+    const other = this.#other
     this.#other = undefined
-    this.#failed = undefined
     if (other !== undefined) return { kind: 'source', source: other }
-    return join(this.#digest, { haveBytes, waitMs, avoid, keep: undefined }, signal)
+    const [avoid, gone] = [this.#failed, this.#gone]
+    this.#failed = undefined
+    this.#gone = undefined
+    return join(this.#digest, { haveBytes, waitMs, avoid, gone, keep: undefined }, signal)
   }
 
   async #open(
@@ -144,7 +157,7 @@ export class FlightSource implements BodySource {
         await clock.sleep(flightStallMs / 4, over.signal)
         const silentMs = silentSinceMs === undefined ? 0 : clock.nowMs() - silentSinceMs
         if (silentMs < flightStallMs) continue
-        const question = { haveBytes, waitMs: 0, avoid: undefined, keep: source.id }
+        const question = { haveBytes, waitMs: 0, avoid: undefined, gone: undefined, keep: source.id }
         const answer = await this.#components.join(this.#digest, question, over.signal)
         if (answer?.kind === 'source' && answer.source.id !== source.id) {
           this.#other = answer.source

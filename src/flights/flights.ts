@@ -82,13 +82,9 @@ export class Flights {
       client,
       clock,
       logger,
-      join: async (_digest, { haveBytes, waitMs, avoid, keep }, signal) => {
+      join: async (_digest, question, signal) => {
         const size = transfers.find(digest)?.size
-        const answer = await this.#coordinators.join(
-          digest,
-          { node: self, haveBytes, size, waitMs, avoid, keep },
-          signal,
-        )
+        const answer = await this.#coordinators.join(digest, { node: self, size, ...question }, signal)
         this.#noteAnswer(digest, answer)
         return answer
       },

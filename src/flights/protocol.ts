@@ -18,6 +18,8 @@ export interface Join {
   waitMs: number
   /** A source that did not deliver. */
   avoid: string | undefined
+  /** A source where nobody listens any more. */
+  gone: string | undefined
   /** Its source, which stands still: only another one is of interest, which has more. */
   keep: string | undefined
 }
@@ -45,12 +47,15 @@ export const flightsRoute = `${prefix}*`
 
 const reportKinds: ReadonlySet<string> = new Set(['progress', 'complete', 'failed', 'left'])
 const idLengthMax = 128
+const sourceFields = ['avoid', 'gone', 'keep'] as const
 
 /** The path and query of a question. */
-export function joinPath(digest: Digest, { node, haveBytes, size, waitMs, avoid, keep }: Join): string {
+export function joinPath(digest: Digest, { node, haveBytes, size, waitMs, ...sources }: Join): string {
   const fields = { ...nodeFields(node), have: String(haveBytes), wait: String(Math.round(waitMs)) }
-  const sources = { ...(avoid === undefined ? {} : { avoid }), ...(keep === undefined ? {} : { keep }) }
-  return pathOf(digest, 'join', { ...fields, ...sizeField(size), ...sources })
+  const named = Object.fromEntries(
+    sourceFields.flatMap((name) => (sources[name] === undefined ? [] : [[name, sources[name]]])),
+  ) as Record<string, string>
+  return pathOf(digest, 'join', { ...fields, ...sizeField(size), ...named })
 }
 
 export function reportPath(digest: Digest, { kind, node, haveBytes, size, busy }: Report): string {
@@ -74,9 +79,8 @@ export function parseMessage(url: string): Message | undefined {
   const size = readCount(fields.get('size'))
   if (verb === 'join') {
     const waitMs = Math.min(readCount(fields.get('wait')) ?? 0, flightJoinWaitMs)
-    const avoid = fields.get('avoid')?.slice(0, idLengthMax)
-    const keep = fields.get('keep')?.slice(0, idLengthMax)
-    return { kind: 'join', digest, join: { node, haveBytes, size, waitMs, avoid, keep } }
+    const [avoid, gone, keep] = sourceFields.map((name) => fields.get(name)?.slice(0, idLengthMax))
+    return { kind: 'join', digest, join: { node, haveBytes, size, waitMs, avoid, gone, keep } }
   }
   if (!reportKinds.has(verb)) return undefined
   const busyText = fields.get('busy')

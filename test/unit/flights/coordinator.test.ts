@@ -29,6 +29,7 @@ class Script {
       size,
       waitMs: 2_000,
       avoid: undefined,
+      gone: undefined,
       keep: undefined,
       ...question,
     }

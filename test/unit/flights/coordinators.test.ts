@@ -9,7 +9,15 @@ import { ManualClock } from '../../support/manual-clock.ts'
 
 const digest = digestOf(Buffer.from('blob'))
 const nodeOf = (id: string) => ({ id, addresses: ['10.0.0.1'] })
-const join = { node: nodeOf('self'), haveBytes: 0, size: 1_000, waitMs: 0, avoid: undefined, keep: undefined }
+const join = {
+  node: nodeOf('self'),
+  haveBytes: 0,
+  size: 1_000,
+  waitMs: 0,
+  avoid: undefined,
+  gone: undefined,
+  keep: undefined,
+}
 const report = { kind: 'complete' as const, node: nodeOf('self'), haveBytes: 0, size: 1_000, busy: undefined }
 const wait = '{"kind":"wait"}'
 

@@ -26,6 +26,7 @@ const joins: fc.Arbitrary<Join> = fc.record({
   size: fc.option(counts, { nil: undefined }),
   waitMs: fc.integer({ min: 0, max: flightJoinWaitMs }),
   avoid: ids,
+  gone: ids,
   keep: ids,
 })
 const reports: fc.Arbitrary<Report> = fc.record({
@@ -59,7 +60,15 @@ describe('a message', () => {
 
   it('is short enough for a request line, and names a bounded number of addresses', () => {
     const node = { id: 'é'.repeat(128), addresses: Array.from({ length: 50 }, (_, i) => `fd00::1234:5678:9abc:${i}`) }
-    const join = { node, haveBytes: 10 ** 14, size: 10 ** 14, waitMs: 2_000, avoid: node.id, keep: node.id }
+    const join = {
+      node,
+      haveBytes: 10 ** 14,
+      size: 10 ** 14,
+      waitMs: 2_000,
+      avoid: node.id,
+      gone: node.id,
+      keep: node.id,
+    }
     expect(joinPath(digest, join).length).toBeLessThan(8_000)
     expect(parseMessage(joinPath(digest, join))).toMatchObject({
       join: { node: { addresses: node.addresses.slice(0, addressesPerPeerMax) } },
