@@ -3,15 +3,17 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { readResults } from '../src/bench/result.ts'
 import { benchmarkReference, withBenchmarks } from '../src/bench/table.ts'
+import { resultReference } from '../src/benchmark/result/schema.ts'
 import { loadScenes } from '../src/benchmark/scene/scene.ts'
 import { sceneReference } from '../src/benchmark/scene/scene-reference.ts'
 import { configurationReference, metricsReference } from '../src/cli/reference.ts'
 
 writeFileSync(join(import.meta.dirname, 'configuration.md'), configurationReference())
 writeFileSync(join(import.meta.dirname, 'metrics.md'), metricsReference())
+writeFileSync(join(import.meta.dirname, 'benchmark-result.schema.json'), resultReference())
 const readme = join(import.meta.dirname, '../README.md')
 const results = readResults(join(import.meta.dirname, '../benchmark/results'))
-writeFileSync(join(import.meta.dirname, '../benchmark/README.md'), benchmarkReference(results))
+writeFileSync(join(import.meta.dirname, '../benchmark/parts.md'), benchmarkReference(results))
 writeFileSync(readme, withBenchmarks(readFileSync(readme, 'utf8'), results))
 const scenarios = join(import.meta.dirname, '../benchmark/scenarios')
 writeFileSync(join(scenarios, 'README.md'), sceneReference(await loadScenes(scenarios)))

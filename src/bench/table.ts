@@ -1,4 +1,4 @@
-/** Results as Markdown: what a run prints, what README shows between its marks, and all of it in benchmark/README.md. */
+/** Results as Markdown: what a run prints, what README shows between its marks, and all of it in benchmark/parts.md. */
 import type { Figure, Result } from './result.ts'
 import { median } from './statistics.ts'
 
@@ -10,9 +10,9 @@ export function figureTable({ figures }: Result): string {
   return [tableHead, ...figures.map(row)].join('\n')
 }
 
-/** `benchmark/README.md`: every figure, and how it was measured. */
+/** `benchmark/parts.md`: every figure, and how it was measured. */
 export function benchmarkReference(results: readonly Result[]): string {
-  return `# Measured
+  return `# The parts, measured
 
 Generated from \`benchmark/results/\` by \`npm run docs\`. Each file there has every sample; \`npm run bench -- <name>\`
 writes it anew. What is compared takes turns in one run; a round in which the host took CPU away is repeated.

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { readResults } from '../../src/bench/result.ts'
 import { benchmarkReference, withBenchmarks } from '../../src/bench/table.ts'
+import { resultReference } from '../../src/benchmark/result/schema.ts'
 import { configurationReference, metricsReference } from '../../src/cli/reference.ts'
 import { type SourceFile, parts, sourceFiles, violations } from '../support/borders.ts'
 
@@ -78,6 +79,7 @@ describe('generated files', () => {
   it.each([
     ['docs/configuration.md', configurationReference],
     ['docs/metrics.md', metricsReference],
+    ['docs/benchmark-result.schema.json', resultReference],
   ])('%s is up to date (npm run docs)', (path, generate) => {
     expect(readFileSync(join(root, path), 'utf8')).toBe(generate())
   })
@@ -86,7 +88,7 @@ describe('generated files', () => {
     const readme = readFileSync(join(root, 'README.md'), 'utf8')
     const results = readResults(join(root, 'benchmark/results'))
     expect(withBenchmarks(readme, results)).toBe(readme)
-    expect(readFileSync(join(root, 'benchmark/README.md'), 'utf8')).toBe(benchmarkReference(results))
+    expect(readFileSync(join(root, 'benchmark/parts.md'), 'utf8')).toBe(benchmarkReference(results))
   })
 
   it('stubs are up to date (npm run generate)', () => {

@@ -139,6 +139,11 @@ export const resultSchema = z.strictObject({
   rounds: z.array(round),
 })
 
+/** `docs/benchmark-result.schema.json`. */
+export function resultReference(): string {
+  return `${JSON.stringify(z.toJSONSchema(resultSchema), undefined, 2)}\n`
+}
+
 export type Result = z.infer<typeof resultSchema>
 export type Round = z.infer<typeof round>
 export type Phase = z.infer<typeof phase>
