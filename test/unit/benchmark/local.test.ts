@@ -23,7 +23,7 @@ describe('the local target', () => {
   })
   afterEach(() => rm(folder, { recursive: true }))
 
-  it('says everything that is missing at once', async () => {
+  it('says everything that is missing at once', () => {
     expect(() => findPrograms({ containerds: ['/no/containerd'], registry: undefined }, folder, false)).toThrow(
       /needs\n {2}root \(.*\n {2}ip: install iproute2\n[^]*--containerd \/no\/containerd: not an executable file\n {2}a registry: install docker-registry/,
     )
