@@ -48,6 +48,12 @@ interface Member {
   seenMs: number
 }
 
+interface Source {
+  readonly member: Member
+  /** Those that are heard of. */
+  readonly followers: Member[]
+}
+
 export class Flight {
   readonly #members = new Map<NodeId, Member>()
   /** Of the blob; undefined: nobody has said. */
@@ -142,7 +148,8 @@ export class Flight {
   stalled(id: NodeId, source: NodeId, haveBytes: number, nowMs: number): NodeId | undefined {
     const member = this.#touch(id, nowMs)
     member.haveBytes = Math.max(member.haveBytes, haveBytes)
-    const other = this.#sourceFor(member, nowMs, source)
+    const others = this.#sourcesWithRoom(nowMs).filter((other) => other.member.id !== source)
+    const other = this.#sourceFor(member, nowMs, others)?.member
     if (other === undefined) return undefined
     this.sourceFailed(id, source, nowMs)
     member.source = other.id
@@ -152,15 +159,18 @@ export class Flight {
   /** What can be decided now. Whoever gets a decision waits no longer. */
   decide(nowMs: number): Decision[] {
     const decisions: Decision[] = []
-    for (const member of this.#waiters()) {
+    const waiters = this.#waiters()
+    const sources = waiters.length === 0 ? [] : this.#sourcesWithRoom(nowMs)
+    for (const member of waiters) {
       const isOnItsWay = member.lease !== undefined && nowMs - member.lease.grantedMs < flightLeaseFreshMs
-      const source = isOnItsWay ? undefined : this.#sourceFor(member, nowMs)
+      const source = isOnItsWay ? undefined : this.#sourceFor(member, nowMs, sources)
       if (source !== undefined) {
         member.waiting = undefined
-        member.source = source.id
+        member.source = source.member.id
+        source.followers.push(member)
         // Somebody else goes upstream for it, or has been.
         member.lease = undefined
-        decisions.push({ kind: 'source', to: member.id, source: source.id })
+        decisions.push({ kind: 'source', to: member.id, source: source.member.id })
       } else if (member.lease !== undefined) {
         // Who may fetch upstream asks again: a token round trip, a resume, a retry. It is never told to wait.
         member.waiting = undefined
@@ -203,13 +213,34 @@ export class Flight {
 
   // --- Sources ---
 
-  #sourceFor(member: Member, nowMs: number, except?: NodeId): Member | undefined {
-    const able = this.#all((other) => other.id !== except && this.#canFeed(other, member, nowMs)).map((source) => ({
-      source,
-      followers: this.#followersOf(source.id, nowMs).length,
-    }))
-    const free = able.filter(({ source, followers }) => followers < this.#slots(source, nowMs))
-    return free.sort((a, b) => a.followers - b.followers || b.source.haveBytes - a.source.haveBytes)[0]?.source
+  /** The sources that can take a follower more. Made once for all who wait: there may be a thousand of each. */
+  #sourcesWithRoom(nowMs: number): Source[] {
+    const followers = new Map<NodeId, Member[]>()
+    for (const member of this.#members.values()) {
+      if (member.source === undefined || nowMs - member.seenMs >= flightFollowerSilentMs) continue
+      const others = followers.get(member.source)
+      if (others === undefined) followers.set(member.source, [member])
+      else others.push(member)
+    }
+    return this.#all(({ haveBytes }) => haveBytes > 0)
+      .map((member) => ({ member, followers: followers.get(member.id) ?? [] }))
+      .filter((source) => this.#hasRoom(source))
+  }
+
+  #hasRoom({ member, followers }: Source): boolean {
+    return followers.length < this.#slots(member, followers)
+  }
+
+  #sourceFor(member: Member, nowMs: number, sources: readonly Source[]): Source | undefined {
+    let best: Source | undefined
+    for (const source of sources) {
+      if (!this.#canFeed(source.member, member, nowMs) || !this.#hasRoom(source)) continue
+      const fewer = (best?.followers.length ?? Infinity) - source.followers.length
+      if (best === undefined || fewer > 0 || (fewer === 0 && source.member.haveBytes > best.member.haveBytes)) {
+        best = source
+      }
+    }
+    return best
   }
 
   #canFeed(source: Member, member: Member, nowMs: number): boolean {
@@ -217,12 +248,11 @@ export class Flight {
     return (member.avoidUntilMs.get(source.id) ?? 0) <= nowMs
   }
 
-  #slots(source: Member, nowMs: number): number {
+  #slots(source: Member, followers: readonly Member[]): number {
     // Small ones are there in one step: everybody takes them at once from whoever has them.
     if ((this.#size ?? 0) < flightSmallBytes) return source.isComplete ? Infinity : 0
     if (source.isComplete) return flightSlotsMax
     if ((this.#size ?? 0) <= flightTreeBytes) return 3
-    const followers = this.#followersOf(source.id, nowMs)
     if (followers.length === 0) return 1
     const measured = followers.flatMap(({ busy }) => (busy === undefined ? [] : [busy]))
     if (measured.length === 0) return followers.length
@@ -327,9 +357,5 @@ export class Flight {
 
   #leaders(): Member[] {
     return this.#all(({ lease }) => lease !== undefined)
-  }
-
-  #followersOf(id: NodeId, nowMs: number): Member[] {
-    return this.#all(({ source, seenMs }) => source === id && nowMs - seenMs < flightFollowerSilentMs)
   }
 }

@@ -117,6 +117,8 @@ export class FlightModel {
     } else {
       // 'die' and 'forget': nobody is told.
       const phase = verb === 'die' ? 'dead' : 'idle'
+      // Its connection breaks, or its question's time is over.
+      if (verb === 'die') flight.pause(id)
       Object.assign(node, { phase, haveBytes: 0, source: undefined, transfer: node.transfer + 1 })
     }
   }

@@ -5,8 +5,8 @@ import { seededRandom } from '../../support/random.ts'
 import { printedSeed } from '../../support/seed.ts'
 
 const MiB = 2 ** 20
-/** Back-off, silence and a source that failed, one after the other. */
-const finishMs = 90_000
+/** Leaders that died one after the other: a further lease after 10, 20 and 40 s; back-off, silence, failed sources. */
+const finishMs = 150_000
 
 function replay(nodeCount: number, size: number, events: readonly Event[]): FlightModel {
   const model = new FlightModel(nodeCount, size)

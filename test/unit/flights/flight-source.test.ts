@@ -41,13 +41,16 @@ class Script {
 
   /** The source of the bytes, after a time that passes in small steps. */
   async next(budgetMs: number): Promise<string | undefined> {
-    let answer: Awaited<ReturnType<FlightSource['next']>> | 'none yet' = 'none yet'
-    void this.source.next(undefined, budgetMs, new AbortController().signal).then((given) => (answer = given))
-    for (let turn = 0; answer === 'none yet' && turn < 1_000; turn++) {
+    const answers: Awaited<ReturnType<FlightSource['next']>>[] = []
+    void this.source
+      .next(undefined, budgetMs, new AbortController().signal)
+      .then((answer) => void answers.push(answer))
+    for (let turn = 0; turn < 1_000; turn++) {
       await new Promise((resolve) => setImmediate(resolve))
-      if (answer === 'none yet') this.clock.advance(10)
+      if (answers.length > 0) break
+      this.clock.advance(10)
     }
-    return (answer as unknown as PeerResponse | undefined)?.peer.id
+    return answers[0]?.peer.id
   }
 }
 
