@@ -24,6 +24,7 @@ interface LocalOptions {
   nodeRate: string | undefined
   containerd: readonly string[]
   registry: string | undefined
+  workDir: string | undefined
 }
 
 interface RoundOptions {
@@ -65,6 +66,11 @@ const localOptions: OptionTable<LocalOptions> = {
     flag: '--registry',
     placeholder: '<path>',
     help: 'The registry program. Without it: docker-registry or registry on PATH.',
+  }),
+  workDir: textOption({
+    flag: '--work-dir',
+    placeholder: '<folder>',
+    help: 'Where nodes keep their files. Without it: in memory (/dev/shm) if a round fits in half of it, else the temporary folder. Nodes have disks of their own; here all would share one.',
   }),
 }
 

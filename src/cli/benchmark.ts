@@ -77,7 +77,8 @@ async function runRounds(
     { findPrograms },
     { describeMachine },
     { defaultScene },
-    { memoryWarning },
+    { memoryWarning, roundBytes },
+    { defaultWorkFolder },
   ] = await Promise.all([
     import('../benchmark/measure/measure.ts'),
     import('../benchmark/measure/progress.ts'),
@@ -86,6 +87,7 @@ async function runRounds(
     import('../testbed/machine.ts'),
     import('../benchmark/scene/scene.ts'),
     import('../benchmark/measure/noise.ts'),
+    import('../benchmark/local/down.ts'),
   ])
   const progress = new Progress(writeError, isTerminal, systemClock)
   const mirrors = await parseMirrors(options.mirror, commandLine[0] ?? '')
@@ -94,8 +96,10 @@ async function runRounds(
   // Without a file its image stands for those that are measured.
   const scene = options.scene?.scene ?? defaultScene({ sizeBytes: 1, layers: 1 }, staggerMs)
   const waveSize = waveSizeOf(scene, nodes)
+  const workFolder = options.workDir ?? defaultWorkFolder(roundBytes(images, nodes))
   const warning = memoryWarning(images, nodes, machine.memoryGiB)
   if (warning !== undefined) progress.say(`warning: ${warning}`)
+  progress.say(`nodes keep their files in ${workFolder}`)
   progress.say(`seed ${seed}`)
   const target = new LocalTarget({
     programs: findPrograms({ containerds: options.containerd, registry: options.registry }, env['PATH'] ?? ''),
@@ -105,6 +109,7 @@ async function runRounds(
     mirrors,
     scene,
     seed,
+    workFolder,
     say: (line) => progress.say(line),
   })
   const { version } = versionInfo()
@@ -133,6 +138,7 @@ async function runRounds(
         ...(upstreamRate === undefined ? {} : { upstreamRate }),
         ...(nodeRate === undefined ? {} : { nodeRate }),
         ...(options.scene === undefined ? {} : { scene: options.scene.name }),
+        storage: workFolder,
         expectFailures: scene.expectFailures,
       },
     },

@@ -42,9 +42,7 @@ export class BusyMeter {
 
   /** What was received is written: from now on we want more. */
   noteWritten(): void {
-    const last = this.#pieces.at(-1)
     this.#readySinceMs = this.#nowMs()
-    if (last !== undefined) last.receivedMs = Math.max(last.receivedMs, 0)
   }
 
   /** A number from 0 to 1 when there is news: the first after 1 MiB, then changes that matter. */

@@ -133,7 +133,9 @@ describe('benchmark measure', () => {
 function leftovers(): string[] {
   const isGone = (pid: string | undefined) => pid !== undefined && !existsSync(`/proc/${pid}`)
   const namespaces = existsSync('/run/netns') ? readdirSync('/run/netns') : []
-  const folders = readdirSync(tmpdir()).filter((name) => isGone(/^spegel-ts-benchmark-(\d+)-/.exec(name)?.[1]))
+  const folders = [tmpdir(), '/dev/shm']
+    .flatMap((parent) => readdirSync(parent))
+    .filter((name) => isGone(/^spegel-ts-benchmark-(\d+)-/.exec(name)?.[1]))
   const processes = readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .flatMap((pid) => {

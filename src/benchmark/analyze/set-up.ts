@@ -26,6 +26,7 @@ export function setUp({ name, started, updated, complete, tool, machine, set, li
       what: 'nodes',
       value: `${set.nodes.length} (${set.target}), ${runtimes}; updates in waves of ${set.waveSize}, pulls of a wave ${seconds(set.stagger)} s apart`,
     },
+    ...(set.storage === undefined ? [] : [{ what: 'nodes keep their files in', value: set.storage }]),
     { what: 'links, set', value: `upstream ${set.upstreamRate ?? 'as it is'}, node ${set.nodeRate ?? 'as it is'}` },
     links === undefined
       ? undefined

@@ -36,23 +36,31 @@ export interface LocalTargetInit {
   /** What happens besides; it has as many images as the sets that are measured. */
   scene: Scene
   seed: string
+  /** An existing folder for everything that nodes keep. */
+  workFolder: string
   say: (line: string) => void
 }
 
 const hiddenRegistryPort = 5080
 const holderTimeoutMs = 10 * 60_000
 const holdersSettleMs = 2_000
+const letterA = 97
+const noNodes: NodeSet = { nodes: [], fleet: undefined }
 const noLayer = { digest: '', size: 0 }
+
+/** Each mirror has nodes of its own: what the others do with content must not cost time in its rounds. */
+interface NodeSet {
+  nodes: ContainerdNode[]
+  fleet: MirrorFleet | undefined
+}
 
 interface Bed {
   folder: string
-  network: Network
-  nodes: ContainerdNode[]
+  sets: ReadonlyMap<string, NodeSet>
   upstreamHost: Host
   registry: RegistryProcess
   /** In front of the registry, in scenes where upstream misbehaves. */
   scripted: ScriptedUpstream | undefined
-  fleets: ReadonlyMap<string, MirrorFleet>
   links: Awaited<ReturnType<typeof measureLinks>>
 }
 
@@ -69,24 +77,28 @@ export class LocalTarget implements Target {
 
   async open(signal: AbortSignal) {
     const { say, upstreamRate, nodeRate, programs, mirrors } = this.#init
-    await removeLeftoversOfBeds()
-    const folder = await mkdtemp(bedFolderPrefix())
+    await removeLeftoversOfBeds([this.#init.workFolder])
+    const folder = await mkdtemp(bedFolderPrefix(this.#init.workFolder))
     this.#cleanUps.push(() => rm(folder, { recursive: true, force: true }))
     // A mirror may run as somebody else than root.
     await chmod(folder, 0o755)
     const network = await Network.create()
     this.#cleanUps.push(() => network.close())
     const upstreamHost = await network.addHost('upstream')
-    const nodes = await this.#addNodes(network, folder)
     if (upstreamRate !== undefined) await upstreamHost.setRate(upstreamRate)
-    for (const { host } of nodes) {
+    const nodesOf = new Map<string, ContainerdNode[]>()
+    for (const [index, { name }] of mirrors.entries()) {
+      nodesOf.set(name, await this.#addNodes(network, folder, String.fromCodePoint(letterA + index)))
+    }
+    const all = [...nodesOf.values()].flat()
+    for (const { host } of all) {
       if (nodeRate !== undefined) await Promise.all([host.setRate(nodeRate), host.setInRate(nodeRate)])
     }
     signal.throwIfAborted()
-    say(`measuring the links of ${nodes.length} nodes`)
+    say('measuring the links')
     const links = await measureLinks(
       upstreamHost,
-      nodes.map(({ host }) => host),
+      all.slice(0, this.#init.nodes).map(({ host }) => host),
     )
     const isScripted = this.#init.scene.upstream.length > 0
     const registryFolder = join(folder, 'registry')
@@ -98,20 +110,23 @@ export class LocalTarget implements Target {
     if (scripted !== undefined) this.#cleanUps.push(() => scripted.stop())
     const upstreamUrl = (scripted ?? registry).url
     signal.throwIfAborted()
-    for (const node of nodes) this.#cleanUps.push(() => node.remove())
-    await Promise.all(nodes.map((node) => node.startContainerd()))
-    const fleets = new Map<string, MirrorFleet>()
-    for (const [index, { name, command }] of mirrors.entries()) {
-      if (command === undefined) continue
-      const fleet = new MirrorFleet({ name, command }, index, nodes, upstreamUrl)
-      fleets.set(name, fleet)
+    for (const node of all) this.#cleanUps.push(() => node.remove())
+    await Promise.all(all.map((node) => node.startContainerd()))
+    const sets = new Map<string, NodeSet>()
+    for (const { name, command } of mirrors) {
+      const nodes = nodesOf.get(name) ?? []
+      const fleet = command === undefined ? undefined : new MirrorFleet({ name, command }, nodes, upstreamUrl)
+      sets.set(name, { nodes, fleet })
+      await Promise.all(nodes.map((node) => writeHostsToml(node.certsFolder, upstreamUrl, fleet?.registryPort)))
+      if (fleet === undefined) continue
       this.#cleanUps.push(() => fleet.close())
       say(`starting ${name} on ${nodes.length} nodes`)
       await fleet.ensureRunning(signal)
     }
-    this.#bed = { folder, network, nodes, upstreamHost, registry, scripted, fleets, links }
-    const versions = await Promise.all(nodes.map((node) => node.runtimeVersion()))
-    return { links, nodes: nodes.map(({ host }, index) => ({ name: host.name, runtime: versions[index] ?? '' })) }
+    this.#bed = { folder, sets, upstreamHost, registry, scripted, links }
+    const first = all.slice(0, this.#init.nodes)
+    const versions = await Promise.all(first.map((node) => node.runtimeVersion()))
+    return { links, nodes: versions.map((runtime, index) => ({ name: `n${index + 1}`, runtime })) }
   }
 
   async prepare(images: ImageSet, salt: string): Promise<void> {
@@ -124,17 +139,16 @@ export class LocalTarget implements Target {
   }
 
   async measure({ mirror, phase, images: { name } }: PhaseOrder, signal: AbortSignal): Promise<Measured> {
-    const { nodes, upstreamHost, registry, scripted, fleets, links } = this.#opened()
+    const { sets, upstreamHost, registry, scripted, links } = this.#opened()
+    const { nodes, fleet } = sets.get(mirror.name) ?? noNodes
     const { scene, seed } = this.#init
     const scenePhase = scene.phases[phase]
     if (scenePhase === undefined) throw new Error(`the scene has no ${phase}`)
-    const fleet = fleets.get(mirror.name)
     const upstream = scripted ?? registry
     await fleet?.ensureRunning(signal)
-    await Promise.all(nodes.map((node) => writeHostsToml(node.certsFolder, upstream.url, fleet?.registryPort)))
     const images = this.#ready[phase]
     const setUp = { nodes: nodes.length, images: images.length }
-    await this.#giveHolders(scenePhase, images)
+    await giveHolders(scenePhase, nodes, images)
     // The same for all mirrors of a scene.
     const random = textRandom(`${seed} ${name} ${phase}`)
     const plan = arrivals(phase, scenePhase, setUp, random)
@@ -157,7 +171,10 @@ export class LocalTarget implements Target {
             phase,
             plan,
             firstLayers: images.map(({ blobs }) => blobs.find(({ isLayer }) => isLayer) ?? noLayer),
-            nodes: nodes.map((node) => faultyNode(node, fleet && mirrorOf(fleet, node))),
+            nodes: nodes.map((node, index) => ({
+              ...faultyNode(node, fleet && mirrorOf(fleet, node)),
+              name: `n${index + 1}`,
+            })),
             upstream: scripted,
             clock: systemClock,
             random,
@@ -169,20 +186,9 @@ export class LocalTarget implements Target {
     }
   }
 
-  /** Nodes that have an image before the phase. */
-  async #giveHolders(phase: ScenePhase, images: readonly ReadyImage[]): Promise<void> {
-    const { nodes } = this.#opened()
-    const holdings = prepared(phase, { nodes: nodes.length, images: images.length })
-    for (const { node, image } of holdings) {
-      const reference = images[image - 1]?.reference ?? ''
-      await nodes[node - 1]?.cri.pull(reference, holderTimeoutMs)
-    }
-    // How a mirror learns of it, and when it has told the others, is its own affair.
-    if (holdings.length > 0) await systemClock.sleep(holdersSettleMs)
-  }
-
   async clear(): Promise<void> {
-    const { nodes, registry } = this.#opened()
+    const { sets, registry } = this.#opened()
+    const nodes = [...sets.values()].flatMap((set) => set.nodes)
     const images = [...this.#ready.create, ...this.#ready.update]
     await Promise.all(
       nodes.map(async ({ cri }) => {
@@ -200,13 +206,13 @@ export class LocalTarget implements Target {
     if (problems.length > 0) throw new AggregateError(problems, `cleaning up: ${problems.map(String).join('; ')}`)
   }
 
-  async #addNodes(network: Network, folder: string): Promise<ContainerdNode[]> {
+  async #addNodes(network: Network, folder: string, letter: string): Promise<ContainerdNode[]> {
     const nodes: ContainerdNode[] = []
     const { containerds } = this.#init.programs
     for (let number = 1; number <= this.#init.nodes; number++) {
       const containerd = containerds[(number - 1) % containerds.length]
       if (containerd === undefined) throw new Error('there is no containerd')
-      const name = `n${number}`
+      const name = `${letter}${number}`
       nodes.push(new ContainerdNode({ host: await network.addHost(name), containerd, folder: join(folder, name) }))
     }
     return nodes
@@ -238,4 +244,19 @@ export class LocalTarget implements Target {
 
 function mirrorOf(fleet: MirrorFleet, node: ContainerdNode) {
   return { pid: () => fleet.pid(node), start: () => fleet.start(node) }
+}
+
+/** Nodes that have an image before the phase. */
+async function giveHolders(
+  phase: ScenePhase,
+  nodes: readonly ContainerdNode[],
+  images: readonly ReadyImage[],
+): Promise<void> {
+  const holdings = prepared(phase, { nodes: nodes.length, images: images.length })
+  for (const { node, image } of holdings) {
+    const reference = images[image - 1]?.reference ?? ''
+    await nodes[node - 1]?.cri.pull(reference, holderTimeoutMs)
+  }
+  // How a mirror learns of it, and when it has told the others, is its own affair.
+  if (holdings.length > 0) await systemClock.sleep(holdersSettleMs)
 }

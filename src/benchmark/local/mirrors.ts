@@ -26,24 +26,19 @@ export function ownCommand(bundle: string): string {
 
 export class MirrorFleet {
   readonly spec: MirrorSpec
-  readonly registryPort: number
+  /** Of the mirror itself; its other ports follow. */
+  readonly registryPort = 5000
   readonly #command: string
   readonly #nodes: readonly ContainerdNode[]
   readonly #registry: string
   readonly #running = new Map<ContainerdNode, ChildProcess>()
 
-  /** `index` is its place among the mirrors: no two share a port. `registry` is the URL of the upstream. */
-  constructor(
-    spec: MirrorSpec & { command: string },
-    index: number,
-    nodes: readonly ContainerdNode[],
-    registry: string,
-  ) {
+  /** `registry` is the URL of the upstream. */
+  constructor(spec: MirrorSpec & { command: string }, nodes: readonly ContainerdNode[], registry: string) {
     this.spec = spec
     this.#command = spec.command
     this.#nodes = nodes
     this.#registry = registry
-    this.registryPort = 5000 + 10 * index
   }
 
   /** Starts it where it does not run, and waits until all are ready. */

@@ -144,7 +144,7 @@ function describePull(
   const networkNs = Math.max(0, Math.max(0, ...arrived) - ns(startedMs - phaseMs))
   const durationNs = ns(endedMs - startedMs)
   return {
-    node: node.host.name,
+    node: `n${arrival.node}`,
     wave: arrival.wave,
     image: image.reference,
     started: ns(startedMs - phaseMs),

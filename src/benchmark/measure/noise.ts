@@ -20,13 +20,17 @@ export function noiseOf(phases: Readonly<Record<string, Phase | undefined>>): st
 
 const busyAdvice = 'fewer --nodes, a lower --upstream-rate or a lower --node-rate would help'
 
+/** What the nodes keep in the middle of a round: compressed and unpacked, of two versions; and the registry. */
+export function roundBytes(images: readonly ImageSet[], nodes: number): number {
+  const sizes = images.map(({ create, update }) =>
+    [...create, ...update].reduce((sum, source) => sum + (source.kind === 'generated' ? source.sizeBytes : 0), 0),
+  )
+  return (2 * nodes + 2) * Math.max(0, ...sizes)
+}
+
 /** Undefined: enough memory for one round to stay in the page cache. */
 export function memoryWarning(images: readonly ImageSet[], nodes: number, memoryGiB: number): string | undefined {
-  const sizes = images
-    .flatMap(({ create, update }) => [...create, ...update])
-    .map((source) => (source.kind === 'generated' ? source.sizeBytes : 0))
-  // Compressed and unpacked, of two versions, on every node.
-  const neededGiB = (4 * nodes * Math.max(0, ...sizes)) / 2 ** 30
+  const neededGiB = roundBytes(images, nodes) / 2 ** 30
   if (neededGiB < memoryGiB) return undefined
   return `one round moves ${neededGiB.toFixed(0)} GiB, the machine has ${memoryGiB} GiB of memory: the disk will be measured too. Fewer --nodes or smaller --images would help`
 }

@@ -123,6 +123,7 @@ export const resultSchema = z.strictObject({
     upstreamRate: z.string().optional(),
     nodeRate: z.string().optional(),
     scene: z.string().optional(),
+    storage: z.string().optional().describe('where nodes keep their files'),
     expectFailures: z.int().min(0).describe('failed pulls per phase that the scene expects at most'),
   }),
   links: z

@@ -138,7 +138,7 @@ describe('what is measured', () => {
       'create: the host took 3.0 % of the CPU',
       'create: the CPU was 90 % busy: fewer --nodes, a lower --upstream-rate or a lower --node-rate would help',
     ])
-    expect(memoryWarning([imageSet('v1-1GB-1', 'v2-1GB-1')], 8, 24)).toContain('moves 32 GiB, the machine has 24 GiB')
+    expect(memoryWarning([imageSet('v1-1GB-1', 'v2-1GB-1')], 8, 24)).toContain('moves 36 GiB, the machine has 24 GiB')
     expect(memoryWarning([imageSet('v1-10MB-1', 'v2-10MB-1')], 8, 24)).toBeUndefined()
   })
 })
