@@ -151,6 +151,8 @@ export class ContainerdNode {
       this.socket,
       '--containerd-content-path',
       this.contentPath,
+      '--containerd-registry-config-path',
+      this.certsFolder,
       '--data-dir',
       join(this.folder, 'data'),
       '--bootstrap-kind',

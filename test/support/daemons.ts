@@ -105,12 +105,11 @@ export class DaemonGroup {
 }
 
 /** Polls until the check passes; rejects with its last failure. For effects that spread through a swarm. */
-export async function eventually(check: () => Promise<void> | void, timeoutMs = 10_000): Promise<void> {
+export async function eventually<Value>(check: () => Promise<Value> | Value, timeoutMs = 10_000): Promise<Value> {
   const deadlineMs = performance.now() + timeoutMs
   for (;;) {
     try {
-      await check()
-      return
+      return await check()
     } catch (error) {
       if (performance.now() > deadlineMs) throw error
       await new Promise((resolve) => setTimeout(resolve, 25))
