@@ -1,6 +1,15 @@
 /** What a kubelet asks of containerd about images (CRI), for the demo and the tests. */
 import { Metadata, type ServiceError, credentials } from '@grpc/grpc-js'
-import { ImageServiceClient } from './generated/cri.ts'
+import { type AuthConfig, ImageServiceClient } from './generated/cri.ts'
+
+const noAuth: AuthConfig = {
+  username: '',
+  password: '',
+  auth: '',
+  serverAddress: '',
+  identityToken: '',
+  registryToken: '',
+}
 
 export class CriClient {
   readonly #client: ImageServiceClient
@@ -12,11 +21,11 @@ export class CriClient {
     })
   }
 
-  /** Pulls as for a pod; rejects with containerd's reason. */
-  async pull(image: string, timeoutMs: number): Promise<string> {
+  /** Pulls as for a pod, with its pull secret; rejects with containerd's reason. */
+  async pull(image: string, timeoutMs: number, secret?: { username: string; password: string }): Promise<string> {
     const { imageRef } = await promised<{ imageRef: string }>((callback) =>
       this.#client.pullImage(
-        { image: { image }, auth: undefined },
+        { image: { image }, auth: secret === undefined ? undefined : { ...noAuth, ...secret } },
         new Metadata(),
         { deadline: Date.now() + timeoutMs },
         callback,

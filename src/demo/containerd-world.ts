@@ -16,6 +16,7 @@ const pullTimeoutMs = 60_000
 /** Slow enough to be killed in mid-blob. */
 const slowRate = '100mbit'
 const midwayDelayMs = 600
+const upstreamRate = '200mbit'
 
 export async function containerdWorld(say: (line: string) => void): Promise<World> {
   const tools = await prepareTools(say)
@@ -26,7 +27,8 @@ export async function containerdWorld(say: (line: string) => void): Promise<Worl
     const host = await network.addHost(`n${number}`)
     nodes.push(new ContainerdNode({ host, containerd: tools.containerdNew, folder: join(folder, `n${number}`) }))
   }
-  const upstream = new RegistryProcess(await network.addHost('upstream'), tools.registry, join(folder, 'upstream'))
+  const upstreamHost = await network.addHost('upstream')
+  const upstream = new RegistryProcess(upstreamHost, tools.registry, join(folder, 'upstream'))
   const registry = new URL(upstream.url).host
   const reference = `${registry}/app:v1`
   const started: number[] = []
@@ -49,10 +51,48 @@ export async function containerdWorld(say: (line: string) => void): Promise<Worl
       .find((candidate) => candidate.startsWith(`${name} `))
     return Number(line?.slice(name.length) ?? 0)
   }
+  const totals = async (numbers: readonly number[]) => {
+    const sum = async (name: string) => {
+      const values = await Promise.all(numbers.map((number) => metric(number, name)))
+      return values.reduce((total, value) => total + value, 0)
+    }
+    return {
+      peerBytes: await sum('spegel_sent_bytes_total{source="peer",to="containerd"}'),
+      resumes: await sum('spegel_mirror_resumes_total{outcome="resumed"}'),
+    }
+  }
+  const pullOn = async (numbers: readonly number[], midway?: () => Promise<void>): Promise<PullResult> => {
+    const before = await totals(numbers)
+    const requestsBefore = upstream.requests().length
+    if (midway !== undefined) for (const other of started) await nodeOf(other).host.setRate(slowRate)
+    const startedMs = performance.now()
+    const pulling = Promise.all(numbers.map((number) => nodeOf(number).cri.pull(reference, pullTimeoutMs)))
+    if (midway !== undefined) {
+      await new Promise((resolve) => setTimeout(resolve, midwayDelayMs))
+      await midway()
+    }
+    await pulling
+    const elapsedMs = performance.now() - startedMs
+    const ips = numbers.map((number) => nodeOf(number).host.ip)
+    const upstreamBytes = upstream
+      .requests()
+      .slice(requestsBefore)
+      .filter(({ client, method }) => ips.includes(client) && method === 'GET')
+      .reduce((sum, { bytes }) => sum + bytes, 0)
+    const after = await totals(numbers)
+    return {
+      upstreamBytes,
+      peerBytes: after.peerBytes - before.peerBytes,
+      resumes: after.resumes - before.resumes,
+      elapsedMs,
+    }
+  }
   const layout = join(folder, 'image')
   try {
     const image = await writeImage(layout, { name: reference, sizeBytes: 48 * MiB, layers: 3, seed: 'demo' })
     await upstream.start()
+    // Fast links would hide what is shared.
+    await upstreamHost.setRate(upstreamRate)
     await upstream.place(layout, image, 'app', 'v1')
     const imageBytes = [image.manifest, image.config, ...image.layers].reduce((sum, { size }) => sum + size, 0)
     return {
@@ -66,35 +106,10 @@ export async function containerdWorld(say: (line: string) => void): Promise<Worl
         await node.startDaemon(number === 1 ? [] : [`${nodeOf(1).host.ip}:5001`])
         started.push(number)
       },
-      async pull(number, midway): Promise<PullResult> {
-        const node = nodeOf(number)
-        const names = {
-          peer: 'spegel_sent_bytes_total{source="peer",to="containerd"}',
-          resumes: 'spegel_mirror_resumes_total{outcome="resumed"}',
-        }
-        const [peerBefore, resumesBefore] = [await metric(number, names.peer), await metric(number, names.resumes)]
-        const requestsBefore = upstream.requests().length
-        if (midway !== undefined) for (const other of started) await nodeOf(other).host.setRate(slowRate)
-        const startedMs = performance.now()
-        const pulling = node.cri.pull(reference, pullTimeoutMs)
-        if (midway !== undefined) {
-          await new Promise((resolve) => setTimeout(resolve, midwayDelayMs))
-          await midway()
-        }
-        await pulling
-        const elapsedMs = performance.now() - startedMs
-        const upstreamBytes = upstream
-          .requests()
-          .slice(requestsBefore)
-          .filter(({ client, method }) => client === node.host.ip && method === 'GET')
-          .reduce((sum, { bytes }) => sum + bytes, 0)
-        return {
-          upstreamBytes,
-          peerBytes: (await metric(number, names.peer)) - peerBefore,
-          resumes: (await metric(number, names.resumes)) - resumesBefore,
-          elapsedMs,
-        }
+      pull(number, midway) {
+        return pullOn([number], midway)
       },
+      pullTogether: (numbers) => pullOn(numbers),
       async servingNodes() {
         const busy: number[] = []
         for (const number of started.slice(0, -1)) {

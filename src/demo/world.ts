@@ -22,6 +22,8 @@ export interface World {
    * blobs is there, and the pull is slow enough to get there while they are under way.
    */
   pull(number: number, midway?: () => Promise<void>): Promise<PullResult>
+  /** Several nodes at once; left out where downloads under way cannot be shared, without containerd. */
+  pullTogether?(numbers: readonly number[]): Promise<PullResult>
   /** The nodes that send content to others at the moment. */
   servingNodes(): Promise<number[]>
   /** SIGKILL to the node's daemon. */

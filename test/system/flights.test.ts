@@ -1,8 +1,13 @@
 /** The cold batch with real containerd: nobody has the image, all pull it at once, one copy comes from upstream. */
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { Cluster, type ClusterInit } from '../../src/testbed/cluster.ts'
 import type { ContainerdNode } from '../../src/testbed/containerd-node.ts'
-import type { AccessLogEntry } from '../../src/testbed/registry-process.ts'
+import { writeImage } from '../../src/images/image.ts'
+import { end } from '../../src/testbed/process.ts'
+import { type AccessLogEntry, RegistryProcess } from '../../src/testbed/registry-process.ts'
 import { eventually } from '../support/daemons.ts'
 
 const MiB = 1024 * 1024
@@ -132,9 +137,71 @@ describe('flights that are switched off', () => {
   })
 })
 
-/** How many nodes asked for it. */
+describe('a registry with a password', () => {
+  let cluster: Cluster
+  beforeAll(async () => {
+    cluster = await Cluster.create({ nodes: 2, containerd: 'containerdNew' })
+  })
+  afterAll(() => cluster.close())
+
+  it('is asked by containerd with the pull secret; mirrors never see it', async () => {
+    const folder = join(cluster.folder, 'private')
+    const registry = new RegistryProcess(cluster.client, cluster.tools.registry, folder, htpasswd)
+    await registry.start()
+    await cluster.client.setRate('100mbit')
+    const reference = `${new URL(registry.url).host}/private:v1`
+    const layout = join(cluster.folder, 'private-image')
+    const image = await writeImage(layout, { name: reference, sizeBytes: 16 * MiB, layers: 2, seed: 'private' })
+    await registry.place(layout, image, 'private', 'v1')
+    // What containerd says to the mirror passes a listener.
+    const heard = cluster.nodes.map((node) => join(node.folder, 'heard'))
+    const listeners = cluster.nodes.map((node, index) => {
+      const args = ['-e', listener, '5005', '5000', heard[index] ?? '']
+      return node.host.spawn(process.execPath, args, { stdio: 'ignore' })
+    })
+    try {
+      for (const [index, node] of cluster.nodes.entries()) {
+        await node.configure(registry.url, ['--mirror-targets', 'http://127.0.0.1:5005'])
+        await eventually(() => expect(existsSync(heard[index] ?? '')).toBe(true))
+      }
+      const secret = { username: 'me', password: 'secret' }
+      await Promise.all(cluster.nodes.map(({ cri }) => cri.pull(reference, pullTimeoutMs, secret)))
+      for (const { digest } of image.layers) expect(askers(registry.requests(), digest)).toBe(1)
+      for (const path of heard) {
+        const text = await readFile(path, 'latin1')
+        expect(text).toContain(`GET /v2/private/blobs/${image.layers[0]?.digest}`)
+        expect(text.toLowerCase()).not.toContain('authorization')
+      }
+      const wrong = { username: 'me', password: 'wrong' }
+      await cluster.node(1).cri.remove(reference)
+      await expect(cluster.node(1).cri.pull(reference, pullTimeoutMs, wrong)).rejects.toThrow('401')
+    } finally {
+      for (const child of listeners) await end(child)
+      await registry.stop()
+    }
+  })
+})
+
+/** The user `me` with the password `secret`. */
+const htpasswd = 'me:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n'
+
+/** Passes a port's connections on to another, and keeps what clients say. */
+const listener = `
+const [from, to, file] = process.argv.slice(1)
+const { appendFileSync, writeFileSync } = require('node:fs')
+const { connect, createServer } = require('node:net')
+createServer((client) => {
+  const server = connect(Number(to), '127.0.0.1')
+  client.on('data', (data) => appendFileSync(file, data))
+  client.pipe(server).pipe(client)
+  for (const socket of [client, server]) socket.on('error', () => undefined)
+}).listen(Number(from), '127.0.0.1', () => writeFileSync(file, ''))`
+
+/** How many nodes asked for it, and were answered. */
 function askers(entries: readonly AccessLogEntry[], digest: string): number {
   return new Set(
-    entries.filter(({ method, path }) => method === 'GET' && path.includes(digest)).map(({ client }) => client),
+    entries
+      .filter(({ method, path, status }) => method === 'GET' && status < 300 && path.includes(digest))
+      .map(({ client }) => client),
   ).size
 }
