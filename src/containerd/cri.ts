@@ -1,15 +1,6 @@
 /** What a kubelet asks of containerd about images (CRI), for the demo and the tests. */
 import { Metadata, type ServiceError, credentials } from '@grpc/grpc-js'
-import { type AuthConfig, ImageServiceClient } from './generated/cri.ts'
-
-const noAuth: AuthConfig = {
-  username: '',
-  password: '',
-  auth: '',
-  serverAddress: '',
-  identityToken: '',
-  registryToken: '',
-}
+import { ImageServiceClient } from './generated/cri.ts'
 
 export class CriClient {
   readonly #client: ImageServiceClient
@@ -25,7 +16,7 @@ export class CriClient {
   async pull(image: string, timeoutMs: number, secret?: { username: string; password: string }): Promise<string> {
     const { imageRef } = await promised<{ imageRef: string }>((callback) =>
       this.#client.pullImage(
-        { image: { image }, auth: secret === undefined ? undefined : { ...noAuth, ...secret } },
+        { image: { image }, auth: secret },
         new Metadata(),
         { deadline: Date.now() + timeoutMs },
         callback,
