@@ -15,8 +15,8 @@ export interface Seen {
 }
 
 interface Tls {
-  key: Buffer
-  cert: Buffer
+  key: string
+  cert: string
 }
 
 /** True when it has answered (or does not mean to): then nothing else does. */

@@ -1,7 +1,6 @@
-import { execFileSync, spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { getCACertificates, setDefaultCACertificates } from 'node:tls'
@@ -12,6 +11,7 @@ import { type PushInit, pushImage } from '../../../src/images/push.ts'
 import { parsePushTarget } from '../../../src/images/push-target.ts'
 import { errorMessage, UserError } from '../../../src/lib/errors.ts'
 import { BadRegistry } from '../../support/bad-registry.ts'
+import { testCertificate, testKey } from '../../support/tls.ts'
 
 const KiB = 1024
 const tooSlowMs = 300
@@ -241,22 +241,16 @@ describe('pushing', () => {
   })
 })
 
-describe.skipIf(spawnSync('openssl', ['version']).status !== 0)('pushing over TLS', () => {
+describe('pushing over TLS', () => {
   const known = getCACertificates('default')
   let folder: string
   let registry: BadRegistry
   let image: Awaited<ReturnType<typeof writeBenchmarkImage>>
-  let cert: Buffer
 
   beforeEach(async () => {
     folder = await mkdtemp(join(tmpdir(), 'push-tls-'))
     image = await writeBenchmarkImage(folder, { name: 'r.test/b:v1', sizeBytes: 900 * KiB, layers: 1, seed: 'tls' })
-    const subject = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1']
-    const files = ['-keyout', join(folder, 'key'), '-out', join(folder, 'cert')]
-    const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
-    execFileSync('openssl', ['req', '-x509', ...kind, ...subject, ...files], { stdio: 'ignore' })
-    cert = await readFile(join(folder, 'cert'))
-    registry = await BadRegistry.start({ key: await readFile(join(folder, 'key')), cert })
+    registry = await BadRegistry.start({ key: testKey, cert: testCertificate })
     const auths = { [new URL(registry.origin).host]: { username: 'me', password: 'secret' } }
     await writeFile(join(folder, 'config.json'), JSON.stringify({ auths }))
   })
@@ -272,7 +266,7 @@ describe.skipIf(spawnSync('openssl', ['version']).status !== 0)('pushing over TL
   }
 
   it('works with a certificate that is trusted', async () => {
-    setDefaultCACertificates([...known, cert.toString()])
+    setDefaultCACertificates([...known, testCertificate])
     registry.intervene = needsBasic
     expect(await push()).toMatchObject({ skippedBytes: 0 })
     expect(registry.manifests.get('v1')).toBe(image.target.digest)
@@ -283,7 +277,7 @@ describe.skipIf(spawnSync('openssl', ['version']).status !== 0)('pushing over TL
   })
 
   it('sends no password to a token server without TLS', async () => {
-    setDefaultCACertificates([...known, cert.toString()])
+    setDefaultCACertificates([...known, testCertificate])
     const tokenServer = await BadRegistry.start()
     try {
       registry.intervene = (_request, response) => {
