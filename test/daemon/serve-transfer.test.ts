@@ -27,13 +27,18 @@ beforeEach(async () => {
   const nothing = () => Promise.reject(new ContentNotFound('nothing'))
   const store: ContentStore = {
     resolve: nothing,
-    open: (wanted) => transfers.find(wanted)?.open() ?? nothing(),
+    open: nothing,
     wasStoredSince: () => false,
     async *watch() {},
     problem: () => undefined,
     close: () => Promise.resolve(),
   }
-  server = await startRegistry({ host, port }, { store, router: undefined })
+  const flight = {
+    transfers,
+    self: { id: 'self', addresses: [host] },
+    upstreamOrigin: () => Promise.resolve(undefined),
+  }
+  server = await startRegistry({ host, port }, { store, router: undefined, flight })
 })
 afterEach(async () => {
   await server.close(0)
@@ -42,10 +47,13 @@ afterEach(async () => {
 })
 
 /** Resolves with the head; the body is gathered as it comes. */
-function ask(range?: string): Promise<{ response: IncomingMessage; body: () => Buffer; ended: Promise<boolean> }> {
+function ask(
+  range?: string,
+  marks: Record<string, string> = { 'X-Spegel-Mirrored': 'true' },
+): Promise<{ response: IncomingMessage; body: () => Buffer; ended: Promise<boolean> }> {
   const parts: Buffer[] = []
   return new Promise((resolve, reject) => {
-    const headers = { 'X-Spegel-Mirrored': 'true', ...(range === undefined ? {} : { range }) }
+    const headers = { ...marks, ...(range === undefined ? {} : { range }) }
     const path = `/v2/app/blobs/${digest}?ns=reg.test`
     const request = get({ host, port, path, headers, agent: false }, (response) => {
       response.on('data', (part: Buffer) => parts.push(part))
@@ -60,7 +68,8 @@ function ask(range?: string): Promise<{ response: IncomingMessage; body: () => B
 
 it('is answered with its whole length at once, and with each step when it is there', async () => {
   const ingest = content.begin(digest, blob.length)
-  await eventually(() => expect(transfers.find(digest)).toBeDefined())
+  ingest.append(blob.subarray(0, MiB + 2))
+  await eventually(() => expect(transfers.find(digest)?.haveBytes).toBe(MiB + 2))
   const whole = await ask()
   const part = await ask(`bytes=${MiB + 1}-${2 * MiB}`)
   expect(whole.response.statusCode).toBe(200)
@@ -68,7 +77,6 @@ it('is answered with its whole length at once, and with each step when it is the
   expect(part.response.statusCode).toBe(206)
   expect(part.response.headers['content-length']).toBe(`${MiB}`)
   expect(part.response.headers['content-range']).toBe(`bytes ${MiB + 1}-${2 * MiB}/${blob.length}`)
-  ingest.append(blob.subarray(0, MiB + 2))
   await eventually(() => expect(whole.body().length).toBe(MiB + 2))
   await eventually(() => expect(part.body().length).toBe(1))
   ingest.append(blob.subarray(MiB + 2))
@@ -94,4 +102,18 @@ it('that fails ends the body by FIN, and is a 404 from then on', async () => {
   expect(failures.map(String)).toEqual(['Error: aborted'])
   const after = await ask()
   expect(after.response.statusCode).toBe(404)
+})
+
+it('is for peers that have less of it than we, and for nobody else', async () => {
+  const ingest = content.begin(digest, blob.length)
+  await eventually(() => expect(transfers.find(digest)).toBeDefined())
+  const nothingYet = await ask()
+  ingest.append(blob.subarray(0, MiB))
+  await eventually(() => expect(transfers.find(digest)?.haveBytes).toBe(MiB))
+  const tooFar = await ask(`bytes=${MiB}-`)
+  // It would be given its own download.
+  const ownContainerd = await ask(undefined, { 'user-agent': 'containerd/2.3.4' })
+  for (const { response } of [nothingYet, tooFar, ownContainerd]) expect(response.statusCode).toBe(404)
+  const justBelow = await ask(`bytes=${MiB - 1}-`)
+  expect(justBelow.response.statusCode).toBe(206)
 })
