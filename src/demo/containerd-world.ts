@@ -73,11 +73,11 @@ export async function containerdWorld(say: (line: string) => void): Promise<Worl
     }
     await pulling
     const elapsedMs = performance.now() - startedMs
-    const ips = numbers.map((number) => nodeOf(number).host.ip)
+    const ips = new Set(numbers.map((number) => nodeOf(number).host.ip))
     const upstreamBytes = upstream
       .requests()
       .slice(requestsBefore)
-      .filter(({ client, method }) => ips.includes(client) && method === 'GET')
+      .filter(({ client, method }) => ips.has(client) && method === 'GET')
       .reduce((sum, { bytes }) => sum + bytes, 0)
     const after = await totals(numbers)
     return {
