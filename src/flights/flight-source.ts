@@ -22,6 +22,8 @@ export interface FlightSourceComponents {
   client: Pick<PeerClient, 'open'>
   clock: Clock
   logger: Logger
+  /** Its blob of this digest was thrown away by containerd before. */
+  isWrong: (peerId: string) => boolean
   /** Asks the coordinator. Undefined: there is none. */
   join: (
     digest: Digest,
@@ -77,6 +79,12 @@ export class FlightSource implements BodySource {
         if (!isNew) await clock.sleep(Math.max(0, askedMs + flightAskAgainMs - clock.nowMs()), signal)
         waitMs = flightJoinWaitMs
         if (answer.kind === 'wait') continue
+        if (this.#components.isWrong(answer.source.id)) {
+          // For this flight it has nothing.
+          this.#gone = answer.source.id
+          failedId = answer.source.id
+          continue
+        }
         const response = await this.#open(answer.source, range, signal)
         if (response !== undefined) return response
         failedId = answer.source.id

@@ -64,7 +64,7 @@ export class Flights {
   }
 
   /** For a request of our own containerd. */
-  follow(request: ContentRequest, digest: Digest): FlightSource {
+  follow(request: ContentRequest, digest: Digest, isWrong: (peerId: string) => boolean): FlightSource {
     const { client, clock, logger, self, transfers } = this.#components
     const known = this.#participations.get(digest)
     if (known === undefined) {
@@ -82,6 +82,7 @@ export class Flights {
       client,
       clock,
       logger,
+      isWrong,
       join: async (_digest, question, signal) => {
         const size = transfers.find(digest)?.size
         const answer = await this.#coordinators.join(digest, { node: self, size, ...question }, signal)

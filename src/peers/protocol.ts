@@ -20,6 +20,9 @@ export const loadMaxHeader = 'x-spegel-ts-load-max'
 /** Of a 503 for that reason: transfers to peers that are running. */
 export const loadHeader = 'x-spegel-ts-load'
 
+/** Of a body that is still arriving at the peer: nobody has compared it with its digest yet. */
+export const arrivingHeader = 'x-spegel-ts-arriving'
+
 export type PeerFailureReason = 'connect' | 'not-found' | 'status' | 'headers' | 'body' | 'stall' | 'digest'
 
 export class PeerFailure extends Error {
@@ -63,6 +66,8 @@ export interface PeerResponse {
   readonly range: ByteRange | undefined
   readonly contentType: string
   readonly digest: string | undefined
+  /** The peer is still receiving it itself: if it is wrong, that is not the peer's doing. */
+  readonly isArriving: boolean
   /** Passes the body on. Rejects with PeerFailure when it breaks, stalls or is too short; else as `write` does. */
   send(write: WriteChunk): Promise<void>
   /** The body is not wanted. */
@@ -97,7 +102,7 @@ export function questionHeaders(
   }
 }
 
-export type CheckedAnswer = Pick<PeerResponse, 'size' | 'range' | 'contentType' | 'digest'>
+export type CheckedAnswer = Pick<PeerResponse, 'size' | 'range' | 'contentType' | 'digest' | 'isArriving'>
 
 /** Throws PeerFailure or PeerBusy unless it is a right answer to the question. */
 export function checkAnswer(
@@ -122,11 +127,12 @@ export function checkAnswer(
     throw new PeerFailure('headers', `the peer answered with ${digest}`)
   }
   const contentType = headers.get('content-type') ?? 'application/octet-stream'
+  const isArriving = headers.get(arrivingHeader) === 'true'
   if (status === 200) {
     // The whole body in place of a range: only right where everything was wanted anyway.
     const everything = asked === undefined || ('first' in asked && asked.first === 0 && asked.last === undefined)
     if (!everything) throw new PeerFailure('headers', 'the peer ignored the range')
-    return { size: bodyBytes, range: undefined, contentType, digest }
+    return { size: bodyBytes, range: undefined, contentType, digest, isArriving }
   }
   const range = parseContentRange(headers.get('content-range'))
   if (asked === undefined || range === undefined) throw new PeerFailure('headers', 'a 206 without its range')
@@ -134,7 +140,7 @@ export function checkAnswer(
     throw new PeerFailure('headers', 'another range than asked')
   }
   const { first, last, size } = range
-  return { size, range: { first, last }, contentType, digest }
+  return { size, range: { first, last }, contentType, digest, isArriving }
 }
 
 function answersRange(asked: RangeSpec, given: ByteRange & { size: number }): boolean {

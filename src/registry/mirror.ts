@@ -166,7 +166,8 @@ export class Mirror {
     if (asked !== undefined && !('first' in asked)) return false
     // Without Content-Range: containerd's parallel fetch then falls to one plain stream, which can be tailed.
     const spec = asked?.first === 0 && asked.last === undefined ? undefined : asked
-    const source = flights.follow(request, digest)
+    const { standing } = this.#components
+    const source = flights.follow(request, digest, (peerId) => standing.isWrong(peerId, digest))
     const size = flights.sizeOf(digest)
     const isSmall = request.kind === 'manifest' || (size ?? 0) < flightSmallBytes
     const budgetMs = isSmall ? flightSmallWaitMs : flightHeadersMs
@@ -251,7 +252,7 @@ export class Mirror {
   ): Promise<boolean> {
     const isBody = !exchange.isHead
     const isFlight = source instanceof FlightSource
-    if (isBody && !isFlight && request.digest !== undefined && exchange.fromContainerd) {
+    if (isBody && request.digest !== undefined && exchange.fromContainerd) {
       this.#deliveries.noteAsked(request.digest, firstByteOf(exchange))
     }
     const first = await source.next(spec, budgetMs, signal)
@@ -277,13 +278,13 @@ export class Mirror {
     }
     const { clock, shutdown, metrics } = this.#components
     const body = new ResumableBody({ first, size, budgetMs: bodyBudgetMs }, plan.bounds, source, metrics)
-    // Other clients do not tell whether they liked what they got. In a flight only who has the lease could be blamed.
-    const judged = exchange.fromContainerd && !isFlight
-    const onEnd = judged ? this.#deliveries.begin(digest as Digest, size) : () => {}
+    // Other clients do not tell whether they liked what they got.
+    const onEnd = exchange.fromContainerd ? this.#deliveries.begin(digest as Digest, size) : () => {}
     const result = await sendBody(reply, head, (write, bodySignal) => body.send(write, bodySignal), clock, shutdown)
     // So that containerd, which comes back for the rest, finds upstream and not the same peers.
     if (result.outcome === 'broken' && !isFlight) this.#giveUp(request.key, plan.bounds.first + result.sentBytes)
-    const given = body.parts.filter((part) => part.last >= part.first)
+    // Who was still receiving it passed on what somebody else gave.
+    const given = body.parts.filter((part) => part.last >= part.first && !part.response.isArriving)
     onEnd(given.map(({ response, first: from, last }) => ({ peerId: response.peer.id, first: from, last })))
     this.#note(
       request,

@@ -122,7 +122,11 @@ export class ContainerdNode {
   // --- Our daemon ---
 
   /** Writes hosts.toml as a user would: asks the mirror first, then `upstream`. */
-  async configure(registry: string, options: readonly string[] = []): Promise<void> {
+  async configure(
+    registry: string,
+    options: readonly string[] = [],
+    target = 'http://127.0.0.1:5000',
+  ): Promise<void> {
     await this.spegel([
       'configuration',
       '--containerd-registry-config-path',
@@ -130,7 +134,7 @@ export class ContainerdNode {
       '--mirrored-registries',
       registry,
       '--mirror-targets',
-      'http://127.0.0.1:5000',
+      target,
       ...options,
     ])
   }

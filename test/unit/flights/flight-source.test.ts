@@ -18,6 +18,7 @@ class Script {
   readonly asked: string[] = []
   readonly opened: string[] = []
   readonly good = new Set<string>()
+  readonly wrong = new Set<string>()
   readonly source: FlightSource
 
   constructor(answers: (number: number) => Answer | undefined) {
@@ -25,8 +26,9 @@ class Script {
       clock: this.clock,
       logger: createLogger('ERROR'),
       onBusy: () => {},
-      join: (_digest, { waitMs, avoid }) => {
-        this.asked.push(`${waitMs} ${avoid ?? '-'}`)
+      isWrong: (peerId) => this.wrong.has(peerId),
+      join: (_digest, { waitMs, avoid, gone }) => {
+        this.asked.push(`${waitMs} ${avoid ?? '-'}${gone === undefined ? '' : ` gone: ${gone}`}`)
         return Promise.resolve(answers(this.asked.length - 1))
       },
       client: {
@@ -80,6 +82,15 @@ describe('a follower', () => {
     expect(script.source.outcome).toBe('timeout')
     expect(script.asked.length).toBeGreaterThan(5)
     expect(script.asked.length).toBeLessThanOrEqual(2_000 / flightAskAgainMs + 3)
+  })
+
+  it('does not ask who gave a wrong blob, and says that nothing is to be had there', async () => {
+    const script = new Script((number) => sourceOf(['a', 'b'][number] ?? 'b'))
+    for (const id of ['a', 'b']) script.good.add(id)
+    script.wrong.add('a')
+    expect(await script.next(2_000)).toBe('b')
+    expect(script.opened).toEqual(['b'])
+    expect(script.asked).toEqual(['0 -', '2000 - gone: a'])
   })
 
   it('ends with a lease, or alone', async () => {

@@ -21,6 +21,7 @@ it('gives up a manifest that does not come, and says that the peer stalls', asyn
     range: undefined,
     contentType: '',
     digest: undefined,
+    isArriving: false,
     send: async (write) => {
       await write(Buffer.from('{'))
       await discarded.promise
