@@ -6,7 +6,7 @@
 import { basename } from 'node:path'
 import { z } from 'zod'
 import { UserError } from '../../lib/errors.ts'
-import { firstIssue } from './result-file.ts'
+import { firstIssue } from '../checked-json.ts'
 import type { Phase, PhaseName } from './schema.ts'
 
 const sizeAndLayers = /\d+(?:MB|GB)-\d+/

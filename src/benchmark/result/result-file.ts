@@ -1,9 +1,9 @@
 /** Results on disk: one file in a folder, replaced as a whole after every round. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { z } from 'zod'
 import { writeFileAtomic } from '../../lib/atomic-file.ts'
 import { UserError, errorMessage } from '../../lib/errors.ts'
+import { parseCheckedJson } from '../checked-json.ts'
 import { type Result, resultSchema } from './schema.ts'
 
 const resultFileName = 'result.json'
@@ -24,18 +24,5 @@ export async function readResult(folder: string): Promise<Result | undefined> {
 
 /** Throws a UserError that names the file and the first thing that is wrong in it. */
 export function parseResult(text: string, path: string): Result {
-  let document: unknown
-  try {
-    document = JSON.parse(text)
-  } catch (error) {
-    throw new UserError(`${path}: not JSON: ${errorMessage(error)}`)
-  }
-  const parsed = resultSchema.safeParse(document)
-  if (parsed.success) return parsed.data
-  throw new UserError(`${path}: ${firstIssue(parsed.error)}`)
-}
-
-export function firstIssue(error: z.ZodError): string {
-  const [issue] = error.issues
-  return issue === undefined ? 'not valid' : `${issue.path.join('.') || 'top level'}: ${issue.message}`
+  return parseCheckedJson(text, path, resultSchema)
 }

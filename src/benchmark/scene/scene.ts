@@ -6,7 +6,7 @@ import { readFile, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { UserError, errorMessage } from '../../lib/errors.ts'
-import { firstIssue } from '../result/result-file.ts'
+import { parseCheckedJson } from '../checked-json.ts'
 import { count, durationMs, moment, nodeSet, rateBytesPerSecond, sizeBytes } from './units.ts'
 
 // --- Images ---
@@ -203,15 +203,7 @@ export async function loadScenes(folder: string): Promise<Map<string, Scene>> {
 }
 
 export function parseScene(text: string, path: string): Scene {
-  let document: unknown
-  try {
-    document = JSON.parse(text)
-  } catch (error) {
-    throw new UserError(`${path}: not JSON: ${errorMessage(error)}`)
-  }
-  const parsed = sceneSchema.safeParse(document)
-  if (parsed.success) return parsed.data
-  throw new UserError(`${path}: ${firstIssue(parsed.error)}`)
+  return parseCheckedJson(text, path, sceneSchema)
 }
 
 /** Throws a UserError when the scene names nodes that the set-up does not have. */
