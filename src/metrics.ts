@@ -83,7 +83,7 @@ export const metricSpecs = {
   mirrorMisses: {
     type: 'counter',
     name: 'spegel_mirror_misses_total',
-    help: 'Requests of containerd answered with 404. reason: no-provider, providers-failed, timeout or given-up (the rest of a body that no peer could finish).',
+    help: 'Requests of containerd that send it upstream, by 404 or by a redirect. reason: no-provider, providers-failed, timeout or given-up (the rest of a body that no peer could finish).',
     labels: ['reason'],
   },
   firstByte: {

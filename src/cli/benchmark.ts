@@ -1,4 +1,5 @@
 /** The commands `spegel-ts benchmark …`. What they need is loaded when they run: the daemon does without it. */
+import { totalmem } from 'node:os'
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Scene } from '../benchmark/scene/scene.ts'
@@ -77,6 +78,7 @@ async function runRounds(
     { findPrograms },
     { describeMachine },
     { defaultScene },
+    { firstWave },
     { memoryWarning, roundBytes },
     { defaultWorkFolder },
   ] = await Promise.all([
@@ -86,6 +88,7 @@ async function runRounds(
     import('../benchmark/local/programs.ts'),
     import('../testbed/machine.ts'),
     import('../benchmark/scene/scene.ts'),
+    import('../benchmark/scene/arrivals.ts'),
     import('../benchmark/measure/noise.ts'),
     import('../benchmark/local/down.ts'),
   ])
@@ -95,7 +98,7 @@ async function runRounds(
   const { nodes, stagger: staggerMs, rounds, seed, upstreamRate, nodeRate } = options
   // Without a file its image stands for those that are measured.
   const scene = options.scene?.scene ?? defaultScene({ sizeBytes: 1, layers: 1 }, staggerMs)
-  const waveSize = waveSizeOf(scene, nodes)
+  const waveSize = firstWave(scene, nodes)
   const workFolder = options.workDir ?? defaultWorkFolder(roundBytes(images, nodes))
   const warning = memoryWarning(images, nodes, machine.memoryGiB)
   if (warning !== undefined) progress.say(`warning: ${warning}`)
@@ -126,7 +129,7 @@ async function runRounds(
       machine: {
         cpu: machine.cpu,
         cores: machine.cores,
-        memoryBytes: machine.memoryGiB * 2 ** 30,
+        memoryBytes: totalmem(),
         kernel: machine.kernel,
         load: machine.load,
       },
@@ -157,13 +160,6 @@ async function runRounds(
   const [first] = unexpected.flat()
   if (first === undefined) return
   throw new UserError(`${unexpected.flat().length} pulls failed, the first on ${first.node}: ${first.error}`)
-}
-
-function waveSizeOf({ phases }: Scene, nodes: number): number {
-  const arrival = phases.update?.arrival
-  if (arrival === undefined) return Math.ceil(0.2 * nodes)
-  if (typeof arrival === 'string' || !('waves' in arrival)) return nodes
-  return 'first' in arrival.waves ? arrival.waves.first : Math.ceil((arrival.waves.firstPercent / 100) * nodes)
 }
 
 async function parseMirrors(texts: readonly string[], bundle: string): Promise<MirrorSpec[]> {

@@ -10,6 +10,8 @@ import { flightBusyChange, flightBusyWindowBytes, flightSmallBytes } from '../li
  * that has nothing brings nothing until containerd wrote its next MiB, 84 ms at 100 Mbit.
  */
 const waitedMinMs = 15
+/** Smaller chunks are put together: a window has 64 pieces, whatever comes. */
+const pieceBytesMin = 64 * 1024
 
 interface Piece {
   bytes: number
@@ -20,8 +22,9 @@ interface Piece {
 export class BusyMeter {
   readonly #nowMs: () => number
   /** Of the window, the oldest first. */
-  #pieces: Piece[] = []
-  #bytes = 0
+  readonly #pieces: Piece[] = []
+  /** Of all pieces. */
+  readonly #sum: Piece = { bytes: 0, waitedMs: 0, receivedMs: 0 }
   #readySinceMs: number
   #told: number | undefined
 
@@ -33,10 +36,16 @@ export class BusyMeter {
   noteBytes(bytes: number): void {
     const gapMs = this.#nowMs() - this.#readySinceMs
     const hasWaited = gapMs > waitedMinMs
-    this.#pieces.push({ bytes, waitedMs: hasWaited ? gapMs : 0, receivedMs: hasWaited ? 0 : gapMs })
-    this.#bytes += bytes
-    while (this.#bytes - (this.#pieces[0]?.bytes ?? 0) >= flightBusyWindowBytes) {
-      this.#bytes -= this.#pieces.shift()?.bytes ?? 0
+    const chunk = { bytes, waitedMs: hasWaited ? gapMs : 0, receivedMs: hasWaited ? 0 : gapMs }
+    const last = this.#pieces.at(-1)
+    if (last !== undefined && last.bytes < pieceBytesMin) add(last, chunk, 1)
+    else this.#pieces.push({ ...chunk })
+    add(this.#sum, chunk, 1)
+    for (;;) {
+      const [oldest] = this.#pieces
+      if (oldest === undefined || this.#sum.bytes - oldest.bytes < flightBusyWindowBytes) return
+      this.#pieces.shift()
+      add(this.#sum, oldest, -1)
     }
   }
 
@@ -47,12 +56,18 @@ export class BusyMeter {
 
   /** A number from 0 to 1 when there is news: the first after 1 MiB, then changes that matter. */
   takeChange(): number | undefined {
-    if (this.#bytes < flightSmallBytes) return undefined
-    const waitedMs = this.#pieces.reduce((sum, piece) => sum + piece.waitedMs, 0)
-    const receivedMs = this.#pieces.reduce((sum, piece) => sum + piece.receivedMs, 0)
+    if (this.#sum.bytes < flightSmallBytes) return undefined
+    // What was added and taken away again need not be exactly nothing.
+    const [waitedMs, receivedMs] = [Math.max(0, this.#sum.waitedMs), Math.max(0, this.#sum.receivedMs)]
     const busy = waitedMs + receivedMs === 0 ? 0 : receivedMs / (waitedMs + receivedMs)
     if (this.#told !== undefined && Math.abs(busy - this.#told) < flightBusyChange) return undefined
     this.#told = busy
     return busy
   }
+}
+
+function add(sum: Piece, { bytes, waitedMs, receivedMs }: Piece, sign: 1 | -1): void {
+  sum.bytes += sign * bytes
+  sum.waitedMs += sign * waitedMs
+  sum.receivedMs += sign * receivedMs
 }

@@ -8,7 +8,6 @@ import { afterAwake, awakeTimeout } from '../lib/patience.ts'
 import { flightAskAgainMs, flightDropSourceMs, flightJoinWaitMs, flightStallMs, holderPatienceMs } from '../limits.ts'
 import type { Logger } from '../logger.ts'
 import type { ContentRequest } from '../oci/content-request.ts'
-import type { Digest } from '../oci/digest.ts'
 import type { RangeSpec } from '../oci/range.ts'
 import type { BodySource } from '../peers/body-source.ts'
 import type { PeerClient } from '../peers/client.ts'
@@ -26,18 +25,16 @@ export interface FlightSourceComponents {
   isWrong: (peerId: string) => boolean
   /** Asks the coordinator. Undefined: there is none. */
   join: (
-    digest: Digest,
     question: { haveBytes: number; waitMs: number } & Pick<Join, 'avoid' | 'gone' | 'keep'>,
     signal: AbortSignal,
   ) => Promise<Answer | undefined>
-  onBusy: (digest: Digest, busy: number) => void
+  onBusy: (busy: number) => void
 }
 
 export class FlightSource implements BodySource {
   /** Why `next` gave nothing: this node is to fetch upstream; there is no coordinator; time is over. */
   outcome: 'lease' | 'alone' | 'timeout' = 'timeout'
   readonly #request: ContentRequest
-  readonly #digest: Digest
   readonly #components: FlightSourceComponents
   /** Did not deliver; the coordinator is told with the next question. */
   #failed: string | undefined
@@ -48,9 +45,8 @@ export class FlightSource implements BodySource {
   /** To ask without a question: named while the last one stood still, or the one that broke off. */
   #other: FlightNode | undefined
 
-  constructor(request: ContentRequest, digest: Digest, components: FlightSourceComponents) {
+  constructor(request: ContentRequest, components: FlightSourceComponents) {
     this.#request = request
-    this.#digest = digest
     this.#components = components
   }
 
@@ -59,7 +55,7 @@ export class FlightSource implements BodySource {
     budgetMs: number,
     caller: AbortSignal,
   ): Promise<PeerResponse | RangeRefused | undefined> {
-    const { clock, join } = this.#components
+    const { clock } = this.#components
     const haveBytes = range !== undefined && 'first' in range ? range.first : 0
     const over = new AbortController()
     const cancel = afterAwake(clock, budgetMs, () => over.abort(new Error('the budget is used up')))
@@ -69,7 +65,7 @@ export class FlightSource implements BodySource {
       // The first question is answered at once: that tells that the coordinator is there.
       for (let [waitMs, failedId] = [0, '']; !signal.aborted;) {
         const askedMs = clock.nowMs()
-        const answer = await this.#answer({ haveBytes, waitMs }, signal, join)
+        const answer = await this.#answer({ haveBytes, waitMs }, signal)
         if (answer === undefined || answer.kind === 'lease') {
           this.outcome = answer === undefined ? 'alone' : 'lease'
           return undefined
@@ -114,7 +110,6 @@ export class FlightSource implements BodySource {
   async #answer(
     { haveBytes, waitMs }: { haveBytes: number; waitMs: number },
     signal: AbortSignal,
-    join: FlightSourceComponents['join'],
   ): Promise<Answer | undefined> {
     const other = this.#other
     this.#other = undefined
@@ -122,7 +117,7 @@ export class FlightSource implements BodySource {
     const [avoid, gone] = [this.#failed, this.#gone]
     this.#failed = undefined
     this.#gone = undefined
-    return join(this.#digest, { haveBytes, waitMs, avoid, gone, keep: undefined }, signal)
+    return this.#components.join({ haveBytes, waitMs, avoid, gone, keep: undefined }, signal)
   }
 
   async #open(
@@ -166,7 +161,7 @@ export class FlightSource implements BodySource {
         const silentMs = silentSinceMs === undefined ? 0 : clock.nowMs() - silentSinceMs
         if (silentMs < flightStallMs) continue
         const question = { haveBytes, waitMs: 0, avoid: undefined, gone: undefined, keep: source.id }
-        const answer = await this.#components.join(this.#digest, question, over.signal)
+        const answer = await this.#components.join(question, over.signal)
         if (answer?.kind === 'source' && answer.source.id !== source.id) {
           this.#other = answer.source
           drop('it stood still, and another has more')
@@ -188,7 +183,7 @@ export class FlightSource implements BodySource {
         silentSinceMs = clock.nowMs()
         meter.noteWritten()
         const busy = meter.takeChange()
-        if (busy !== undefined) this.#components.onBusy(this.#digest, busy)
+        if (busy !== undefined) this.#components.onBusy(busy)
       })
     } catch (error) {
       throw dropped ?? error

@@ -78,18 +78,18 @@ export class Flights {
         sentUpstream: false,
       })
     }
-    return new FlightSource(request, digest, {
+    return new FlightSource(request, {
       client,
       clock,
       logger,
       isWrong,
-      join: async (_digest, question, signal) => {
+      join: async (question, signal) => {
         const size = transfers.find(digest)?.size
         const answer = await this.#coordinators.join(digest, { node: self, size, ...question }, signal)
         this.#noteAnswer(digest, answer)
         return answer
       },
-      onBusy: (_digest, busy) => this.#onBusy(digest, busy),
+      onBusy: (busy) => this.#onBusy(digest, busy),
     })
   }
 

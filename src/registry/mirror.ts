@@ -28,7 +28,7 @@ import {
   planBody,
   wholeBody,
 } from '../oci/range.ts'
-import { FlightSource } from '../flights/flight-source.ts'
+import type { FlightSource } from '../flights/flight-source.ts'
 import type { Flights } from '../flights/flights.ts'
 import { AnswerTimes } from '../peers/answer-times.ts'
 import type { BodySource } from '../peers/body-source.ts'
@@ -67,8 +67,10 @@ interface StreamPlan {
   budgetMs: number
   /** For a further one, after a break. */
   bodyBudgetMs: number
-  /** When nobody has answered: the size that is known otherwise. */
-  sizeOf?: () => number | undefined
+  /** When nobody has answered in time: the size, if headers may go out and the body wait. */
+  sizeToWaitWith: () => number | undefined
+  /** The rest of a body that nobody could finish is not looked for again for a while. */
+  remembersBreaks: boolean
 }
 
 export class Mirror {
@@ -92,11 +94,11 @@ export class Mirror {
 
   /** False when no peer gave a good answer in time and nothing was sent. */
   async serve(request: ContentRequest, exchange: Exchange, reply: FastifyReply): Promise<boolean> {
-    const { metrics, shutdown } = this.#components
+    const { shutdown } = this.#components
     const givenUp = this.#isGivenUp(request, exchange)
     const flight = this.#flightFor(request, exchange)
     if (givenUp && flight === undefined) {
-      this.#noteMiss(request, exchange, 'given-up')
+      this.#noteMiss(request, exchange, 'given-up', 'nothing')
       return false
     }
     // The head of a manifest is believed as little as its body: it is read whole for HEAD too.
@@ -109,16 +111,15 @@ export class Mirror {
       ? undefined
       : new PeerSource(request, isHead ? 'HEAD' : 'GET', this.#resolveTimeoutMs, this.#components)
     try {
-      const served =
-        (source !== undefined && (await this.#serveFromHolders(request, source, exchange, reply, signal))) ||
-        (flight !== undefined && (await this.#serveFlight(request, flight, exchange, reply, signal)))
-      if (!served) {
-        this.#noteMiss(request, exchange, source?.missReason ?? 'given-up')
-        return false
+      if (source !== undefined && (await this.#serveFromHolders(request, source, exchange, reply, signal))) {
+        this.#noteHit(request)
+        return true
       }
-      metrics.mirrorRequests.inc({ registry: this.#registries.label(request.registry ?? ''), cache: 'hit' })
-      metrics.mirrorLastSuccess.setToCurrentTime()
-      return true
+      const outcome =
+        flight === undefined ? 'nothing' : await this.#serveFlight(request, flight, exchange, reply, signal)
+      if (outcome === 'served') this.#noteHit(request)
+      else this.#noteMiss(request, exchange, source?.missReason ?? 'given-up', outcome)
+      return outcome !== 'nothing'
     } finally {
       reply.raw.off('close', onClose)
       source?.close()
@@ -137,7 +138,14 @@ export class Mirror {
     const spec = parseRange(exchange.rangeHeader)
     return this.#serveStream(
       request,
-      { source, spec, budgetMs, bodyBudgetMs: blobFindBudgetMs },
+      {
+        source,
+        spec,
+        budgetMs,
+        bodyBudgetMs: blobFindBudgetMs,
+        sizeToWaitWith: () => undefined,
+        remembersBreaks: true,
+      },
       exchange,
       reply,
       signal,
@@ -161,44 +169,26 @@ export class Mirror {
     exchange: Exchange,
     reply: FastifyReply,
     signal: AbortSignal,
-  ): Promise<boolean> {
+  ): Promise<'served' | 'redirected' | 'nothing'> {
     const asked = parseRange(exchange.rangeHeader)
-    if (asked !== undefined && !('first' in asked)) return false
-    // Without Content-Range: containerd's parallel fetch then falls to one plain stream, which can be tailed.
-    const spec = asked?.first === 0 && asked.last === undefined ? undefined : asked
-    const { standing } = this.#components
+    if (asked !== undefined && !('first' in asked)) return 'nothing'
+    const { standing, clock } = this.#components
     const source = flights.follow(request, digest, (peerId) => standing.isWrong(peerId, digest))
-    const size = flights.sizeOf(digest)
-    const isSmall = request.kind === 'manifest' || (size ?? 0) < flightSmallBytes
-    const budgetMs = isSmall ? flightSmallWaitMs : flightHeadersMs
     const served =
       request.kind === 'manifest'
         ? await this.#serveManifest(request, source, exchange, reply, signal)
-        : await this.#serveStream(
-            request,
-            {
-              source,
-              spec,
-              budgetMs,
-              bodyBudgetMs: flightBodyPatienceMs,
-              ...(isSmall ? {} : { sizeOf: () => flights.sizeOf(digest) }),
-            },
-            exchange,
-            reply,
-            signal,
-          )
+        : await this.#serveStream(request, flightPlan(source, asked, flights, digest), exchange, reply, signal)
     if (source.outcome === 'lease' && !served) {
       const holdMs = flights.sendUpstream(digest, asked)
-      if (holdMs > 0) await this.#components.clock.sleep(holdMs, signal).catch(() => undefined)
+      if (holdMs > 0) await clock.sleep(holdMs, signal).catch(() => undefined)
       const origin = await upstreamOrigin(registry)
-      if (origin === undefined) return false
+      if (origin === undefined) return 'nothing'
       const section = request.kind === 'manifest' ? 'manifests' : 'blobs'
       void reply.code(307).header('location', `${origin}/v2/${request.repository}/${section}/${digest}`).send()
-      this.#log(request, exchange, { outcome: 'lease' })
-      return true
+      return 'redirected'
     }
     if (source.outcome !== 'lease' && (!served || signal.aborted)) flights.leave(digest)
-    return served
+    return served ? 'served' : 'nothing'
   }
 
   /** Small: read whole and verified before the first header, so that a wrong one costs the next peer and no more. */
@@ -245,13 +235,12 @@ export class Mirror {
 
   async #serveStream(
     request: ContentRequest,
-    { source, spec, budgetMs, bodyBudgetMs, sizeOf }: StreamPlan,
+    { source, spec, budgetMs, bodyBudgetMs, sizeToWaitWith, remembersBreaks }: StreamPlan,
     exchange: Exchange,
     reply: FastifyReply,
     signal: AbortSignal,
   ): Promise<boolean> {
     const isBody = !exchange.isHead
-    const isFlight = source instanceof FlightSource
     if (isBody && request.digest !== undefined && exchange.fromContainerd) {
       this.#deliveries.noteAsked(request.digest, firstByteOf(exchange))
     }
@@ -261,8 +250,7 @@ export class Mirror {
       return true
     }
     // Nothing moves yet, but the size is known: headers now, or containerd gives up after 30 s.
-    const mayWait = isFlight && source.outcome === 'timeout' && !signal.aborted
-    const size = first?.size ?? (mayWait ? sizeOf?.() : undefined)
+    const size = first?.size ?? (signal.aborted ? undefined : sizeToWaitWith())
     const digest = request.digest ?? first?.digest
     if (size === undefined || digest === undefined) {
       first?.discard()
@@ -282,7 +270,9 @@ export class Mirror {
     const onEnd = exchange.fromContainerd ? this.#deliveries.begin(digest as Digest, size) : () => {}
     const result = await sendBody(reply, head, (write, bodySignal) => body.send(write, bodySignal), clock, shutdown)
     // So that containerd, which comes back for the rest, finds upstream and not the same peers.
-    if (result.outcome === 'broken' && !isFlight) this.#giveUp(request.key, plan.bounds.first + result.sentBytes)
+    if (result.outcome === 'broken' && remembersBreaks) {
+      this.#giveUp(request.key, plan.bounds.first + result.sentBytes)
+    }
     // Who was still receiving it passed on what somebody else gave.
     const given = body.parts.filter((part) => part.last >= part.first && !part.response.isArriving)
     onEnd(given.map(({ response, first: from, last }) => ({ peerId: response.peer.id, first: from, last })))
@@ -322,11 +312,23 @@ export class Mirror {
     logger.warn({ key: digest, peers: peerIds }, 'containerd did not keep a blob that peers gave: they are avoided')
   }
 
-  #noteMiss(request: ContentRequest, exchange: Exchange, reason: MissReason | 'given-up'): void {
+  #noteHit({ registry }: ContentRequest): void {
+    const { metrics } = this.#components
+    metrics.mirrorRequests.inc({ registry: this.#registries.label(registry ?? ''), cache: 'hit' })
+    metrics.mirrorLastSuccess.setToCurrentTime()
+  }
+
+  /** containerd goes upstream, by our 404 or redirected. */
+  #noteMiss(
+    request: ContentRequest,
+    exchange: Exchange,
+    reason: MissReason | 'given-up',
+    how: 'redirected' | 'nothing',
+  ): void {
     const { metrics } = this.#components
     metrics.mirrorRequests.inc({ registry: this.#registries.label(request.registry ?? ''), cache: 'miss' })
     metrics.mirrorMisses.inc({ reason })
-    this.#log(request, exchange, { outcome: `miss: ${reason}` })
+    this.#log(request, exchange, { outcome: how === 'redirected' ? 'lease' : `miss: ${reason}` })
   }
 
   #noteFirstByte(exchange: Exchange): void {
@@ -361,6 +363,24 @@ export class Mirror {
       },
       'mirrored',
     )
+  }
+}
+
+function flightPlan(
+  source: FlightSource,
+  asked: Extract<RangeSpec, { first: number }> | undefined,
+  flights: Flights,
+  digest: Digest,
+): StreamPlan {
+  const isSmall = (flights.sizeOf(digest) ?? 0) < flightSmallBytes
+  return {
+    source,
+    // Without Content-Range: containerd's parallel fetch then falls to one plain stream, which can be tailed.
+    spec: asked?.first === 0 && asked.last === undefined ? undefined : asked,
+    budgetMs: isSmall ? flightSmallWaitMs : flightHeadersMs,
+    bodyBudgetMs: flightBodyPatienceMs,
+    sizeToWaitWith: () => (source.outcome === 'timeout' && !isSmall ? flights.sizeOf(digest) : undefined),
+    remembersBreaks: false,
   }
 }
 

@@ -85,7 +85,7 @@ export class ServeLocal {
       throw error
     }
     try {
-      const head = { plan, contentType: 'application/octet-stream', digest, isArriving: true }
+      const head = { plan, contentType: 'application/octet-stream', digest, isArriving: transfer.state === 'running' }
       const send: SendChunks = (write, signal) => content.send(plan.bounds, write, signal)
       const { sentBytes } = await sendBody(reply, head, send, clock, shutdown)
       exchange.sentBytes = sentBytes

@@ -169,13 +169,10 @@ export class RegistryServer {
   }
 
   async #onContent(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-    const { auth, filter } = this.#components
+    const { filter } = this.#components
     const exchange = request.exchange
     if (exchange === undefined) throw new Error('a request without an exchange')
-    if (auth !== undefined && !auth.accepts(request.headers.authorization)) {
-      sendError(reply, 401, 'UNAUTHORIZED', 'the shared user name and password are needed')
-      return
-    }
+    if (this.#isRefused(request, reply)) return
     const parsed = parseContentRequest(request.url, this.#config.defaultRegistry)
     if (parsed.outcome === 'base') {
       void reply.header('docker-distribution-api-version', 'registry/2.0').code(200).send()
@@ -208,17 +205,21 @@ export class RegistryServer {
     }
   }
 
+  /** True when it was answered already. */
+  #isRefused({ headers }: FastifyRequest, reply: FastifyReply): boolean {
+    const { auth } = this.#components
+    if (auth === undefined || auth.accepts(headers.authorization)) return false
+    sendError(reply, 401, 'UNAUTHORIZED', 'the shared user name and password are needed')
+    return true
+  }
+
   #isMessage({ method, url }: FastifyRequest): boolean {
     return this.#flight !== undefined && method === 'POST' && url.startsWith(flightsRoute.slice(0, -1))
   }
 
   /** Of another node, about a flight that this one coordinates. */
   async #onMessage(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-    const { auth } = this.#components
-    if (auth !== undefined && !auth.accepts(request.headers.authorization)) {
-      sendError(reply, 401, 'UNAUTHORIZED', 'the shared user name and password are needed')
-      return
-    }
+    if (this.#isRefused(request, reply)) return
     const gone = new AbortController()
     reply.raw.once('close', () => gone.abort(new Error('the node has left')))
     const answer = await this.#flight?.flights.answer(request.url, gone.signal)

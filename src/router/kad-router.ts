@@ -48,7 +48,8 @@ export class KadRouter implements Router {
   readonly id: string
   /** What others dial: `/ip4/10.0.0.1/tcp/5001`. */
   readonly addresses: readonly string[]
-  readonly #ips: readonly string[]
+  /** Where others reach this node. */
+  readonly ips: readonly string[]
   readonly #node: SwarmNode
   readonly #store: ProviderStore
   readonly #table: RoutingTable
@@ -77,7 +78,7 @@ export class KadRouter implements Router {
     this.#node = node
     this.#store = store
     this.addresses = addresses
-    this.#ips = advertisedIps
+    this.ips = advertisedIps
     this.id = libp2p.peerId.toString()
     store.setSelf(this.id)
     const table = new RoutingTable(
@@ -179,11 +180,6 @@ export class KadRouter implements Router {
       })),
     )
     return peers.filter(({ addresses }) => addresses.length > 0)
-  }
-
-  /** Where others reach this node. */
-  get ips(): readonly string[] {
-    return this.#ips
   }
 
   advertise(keys: readonly string[]): void {

@@ -11,7 +11,7 @@ import { ContainerdClient } from '../containerd/client.ts'
 import { CriClient } from '../containerd/cri.ts'
 import { statusFrom } from './fetch.ts'
 import type { Host } from './network.ts'
-import { end, logTo, output, waitUntil } from './process.ts'
+import { end, logTo, output, runningPid, waitUntil } from './process.ts'
 
 const spegel = fileURLToPath(new URL('../../bin/spegel-ts', import.meta.url))
 
@@ -97,8 +97,7 @@ export class ContainerdNode {
 
   /** The pid is nsenter's, which becomes containerd. */
   get containerdPid(): number | undefined {
-    const running = this.#containerd?.exitCode === null && this.#containerd.signalCode === null
-    return running ? this.#containerd?.pid : undefined
+    return runningPid(this.#containerd)
   }
 
   async stopContainerd(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {

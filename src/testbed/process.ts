@@ -8,6 +8,11 @@ export function logTo(path: string): ['ignore', number, number] {
   return ['ignore', file, file]
 }
 
+/** The pid of a child that has not ended. */
+export function runningPid(child: ChildProcess | undefined): number | undefined {
+  return child?.exitCode === null && child.signalCode === null ? child.pid : undefined
+}
+
 /** Polls until the probe is true. Rejects when the program ends first, or after the time, with the tail of its log. */
 export async function waitUntil(
   what: string,

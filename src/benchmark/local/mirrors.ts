@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url'
 import { UserError, errorMessage } from '../../lib/errors.ts'
 import type { ContainerdNode } from '../../testbed/containerd-node.ts'
 import { statusFrom } from '../../testbed/fetch.ts'
-import { endGroup, logTo, waitUntil } from '../../testbed/process.ts'
+import { endGroup, logTo, runningPid, waitUntil } from '../../testbed/process.ts'
 import type { MirrorSpec } from '../target.ts'
 
 const readyTimeoutMs = 60_000
@@ -48,8 +48,7 @@ export class MirrorFleet {
 
   /** Ready: GET /readyz answers 200; a mirror that does not know it must answer GET /v2/ with 200 or 401. */
   async start(node: ContainerdNode, signal?: AbortSignal): Promise<void> {
-    const running = this.#running.get(node)
-    if (running?.exitCode === null && running.signalCode === null) return
+    if (this.pid(node) !== undefined) return
     const folder = join(node.folder, this.spec.name)
     await mkdir(join(folder, 'data'), { recursive: true })
     const hosts = join(folder, 'hosts')
@@ -90,8 +89,7 @@ export class MirrorFleet {
 
   /** The process on a node; undefined when it does not run. */
   pid(node: ContainerdNode): number | undefined {
-    const child = this.#running.get(node)
-    return child?.exitCode === null && child.signalCode === null ? child.pid : undefined
+    return runningPid(this.#running.get(node))
   }
 
   logOf(node: ContainerdNode): string {

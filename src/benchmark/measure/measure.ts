@@ -1,6 +1,6 @@
 /**
  * Measures mirrors against each other: round by round, in each round every image with every mirror, in random order.
- * The result is written after every turn; the same call on the same folder goes on where it was broken off.
+ * The result is written when all mirrors had their turn with an image; the same call on the same folder goes on where it was broken off.
  */
 import { mkdir } from 'node:fs/promises'
 import { UserError } from '../../lib/errors.ts'

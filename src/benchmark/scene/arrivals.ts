@@ -1,6 +1,6 @@
 /** Who pulls what when, in a phase of a scene. Pure. */
 import type { Random } from '../../lib/random.ts'
-import type { ScenePhase, ScenePhaseName } from './scene.ts'
+import type { Scene, ScenePhase, ScenePhaseName } from './scene.ts'
 import { countOf, nodesIn } from './units.ts'
 
 export interface Arrival {
@@ -34,6 +34,12 @@ export function arrivals(name: ScenePhaseName, phase: ScenePhase, setUp: SetUp, 
       return wanted.filter((pair) => pair.node === node).map(({ image }) => ({ node, image, wave, atMs }))
     })
     .sort((a, b) => a.wave - b.wave || a.atMs - b.atMs || a.node - b.node || a.image - b.image)
+}
+
+/** How many nodes an update begins with. */
+export function firstWave({ images, phases }: Scene, nodes: number): number {
+  const first = arrivals('update', phases.update ?? { prepare: [] }, { nodes, images: images.length }, () => 0)
+  return new Set(first.filter(({ wave }) => wave === 1).map(({ node }) => node)).size
 }
 
 /** What nodes have before the phase begins. */

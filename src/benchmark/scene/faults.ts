@@ -1,6 +1,5 @@
 /** Breaks a node of the test-bed, and mends it. */
 import { readFileSync } from 'node:fs'
-import type { ChildProcess } from 'node:child_process'
 import { errorCode } from '../../lib/errors.ts'
 import type { ContainerdNode } from '../../testbed/containerd-node.ts'
 import { waitUntil } from '../../testbed/process.ts'
@@ -107,11 +106,6 @@ export function faultyNode(
     setCable: (plugged) => node.host.setCable(plugged),
     ingestBytes: (digest) => node.ingestBytes(digest),
   }
-}
-
-/** The pid of a child that has not ended. */
-export function runningPid({ pid, exitCode, signalCode }: ChildProcess): number | undefined {
-  return exitCode === null && signalCode === null ? pid : undefined
 }
 
 async function endProcess(pid: number, how: 'SIGKILL' | 'SIGTERM'): Promise<void> {

@@ -22,12 +22,12 @@ class Script {
   readonly source: FlightSource
 
   constructor(answers: (number: number) => Answer | undefined) {
-    this.source = new FlightSource(request, digest, {
+    this.source = new FlightSource(request, {
       clock: this.clock,
       logger: createLogger('ERROR'),
       onBusy: () => {},
       isWrong: (peerId) => this.wrong.has(peerId),
-      join: (_digest, { waitMs, avoid, gone }) => {
+      join: ({ waitMs, avoid, gone }) => {
         this.asked.push(`${waitMs} ${avoid ?? '-'}${gone === undefined ? '' : ` gone: ${gone}`}`)
         return Promise.resolve(answers(this.asked.length - 1))
       },

@@ -38,6 +38,7 @@ describe(`the program for ${native}, run here`, () => {
     expect(await once(child, 'exit')).toEqual([0, null])
   })
 
+  // Only root may make process namespaces; `npm test` runs as root.
   it.skipIf(process.getuid?.() !== 0).each(['SIGTERM', 'SIGINT'] as const)(
     'ends with 0 on %s as the first process of a container',
     async (signal) => {
