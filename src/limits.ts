@@ -246,6 +246,11 @@ export const flightSmallBytes = MiB
 export const flightTreeBytes = 16 * MiB
 /** Followers of one source at most, and of one that has the blob complete. Too bold costs at most this factor. */
 export const flightSlotsMax = 4
+/**
+ * The first follower of a flight measures for all that come with it. It takes two of the 1 MiB steps in which a transfer
+ * grows, 1 s at 16 Mbit for a layer; slower than that, a chain costs less than the wait.
+ */
+export const flightTrialMs = 1_500
 /** A source that did not deliver is not given to the same follower again for this long. */
 export const flightFailedSourceMs = 10_000
 /** After a lease that failed without a byte the next one waits: 1st, 2nd, … failure in a row. */
@@ -294,6 +299,8 @@ export const flightDropSourceMs = 10_000
 /** How busy a follower is: over so many bytes, told anew when it changed by so much. */
 export const flightBusyWindowBytes = 4 * MiB
 export const flightBusyChange = 0.2
+/** So much without a pause is a full link. Less may be what the source had before: that comes as fast as the link allows. */
+export const flightCatchUpBytes = 2 * MiB
 /** Blobs in which this node takes part. Full: what it says of the least recent one is no longer reported. */
 export const flightParticipationsMax = 1_024
 /** A transfer is reported each so many parts of it. */

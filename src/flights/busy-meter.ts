@@ -1,9 +1,10 @@
 /**
  * How busy a follower is with receiving: the share of the time in which bytes were there when it wanted them. Measured
  * where bytes arrive, since a sender cannot see the kernel's buffers. Time in which our own containerd kept us from
- * reading does not count.
+ * reading does not count, and neither does what a source had before its follower came: until the first pause nothing is
+ * known.
  */
-import { flightBusyChange, flightBusyWindowBytes, flightSmallBytes } from '../limits.ts'
+import { flightBusyChange, flightBusyWindowBytes, flightCatchUpBytes, flightSmallBytes } from '../limits.ts'
 
 /**
  * Less is no waiting: the next bytes were on their way. A saturated link of 50 Mbit brings 64 KiB each 10 ms; a source
@@ -25,17 +26,21 @@ export class BusyMeter {
   readonly #pieces: Piece[] = []
   /** Of all pieces. */
   readonly #sum: Piece = { bytes: 0, waitedMs: 0, receivedMs: 0 }
-  #readySinceMs: number
+  /** Undefined: before the first byte, which is a round trip away. */
+  #readySinceMs: number | undefined
+  /** What the source had at first is read: there was a pause, or it was so much that the link is the limit. */
+  #hasCaughtUp = false
   #told: number | undefined
 
   constructor(nowMs: () => number) {
     this.#nowMs = nowMs
-    this.#readySinceMs = nowMs()
   }
 
   noteBytes(bytes: number): void {
-    const gapMs = this.#nowMs() - this.#readySinceMs
+    const nowMs = this.#nowMs()
+    const gapMs = nowMs - (this.#readySinceMs ?? nowMs)
     const hasWaited = gapMs > waitedMinMs
+    if (hasWaited && !this.#hasCaughtUp) this.#begin()
     const chunk = { bytes, waitedMs: hasWaited ? gapMs : 0, receivedMs: hasWaited ? 0 : gapMs }
     const last = this.#pieces.at(-1)
     if (last !== undefined && last.bytes < pieceBytesMin) add(last, chunk, 1)
@@ -54,15 +59,21 @@ export class BusyMeter {
     this.#readySinceMs = this.#nowMs()
   }
 
-  /** A number from 0 to 1 when there is news: the first after 1 MiB, then changes that matter. */
+  /** A number from 0 to 1 when there is news: the first after 1 or 2 MiB, then changes that matter. */
   takeChange(): number | undefined {
-    if (this.#sum.bytes < flightSmallBytes) return undefined
+    if (this.#sum.bytes < (this.#hasCaughtUp ? flightSmallBytes : flightCatchUpBytes)) return undefined
     // What was added and taken away again need not be exactly nothing.
     const [waitedMs, receivedMs] = [Math.max(0, this.#sum.waitedMs), Math.max(0, this.#sum.receivedMs)]
     const busy = waitedMs + receivedMs === 0 ? 0 : receivedMs / (waitedMs + receivedMs)
     if (this.#told !== undefined && Math.abs(busy - this.#told) < flightBusyChange) return undefined
     this.#told = busy
+    this.#hasCaughtUp = true
     return busy
+  }
+
+  #begin(): void {
+    this.#hasCaughtUp = true
+    for (const piece of this.#pieces.splice(0)) add(this.#sum, piece, -1)
   }
 }
 

@@ -4,7 +4,8 @@
  *
  * - Nobody is fed by a node that has not strictly more bytes: that alone makes it acyclic, also after restarts.
  * - A source takes another follower only into headroom that its followers measured (simulated: a fixed fan-out of 3 is
- *   2 to 3.5 times slower than no mirror where the nodes' uplinks are the limit).
+ *   2 to 3.5 times slower than no mirror where the nodes' uplinks are the limit). The first follower of a flight measures
+ *   for all: those who come with it wait for that a little, or they would make a chain of all nodes.
  * - The lease goes to the first who asks, later to whoever has most; a failed lease without progress makes the next
  *   one wait, so that a short upstream outage does not fail node after node.
  */
@@ -20,6 +21,7 @@ import {
   flightSlotsMax,
   flightSmallBytes,
   flightTreeBytes,
+  flightTrialMs,
 } from '../limits.ts'
 
 export type NodeId = string
@@ -52,6 +54,8 @@ interface Source {
   readonly member: Member
   /** Those that are heard of. */
   readonly followers: Member[]
+  /** What it takes until its own followers have measured. */
+  readonly slotsUnmeasured: number
 }
 
 export class Flight {
@@ -67,6 +71,8 @@ export class Flight {
   /** Leases that failed in a row without a byte. */
   #fruitless = 0
   #nextLeaseMs = 0
+  /** Until then the first follower may measure for all. Undefined: there was none. */
+  #trialEndMs: number | undefined
 
   constructor(nowMs: number) {
     this.#progressMs = nowMs
@@ -161,13 +167,17 @@ export class Flight {
     const decisions: Decision[] = []
     const waiters = this.#waiters()
     const sources = waiters.length === 0 ? [] : this.#sourcesWithRoom(nowMs)
+    let isOnTrial = false
     for (const member of waiters) {
+      isOnTrial ||= this.#isOnTrial(nowMs)
       const isOnItsWay = member.lease !== undefined && nowMs - member.lease.grantedMs < flightLeaseFreshMs
-      const source = isOnItsWay ? undefined : this.#sourceFor(member, nowMs, sources)
+      const isPatient = isOnItsWay || (isOnTrial && member.haveBytes === 0)
+      const source = isPatient ? undefined : this.#sourceFor(member, nowMs, sources)
       if (source !== undefined) {
         member.waiting = undefined
         member.source = source.member.id
         source.followers.push(member)
+        this.#trialEndMs ??= nowMs + flightTrialMs
         // Somebody else goes upstream for it, or has been.
         member.lease = undefined
         decisions.push({ kind: 'source', to: member.id, source: source.member.id })
@@ -190,6 +200,7 @@ export class Flight {
       if (moment > nowMs) nextMs = Math.min(nextMs, moment)
     }
     consider(this.#leaseDueMs(nowMs) ?? Infinity)
+    if (this.#isOnTrial(nowMs)) consider(this.#trialEndMs ?? Infinity)
     for (const { avoidUntilMs } of this.#waiters()) for (const moment of avoidUntilMs.values()) consider(moment)
     for (const { source, seenMs } of this.#members.values()) {
       if (source !== undefined) consider(seenMs + flightFollowerSilentMs)
@@ -215,20 +226,36 @@ export class Flight {
 
   /** The sources that can take a follower more. Made once for all who wait: there may be a thousand of each. */
   #sourcesWithRoom(nowMs: number): Source[] {
-    const followers = new Map<NodeId, Member[]>()
+    const followersOf = new Map<NodeId, Member[]>()
     for (const member of this.#members.values()) {
       if (member.source === undefined || nowMs - member.seenMs >= flightFollowerSilentMs) continue
-      const others = followers.get(member.source)
-      if (others === undefined) followers.set(member.source, [member])
+      const others = followersOf.get(member.source)
+      if (others === undefined) followersOf.set(member.source, [member])
       else others.push(member)
     }
+    const measured = [...followersOf.values()].flatMap((followers) => measuredSlots(followers) ?? [])
+    const guess = measured.length === 0 ? undefined : Math.min(...measured)
     return this.#all(({ haveBytes }) => haveBytes > 0)
-      .map((member) => ({ member, followers: followers.get(member.id) ?? [] }))
+      .map((member): Source => {
+        const followers = followersOf.get(member.id) ?? []
+        return { member, followers, slotsUnmeasured: guess ?? Math.max(1, followers.length) }
+      })
       .filter((source) => this.#hasRoom(source))
   }
 
-  #hasRoom({ member, followers }: Source): boolean {
-    return followers.length < this.#slots(member, followers)
+  /** The first follower measures; who has nothing yet may wait for that. */
+  #isOnTrial(nowMs: number): boolean {
+    if ((this.#size ?? 0) <= flightTreeBytes || nowMs >= (this.#trialEndMs ?? 0)) return false
+    let isFed = false
+    for (const { isComplete, busy, source } of this.#members.values()) {
+      if (isComplete || busy !== undefined) return false
+      isFed ||= source !== undefined
+    }
+    return isFed
+  }
+
+  #hasRoom(source: Source): boolean {
+    return source.followers.length < this.#slots(source)
   }
 
   #sourceFor(member: Member, nowMs: number, sources: readonly Source[]): Source | undefined {
@@ -248,17 +275,12 @@ export class Flight {
     return (member.avoidUntilMs.get(source.id) ?? 0) <= nowMs
   }
 
-  #slots(source: Member, followers: readonly Member[]): number {
+  #slots({ member, followers, slotsUnmeasured }: Source): number {
     // Small ones are there in one step: everybody takes them at once from whoever has them.
-    if ((this.#size ?? 0) < flightSmallBytes) return source.isComplete ? Infinity : 0
-    if (source.isComplete) return flightSlotsMax
+    if ((this.#size ?? 0) < flightSmallBytes) return member.isComplete ? Infinity : 0
+    if (member.isComplete) return flightSlotsMax
     if ((this.#size ?? 0) <= flightTreeBytes) return 3
-    if (followers.length === 0) return 1
-    const measured = followers.flatMap(({ busy }) => (busy === undefined ? [] : [busy]))
-    if (measured.length === 0) return followers.length
-    // A slow follower blames itself, not the source: the least busy one tells.
-    const headroom = Math.floor((0.6 * followers.length) / Math.max(0.01, Math.min(...measured)))
-    return Math.min(flightSlotsMax, Math.max(1, headroom))
+    return measuredSlots(followers) ?? slotsUnmeasured
   }
 
   // --- Leases ---
@@ -358,4 +380,13 @@ export class Flight {
   #leaders(): Member[] {
     return this.#all(({ lease }) => lease !== undefined)
   }
+}
+
+/** Undefined: none of them has told yet. */
+function measuredSlots(followers: readonly Member[]): number | undefined {
+  const measured = followers.flatMap(({ busy }) => (busy === undefined ? [] : [busy]))
+  if (measured.length === 0) return undefined
+  // A slow follower blames itself, not the source: the least busy one tells. Who has just come is not in what they saw.
+  const headroom = Math.floor((0.6 * measured.length) / Math.max(0.01, Math.min(...measured)))
+  return Math.min(flightSlotsMax, Math.max(1, headroom))
 }

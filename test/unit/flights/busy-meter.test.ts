@@ -28,25 +28,39 @@ class Script {
 }
 
 describe('the busy meter', () => {
-  it('says nothing before 1 MiB, then once, and no more while nothing changes', () => {
+  it('says nothing before 2 MiB without a pause, then once, and no more while nothing changes', () => {
     const script = new Script()
-    expect(script.receives(MiB - 64 * KiB, { gapMs: 10 })).toEqual([])
+    expect(script.receives(2 * MiB - 64 * KiB, { gapMs: 10 })).toEqual([])
     expect(script.receives(64 * KiB, { gapMs: 10 })).toEqual([1])
     expect(script.receives(20 * MiB, { gapMs: 10 })).toEqual([])
   })
 
-  it('tells a full link from a source that has nothing', () => {
-    expect(new Script().receives(MiB, { gapMs: 10 })).toEqual([1])
-    expect(new Script().receives(MiB, { gapMs: 84 })).toEqual([0])
+  it('does not count what was there before the first pause: that comes as fast as the link allows', () => {
     const script = new Script()
-    script.receives(512 * KiB, { gapMs: 10 })
-    // 80 ms of receiving, 8 times 30 ms of waiting.
-    expect(script.receives(512 * KiB, { gapMs: 30 })).toEqual([expect.closeTo(0.25)])
+    expect(script.receives(2 * MiB - 64 * KiB, { gapMs: 1 })).toEqual([])
+    expect(script.receives(64 * KiB, { gapMs: 240 })).toEqual([])
+    expect(script.receives(MiB - 128 * KiB, { gapMs: 1 })).toEqual([])
+    expect(script.receives(64 * KiB, { gapMs: 1 })).toEqual([expect.closeTo(15 / 255)])
+  })
+
+  it('does not count the round trip to the first byte', () => {
+    const script = new Script()
+    expect(script.receives(64 * KiB, { gapMs: 500 })).toEqual([])
+    expect(script.receives(2 * MiB - 64 * KiB, { gapMs: 10 })).toEqual([1])
+  })
+
+  it('tells a full link from a source that has nothing', () => {
+    expect(new Script().receives(2 * MiB, { gapMs: 10 })).toEqual([1])
+    expect(new Script().receives(2 * MiB, { gapMs: 84 })).toEqual([0])
+    const script = new Script()
+    script.receives(512 * KiB, { gapMs: 30 })
+    // 90 ms of receiving, 7 times 30 ms of waiting: the first is the way of the request.
+    expect(script.receives(576 * KiB, { gapMs: 10 })).toEqual([expect.closeTo(0.3)])
   })
 
   it('does not count the time in which our own containerd writes', () => {
-    expect(new Script().receives(MiB, { gapMs: 10, writeMs: 5_000 })).toEqual([1])
-    expect(new Script().receives(MiB, { gapMs: 84, writeMs: 5_000 })).toEqual([0])
+    expect(new Script().receives(2 * MiB, { gapMs: 10, writeMs: 5_000 })).toEqual([1])
+    expect(new Script().receives(2 * MiB, { gapMs: 84, writeMs: 5_000 })).toEqual([0])
   })
 
   it('forgets what is longer ago than the last 4 MiB', () => {
@@ -60,7 +74,7 @@ describe('the busy meter', () => {
   })
 
   it('takes bytes that are there at once for room', () => {
-    expect(new Script().receives(MiB, { gapMs: 0 })).toEqual([0])
+    expect(new Script().receives(2 * MiB, { gapMs: 0 })).toEqual([0])
   })
 
   it('stays between 0 and 1 whatever comes', () => {

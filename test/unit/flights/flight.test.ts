@@ -10,6 +10,7 @@ import {
   flightLeasesMax,
   flightSilentMs,
   flightSlotsMax,
+  flightTrialMs,
 } from '../../../src/limits.ts'
 
 const MiB = 2 ** 20
@@ -249,13 +250,48 @@ describe('sources', () => {
     expect(script.leaves('c')).toEqual(['b from a'])
   })
 
-  it('take one follower until it has measured, and it takes the next', () => {
+  it('take one follower, for which others wait a little, since it measures for all', () => {
     const script = new Script()
     script.asks('a')
     for (const id of ['b', 'c', 'd']) script.asks(id)
     expect(script.has('a', 8 * MiB)).toEqual(['b from a'])
-    expect(script.has('b', MiB)).toEqual(['c from b'])
-    expect(script.has('c', MiB - 1)).toEqual(['d from c'])
+    expect(script.has('b', MiB)).toEqual([])
+    expect(script.nextInMs()).toBe(flightTrialMs)
+    // Who was fed before does not wait.
+    expect(script.asks('e', 2 * MiB)).toEqual([])
+    expect(script.has('b', 3 * MiB)).toEqual(['e from b'])
+    expect(script.passes(flightTrialMs - 1)).toEqual([])
+    expect(script.passes(1)).toEqual(['c from e'])
+    expect(script.has('c', MiB)).toEqual(['d from c'])
+  })
+
+  it('are tried by the next when the first follower leaves without having measured', () => {
+    const script = new Script()
+    script.asks('a')
+    for (const id of ['b', 'c', 'd']) script.asks(id)
+    expect(script.has('a', 8 * MiB)).toEqual(['b from a'])
+    script.passes(1)
+    expect(script.leaves('b')).toEqual(['c from a'])
+    expect(script.nextInMs()).toBe(flightTrialMs - 1)
+  })
+
+  it('are waited for no longer when somebody has the blob complete', () => {
+    const script = new Script()
+    script.asks('a')
+    for (const id of ['b', 'c', 'd']) script.asks(id)
+    expect(script.has('a', 8 * MiB)).toEqual(['b from a'])
+    expect(script.completes('a')).toEqual(['c from a', 'd from a'])
+  })
+
+  it('that nobody has measured yet are taken for no better than the worst that was', () => {
+    const script = new Script()
+    script.asks('a')
+    for (let i = 0; i < 12; i++) script.asks(`n${i}`)
+    expect(script.has('a', 8 * MiB)).toEqual(['n0 from a'])
+    // 0.6 / 0.3: two each.
+    const first = script.has('n0', MiB, 0.3)
+    expect(first).toEqual(['n1 from n0', 'n2 from a', 'n3 from n0'])
+    expect(script.has('n1', MiB - 1)).toEqual(['n4 from n1', 'n5 from n1'])
   })
 
   it.each([
@@ -273,11 +309,7 @@ describe('sources', () => {
     for (let i = 0; i < 10; i++) script.asks(`n${i}`)
     expect(script.has('a', 8 * MiB)).toEqual(['n0 from a'])
     const fed = script.has('n0', MiB, busy).filter((decision) => decision.endsWith('from a'))
-    // With more followers the same share leaves more room, until they have measured anew.
-    const least = slots - 1
-    expect(fed.length).toBeGreaterThanOrEqual(least)
-    expect(fed.length).toBeLessThanOrEqual(flightSlotsMax - 1)
-    if (slots === 1) expect(fed).toEqual([])
+    expect(fed).toHaveLength(slots - 1)
   })
 
   it('take three of a blob of medium size without measuring', () => {
