@@ -1,4 +1,6 @@
 /** The options of `spegel-ts benchmark`. Flags of the Go tool are aliases. */
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { parseSizeBytes } from '../images/size.ts'
 import { UserError } from '../lib/errors.ts'
 import {
@@ -23,6 +25,7 @@ interface LocalOptions {
   upstreamRate: string | undefined
   nodeRate: string | undefined
   containerd: readonly string[]
+  containerdConfig: string | undefined
   registry: string | undefined
   workDir: string | undefined
 }
@@ -62,6 +65,17 @@ const localOptions: OptionTable<LocalOptions> = {
     placeholder: '<path...>',
     help: 'containerd programs, taken in turn by the nodes. Without it: containerd on PATH.',
   }),
+  containerdConfig: mapOption(
+    textOption({
+      flag: '--containerd-config',
+      placeholder: '<file>',
+      help: 'TOML that each containerd imports beside its own, such as for parallel layer fetch.',
+    }),
+    (path) => {
+      if (path !== undefined && !existsSync(path)) throw new UserError(`--containerd-config: ${path} does not exist`)
+      return path === undefined ? undefined : resolve(path)
+    },
+  ),
   registry: textOption({
     flag: '--registry',
     placeholder: '<path>',
@@ -111,12 +125,12 @@ export const measureOptions: OptionTable<MeasureOptions> = {
   images: listOption({
     flag: '--images',
     placeholder: '<image...>',
-    help: 'Two images: what nodes have first, and what replaces it. Names such as v1-10MB-1 v2-10MB-1 (made anew for every round), or folders of `benchmark generate`.',
+    help: 'Two images: what nodes have first, and what replaces it. Names such as v1-10MB-1 v2-10MB-1 (made anew for every round), or folders of `benchmark generate`. Beside --scene one name, such as 100MB-12: what its images are instead.',
   }),
   scene: textOption({
     flag: '--scene',
     placeholder: '<file>',
-    help: 'Instead of --images: a scene, as a file or as the name of one in benchmark/scenarios/. It says which images, who pulls when, and what breaks.',
+    help: 'A scene, as a file or as the name of one in benchmark/scenarios/. It says which images, who pulls when, and what breaks.',
   }),
   ...localOptions,
 }

@@ -39,13 +39,15 @@ async function runMeasure(options: MeasureOptions, surroundings: Surroundings): 
   const { imageSet, sceneImageSet } = await import('../benchmark/measure/images.ts')
   const [create, update, ...more] = options.images
   if (options.scene !== undefined) {
-    if (create !== undefined || options.stagger > 0) {
-      throw new UsageError('benchmark measure: a --scene says which images and when: no --images and no --stagger')
+    if (update !== undefined || options.stagger > 0) {
+      throw new UsageError('benchmark measure: a --scene says who pulls what when: one --images and no --stagger')
     }
-    const { checkNodes, loadScene } = await import('../benchmark/scene/scene.ts')
-    const scene = await loadScene(scenePath(options.scene))
+    const { checkNodes, loadScene, withImages } = await import('../benchmark/scene/scene.ts')
+    const { sceneImage } = await import('../benchmark/measure/images.ts')
+    const written = await loadScene(scenePath(options.scene))
+    const scene = create === undefined ? written : withImages(written, sceneImage(create))
     checkNodes(scene, options.nodes)
-    const name = basename(options.scene, '.json')
+    const name = [basename(options.scene, '.json'), ...options.images].join(' ')
     await runRounds([sceneImageSet(name, scene)], { ...options, scene: { name, scene } }, surroundings)
     return
   }
@@ -109,6 +111,7 @@ async function runRounds(
     nodes,
     upstreamRate,
     nodeRate,
+    containerdConfig: options.containerdConfig,
     mirrors,
     scene,
     seed,

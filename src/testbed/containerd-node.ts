@@ -22,6 +22,8 @@ export interface NodeInit {
   folder: string
   /** More lines for containerd's config.toml. */
   extraConfig?: string
+  /** Paths of further files that containerd reads. */
+  imports?: readonly string[]
 }
 
 export class ContainerdNode {
@@ -205,6 +207,7 @@ export class ContainerdNode {
       (name) => `"io.containerd.snapshotter.v1.${name}"`,
     )
     return `version = 2
+imports = ${JSON.stringify(this.#init.imports ?? [])}
 root = "${join(this.folder, 'root')}"
 state = "${join(this.folder, 'state')}"
 disabled_plugins = [${disabled.join(', ')}, "io.containerd.internal.v1.tracing", "io.containerd.tracing.processor.v1.otlp"]

@@ -11,6 +11,7 @@ import { type Scene, type UpstreamEntry, parseScene } from '../../src/benchmark/
 import { ScriptedUpstream } from '../../src/benchmark/scene/scripted-upstream.ts'
 import { startTimeline } from '../../src/benchmark/scene/timeline.ts'
 import { systemClock } from '../../src/lib/clock.ts'
+import { measureLinks } from '../../src/testbed/link-rates.ts'
 import { seededRandom } from '../../src/lib/random.ts'
 import { ContainerdNode } from '../../src/testbed/containerd-node.ts'
 import { statusFrom } from '../../src/testbed/fetch.ts'
@@ -333,7 +334,7 @@ describe('faults', () => {
     await node.startContainerd()
     await node.configure(upstream.url)
     await node.startDaemon([])
-    faulty = faultyNode(node, { pid: () => runningPid(node.daemon), start: () => node.startDaemon([]) })
+    faulty = faultyNode(node, { pid: () => runningPid(node.daemon), start: () => node.startDaemon([]) }, '400mbit')
   })
   afterAll(() => node.remove())
 
@@ -407,6 +408,18 @@ describe('faults', () => {
     await eventually(async () => expect(await answerOverCable(2)).toBe(200))
     expect(await receivedBytes()).toBeGreaterThan(received)
     expect(pids()).toEqual(before)
+  })
+
+  it('slow: a neighbour gets no more than the rate, and all of it afterwards', async () => {
+    const rate = async () => (await measureLinks(host, [client])).upstreamSingle
+    await host.setRate('400mbit')
+    const fault = new Fault({ action: 'slow', what: 'node', rate: 5e6 }, faulty)
+    await fault.strike()
+    expect(await rate()).toBeLessThan(5.5e6)
+    await fault.mend()
+    expect(await rate()).toBeGreaterThan(10e6)
+    const bare = faultyNode(node)
+    await expect(new Fault({ action: 'slow', what: 'node', rate: 5e6 }, bare).strike()).rejects.toThrow('--node-rate')
   })
 
   it('kill and freeze of a node: everything at once, and back', async () => {

@@ -32,6 +32,8 @@ export interface LocalTargetInit {
   /** As tc writes rates; undefined: not limited. */
   upstreamRate: string | undefined
   nodeRate: string | undefined
+  /** TOML that each containerd reads beside its own; a path. */
+  containerdConfig: string | undefined
   mirrors: readonly MirrorSpec[]
   /** What happens besides; it has as many images as the sets that are measured. */
   scene: Scene
@@ -172,7 +174,7 @@ export class LocalTarget implements Target {
             plan,
             firstLayers: images.map(({ blobs }) => blobs.find(({ isLayer }) => isLayer) ?? noLayer),
             nodes: nodes.map((node, index) => ({
-              ...faultyNode(node, fleet && mirrorOf(fleet, node)),
+              ...faultyNode(node, fleet && mirrorOf(fleet, node), this.#init.nodeRate),
               name: `n${index + 1}`,
             })),
             upstream: scripted,
@@ -208,12 +210,15 @@ export class LocalTarget implements Target {
 
   async #addNodes(network: Network, folder: string, letter: string): Promise<ContainerdNode[]> {
     const nodes: ContainerdNode[] = []
-    const { containerds } = this.#init.programs
+    const { programs, containerdConfig } = this.#init
+    const { containerds } = programs
+    const imports = containerdConfig === undefined ? [] : [containerdConfig]
     for (let number = 1; number <= this.#init.nodes; number++) {
       const containerd = containerds[(number - 1) % containerds.length]
       if (containerd === undefined) throw new Error('there is no containerd')
       const name = `${letter}${number}`
-      nodes.push(new ContainerdNode({ host: await network.addHost(name), containerd, folder: join(folder, name) }))
+      const host = await network.addHost(name)
+      nodes.push(new ContainerdNode({ host, containerd, folder: join(folder, name), imports }))
     }
     return nodes
   }

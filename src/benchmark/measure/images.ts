@@ -15,6 +15,16 @@ export function imageSet(create: string, update: string): ImageSet {
   return { name: names.join('+'), create: [first], update: [second] }
 }
 
+/** `100MB-12`: twelve layers of 100 MB together. */
+export function sceneImage(text: string): { size: number; layers: number } {
+  try {
+    const { sizeBytes, layers } = parseBenchmarkTag(`v1-${text}`)
+    return { size: sizeBytes, layers }
+  } catch {
+    throw new UserError(`--images: "${text}" is not such as 100MB-12, which --scene wants`)
+  }
+}
+
 /** The images of a scene: an update of each when the scene has one. */
 export function sceneImageSet(name: string, { images, phases }: Scene): ImageSet {
   const [first] = images

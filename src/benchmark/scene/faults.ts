@@ -17,17 +17,20 @@ export interface FaultyNode {
   startMirror(): Promise<void>
   startContainerd(): Promise<void>
   setCable(plugged: boolean): Promise<void>
+  /** Undefined: as fast as it was. */
+  limitUplink(bytesPerSecond: number | undefined): Promise<void>
   /** How much of a blob that it is fetching it has. */
   ingestBytes(digest: string): Promise<number>
 }
 
-export type FaultOrder = Pick<FaultEntry, 'action' | 'what'>
+export type FaultOrder = Pick<FaultEntry, 'action' | 'what' | 'rate'>
 
 const doing: Record<FaultEntry['action'], { broken: string; mended: string }> = {
   kill: { broken: 'killed', mended: 'started again' },
   freeze: { broken: 'frozen', mended: 'thawed' },
   unplug: { broken: 'unplugged', mended: 'plugged in again' },
   restart: { broken: 'ended', mended: 'started again' },
+  slow: { broken: 'made slow', mended: 'fast again' },
 }
 
 /** One fault. What was broken before `strike` failed is mended by `mend` too. */
@@ -48,7 +51,12 @@ export class Fault {
 
   /** Resolves when it has happened. Rejects when there is nothing to break. */
   async strike(): Promise<void> {
-    const { action, what } = this.#order
+    const { action, what, rate } = this.#order
+    if (action === 'slow') {
+      this.#repairs.push(() => this.#node.limitUplink(undefined))
+      await this.#node.limitUplink(rate)
+      return
+    }
     if (what === 'node') {
       // First, as when the power fails: nobody must hear of the end of the others.
       this.#repairs.push(() => this.#node.setCable(true))
@@ -96,6 +104,8 @@ export class Fault {
 export function faultyNode(
   node: ContainerdNode,
   mirror?: { pid(): number | undefined; start(): Promise<void> },
+  /** As tc writes it. */
+  uplinkRate?: string,
 ): FaultyNode {
   return {
     name: node.host.name,
@@ -104,6 +114,11 @@ export function faultyNode(
     startMirror: async () => mirror?.start(),
     startContainerd: () => node.startContainerd(),
     setCable: (plugged) => node.host.setCable(plugged),
+    limitUplink: async (bytesPerSecond) => {
+      const rate = bytesPerSecond === undefined ? uplinkRate : `${Math.round(bytesPerSecond * 8)}bit`
+      if (uplinkRate === undefined || rate === undefined) throw new Error('links have no rate: --node-rate is needed')
+      await node.host.setRate(rate)
+    },
     ingestBytes: (digest) => node.ingestBytes(digest),
   }
 }

@@ -126,8 +126,10 @@ const fault = z
   .strictObject({
     phase: timing.phase,
     action: z
-      .enum(['kill', 'freeze', 'unplug', 'restart'])
-      .describe('kill: SIGKILL; freeze: SIGSTOP; unplug: packets are lost; restart: ended by SIGTERM, then started'),
+      .enum(['kill', 'freeze', 'unplug', 'restart', 'slow'])
+      .describe(
+        'kill: SIGKILL; freeze: SIGSTOP; unplug: packets are lost; restart: ended by SIGTERM, then started; slow: the node sends no faster than `rate`',
+      ),
     what: z.enum(['mirror', 'containerd', 'node']).describe('node: both, and its cable is out meanwhile'),
     node: z
       .union([z.int().min(1), z.literal('random'), z.literal('firstWithBytes')], {
@@ -140,10 +142,15 @@ const fault = z
     for: timing.for.describe(
       'until it is thawed, plugged in, started again; restart: at once, others: at the end of the phase, unless given',
     ),
+    rate: rateBytesPerSecond.optional().describe('slow: what the node can send'),
   })
-  .refine(({ action, what }) => action !== 'unplug' || what === 'node', {
+  .refine(({ action, what }) => what === 'node' || (action !== 'unplug' && action !== 'slow'), {
     path: ['what'],
-    error: 'only a node can be unplugged',
+    error: 'only a node can be unplugged or slow',
+  })
+  .refine(({ action, rate }) => (action === 'slow') === (rate !== undefined), {
+    path: ['rate'],
+    error: 'a rate belongs to slow, and to nothing else',
   })
 
 const sceneSchema = z
@@ -191,6 +198,15 @@ export async function loadScene(path: string): Promise<Scene> {
     throw new UserError(`${path}: ${errorMessage(error)}`)
   })
   return parseScene(text, path)
+}
+
+/** The same scene with other images: each has this size and so many layers. */
+export function withImages(scene: Scene, each: { size: number; layers: number }): Scene {
+  const shared = Math.max(0, ...scene.images.map(({ share = 0 }) => share))
+  if (shared > each.layers) {
+    throw new UserError(`the scene's images share ${shared} layers: ${each.layers} are too few`)
+  }
+  return { ...scene, images: scene.images.map(({ share }) => ({ ...each, share })) }
 }
 
 /** All scenes of a folder, by the names of their files without the ending. */

@@ -22,6 +22,10 @@ class Bed {
       containerdPid: () => undefined,
       startMirror: () => Promise.resolve(),
       startContainerd: () => Promise.resolve(),
+      limitUplink: (bytesPerSecond) => {
+        this.log.push(`${number} ${bytesPerSecond ?? 'full'} B/s`)
+        return Promise.resolve()
+      },
       setCable: (plugged) => {
         if (plugged && this.stuck === number) return Promise.reject(new Error('stuck'))
         this.log.push(`${number} ${plugged ? 'in' : 'out'}`)
@@ -109,6 +113,17 @@ describe('a timeline', () => {
     bed.bytes.set(3, 600)
     await bed.pass(100)
     expect(bed.log).toEqual(['1 out', '3 out'])
+    await timeline.stop()
+  })
+
+  it('makes a link slow for a time', async () => {
+    const bed = new Bed()
+    const slow = { action: 'slow', what: 'node', node: 2, at: '1s', for: '2s', rate: '12MB/s' }
+    const timeline = await bed.start(sceneOf({ faults: [slow] }))
+    await bed.pass(2_000)
+    expect(bed.log).toEqual([`2 ${12 * 1024 * 1024} B/s`])
+    await bed.pass(2_000)
+    expect(bed.log).toEqual([`2 ${12 * 1024 * 1024} B/s`, '2 full B/s'])
     await timeline.stop()
   })
 

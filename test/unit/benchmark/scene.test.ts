@@ -2,7 +2,14 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { arrivals } from '../../../src/benchmark/scene/arrivals.ts'
-import { checkNodes, defaultScene, loadScene, loadScenes, parseScene } from '../../../src/benchmark/scene/scene.ts'
+import {
+  checkNodes,
+  defaultScene,
+  loadScene,
+  loadScenes,
+  parseScene,
+  withImages,
+} from '../../../src/benchmark/scene/scene.ts'
 import { sceneReference } from '../../../src/benchmark/scene/scene-reference.ts'
 import { UserError } from '../../../src/lib/errors.ts'
 
@@ -44,7 +51,15 @@ describe('scenes of the folder', () => {
       new Set(['delay', 'rate', 'refuse', 'cut', 'wrongBytes', 'firstByteLate', 'rateLimit']),
     )
     expect(new Set(all.flatMap(({ faults }) => faults.map(({ action, what }) => `${action} ${what}`)))).toEqual(
-      new Set(['kill mirror', 'freeze mirror', 'unplug node', 'kill node', 'restart containerd']),
+      new Set([
+        'kill mirror',
+        'freeze mirror',
+        'unplug node',
+        'kill node',
+        'restart containerd',
+        'kill containerd',
+        'slow node',
+      ]),
     )
   })
 
@@ -183,6 +198,16 @@ describe('reading a scene', () => {
       /faults\.0\.what: only a node/,
     ],
     [
+      'a slow mirror',
+      sceneWith({ faults: [{ action: 'slow', what: 'mirror', node: 1, rate: '1MB/s' }] }),
+      /faults\.0\.what: only a node/,
+    ],
+    [
+      'a slow node without a rate',
+      sceneWith({ faults: [{ action: 'slow', what: 'node', node: 1 }] }),
+      /faults\.0\.rate: a rate belongs to slow/,
+    ],
+    [
       'a node without a number',
       sceneWith({ faults: [{ action: 'kill', what: 'node', node: 'first' }] }),
       /faults\.0\.node: .*"random"/,
@@ -209,6 +234,25 @@ describe('reading a scene', () => {
     const scene = parseScene(sceneWith({ faults: [{ action: 'kill', what: 'node', node: 5 }] }), 'x.json')
     expect(() => checkNodes(scene, 4)).toThrow('the scene names node 5, and there are 4')
     expect(() => checkNodes(scene, 5)).not.toThrow()
+  })
+
+  it('takes other images, if what is shared is in them', () => {
+    const scene = parseScene(
+      sceneWith({
+        images: [
+          { size: '1MB', layers: 4 },
+          { size: '1MB', layers: 4, share: 3 },
+        ],
+      }),
+      'x.json',
+    )
+    expect(withImages(scene, { size: 5, layers: 3 }).images).toEqual([
+      { size: 5, layers: 3, share: undefined },
+      { size: 5, layers: 3, share: 3 },
+    ])
+    expect(() => withImages(scene, { size: 5, layers: 2 })).toThrow(
+      "the scene's images share 3 layers: 2 are too few",
+    )
   })
 
   it('is not needed: together, or staggered, then an update in waves', () => {
