@@ -6,6 +6,8 @@ export interface MirrorSpec {
   name: string
   /** With placeholders; undefined: no mirror. */
   command: string | undefined
+  /** Only in the first so many rounds, and without a warm-up. Undefined: in all. */
+  rounds?: number
 }
 
 /** Images of one comparison: `create` is what all nodes pull first, `update` what replaces it. */

@@ -35,6 +35,7 @@ interface RoundOptions {
   name: string
   target: 'local'
   mirror: readonly string[]
+  noneRounds: number
   rounds: number
   repeats: number
   seed: string
@@ -106,6 +107,12 @@ const roundOptions: OptionTable<RoundOptions> = {
     help: 'What is compared: none, spegel-ts, or NAME=COMMAND (see benchmark/README.md). Without it: none spegel-ts.',
   }),
   rounds: integerOption({ flag: '--rounds', default: 5, min: 1, help: 'Rounds that count. One more warms up.' }),
+  noneRounds: integerOption({
+    flag: '--none-rounds',
+    default: 0,
+    min: 0,
+    help: 'Rounds without a mirror, which take longest and differ least. 0: as many as with one.',
+  }),
   repeats: integerOption({
     flag: '--repeats',
     default: 3,

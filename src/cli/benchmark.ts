@@ -95,7 +95,7 @@ async function runRounds(
     import('../benchmark/local/down.ts'),
   ])
   const progress = new Progress(writeError, isTerminal, systemClock)
-  const mirrors = await parseMirrors(options.mirror, commandLine[0] ?? '')
+  const mirrors = await parseMirrors(options, commandLine[0] ?? '')
   const machine = describeMachine()
   const { nodes, stagger: staggerMs, rounds, seed, upstreamRate, nodeRate } = options
   // Without a file its image stands for those that are measured.
@@ -165,10 +165,15 @@ async function runRounds(
   throw new UserError(`${unexpected.flat().length} pulls failed, the first on ${first.node}: ${first.error}`)
 }
 
-async function parseMirrors(texts: readonly string[], bundle: string): Promise<MirrorSpec[]> {
+async function parseMirrors(
+  { mirror: texts, noneRounds }: Pick<MeasureOptions, 'mirror' | 'noneRounds'>,
+  bundle: string,
+): Promise<MirrorSpec[]> {
   const { ownCommand } = await import('../benchmark/local/mirrors.ts')
   const mirrors = (texts.length === 0 ? ['none', 'spegel-ts'] : texts).map((text): MirrorSpec => {
-    if (text === 'none') return { name: text, command: undefined }
+    if (text === 'none') {
+      return { name: text, command: undefined, ...(noneRounds === 0 ? {} : { rounds: noneRounds }) }
+    }
     if (text === 'spegel-ts') return { name: text, command: ownCommand(bundle) }
     const { name, command: foreign } = /^(?<name>[\w.-]+)=(?<command>.+)$/s.exec(text)?.groups ?? {}
     if (name === undefined || foreign === undefined) {

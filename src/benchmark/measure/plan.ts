@@ -14,6 +14,7 @@ export interface Turn {
 
 /** All turns of one round with one image: measured and, when the machine was noisy, repeated together. */
 export function turnsOf(round: number, images: ImageSet, mirrors: readonly MirrorSpec[], seed: string): Turn[] {
-  const order = shuffled(mirrors, textRandom(`${seed} ${images.name} ${round}`))
+  const taking = mirrors.filter(({ rounds }) => rounds === undefined || (round >= 1 && round <= rounds))
+  const order = shuffled(taking, textRandom(`${seed} ${images.name} ${round}`))
   return order.map((mirror, index) => ({ round, images, mirror, position: index + 1 }))
 }

@@ -79,7 +79,9 @@ export class Progress {
   }
 
   get #turnCount(): number {
-    return (this.#plan.rounds + 1) * this.#plan.images.length * this.#plan.mirrors.length + this.#repeatedTurns
+    const { rounds, images, mirrors } = this.#plan
+    const turnsOfImage = mirrors.reduce((sum, mirror) => sum + Math.min(mirror.rounds ?? Infinity, rounds + 1), 0)
+    return turnsOfImage * images.length + this.#repeatedTurns
   }
 
   #show(): void {

@@ -98,6 +98,24 @@ describe('measuring', () => {
     expect(target.log).toEqual(['open', ...expected, 'close'])
   })
 
+  it('leaves a mirror out when it had its rounds, and says how many turns there are', async () => {
+    const some = mirrors.map((mirror) => (mirror.name === 'none' ? { ...mirror, rounds: 1 } : mirror))
+    const names = [0, 1, 2].map((round) =>
+      turnsOf(round, images[0] as ImageSet, some, 'a').map(({ mirror }) => mirror.name),
+    )
+    expect(names.map((round) => round.toSorted())).toEqual([
+      ['ours', 'theirs'],
+      ['none', 'ours', 'theirs'],
+      ['ours', 'theirs'],
+    ])
+    const written: string[] = []
+    const progress = new Progress((text) => written.push(text), false, new ManualClock())
+    progress.start([], { images: images.slice(0, 1), mirrors: some, rounds: 2 })
+    const [first] = turnsOf(0, images[0] as ImageSet, some, 'a')
+    if (first !== undefined) progress.turnDone(first, {}, [])
+    expect(written.at(-1)).toContain('1 of 7 turns')
+  })
+
   it('gives every turn other content', async () => {
     await measure(init())
     expect(new Set(target.salts.map((salt, index) => `${salt} ${index % 2}`)).size).toBeGreaterThanOrEqual(9)
