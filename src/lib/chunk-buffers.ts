@@ -1,26 +1,48 @@
 /**
- * Pairs of buffers for streams, reused. Few streams get large chunks (cheap), many get small ones (small requests in
- * between stay quick). Memory is bounded by the number of streams, which the caller bounds.
+ * Pairs of buffers for streams, reused. Large chunks are cheap, small ones keep small requests quick: few streams, and
+ * streams while nobody asks for anything small, move large ones. Memory is bounded by the number of streams, which the
+ * caller bounds.
  */
-import { buffersKeptMax, chunkBytesFew, chunkBytesMany, streamsFew } from '../limits.ts'
+import {
+  buffersKeptMax,
+  carefulChunks,
+  chunkBytesLarge,
+  chunkBytesSmall,
+  streamsFew,
+  streamsWithLargeBuffers,
+} from '../limits.ts'
 
 let streams = 0
+/** So many chunks are small yet, since somebody asked for something small. */
+let smallChunksLeft = 0
 const free = new Map<number, Buffer[]>()
 
 export interface BufferPair {
   readonly first: Buffer
   readonly second: Buffer
+  /** For each chunk anew: how much of a buffer to fill. */
+  nextChunkBytes(): number
   /** Hand the pair back. No read or write may still be using it. */
   release(): void
 }
 
+/** A HEAD, or a manifest: more of them may come, and each waits behind the chunks that are being moved. */
+export function noteSmallRequest(): void {
+  smallChunksLeft = carefulChunks
+}
+
 export function takeBufferPair(): BufferPair {
   streams += 1
-  const bytes = streams <= streamsFew ? chunkBytesFew : chunkBytesMany
+  const bytes = streams <= streamsWithLargeBuffers ? chunkBytesLarge : chunkBytesSmall
   const [first, second] = [takeBuffer(bytes), takeBuffer(bytes)]
   return {
     first,
     second,
+    nextChunkBytes() {
+      if (smallChunksLeft === 0 || streams <= streamsFew) return bytes
+      smallChunksLeft -= 1
+      return chunkBytesSmall
+    },
     release() {
       streams -= 1
       for (const buffer of [first, second]) {

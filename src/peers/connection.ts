@@ -166,7 +166,8 @@ export class PeerConnection {
       const rest = this.#headBuffer.subarray(this.#headFilled)
       return rest.length > 0 ? rest : this.#headBuffer
     }
-    return this.#fillsSecond ? this.#pair.second : this.#pair.first
+    const buffer = this.#fillsSecond ? this.#pair.second : this.#pair.first
+    return buffer.subarray(0, this.#pair.nextChunkBytes())
   }
 
   /** Returns false to pause the socket. */

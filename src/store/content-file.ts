@@ -41,7 +41,7 @@ class ContentFile implements Content {
     const end = range.last + 1
     let position = range.first
     let [current, next] = [buffers.first, buffers.second]
-    let reading = this.#read(current, position, end)
+    let reading = this.#read(current, buffers.nextChunkBytes(), position, end)
     try {
       while (position < end) {
         const chunk = current.subarray(0, await reading)
@@ -50,7 +50,7 @@ class ContentFile implements Content {
         position += chunk.length
         const writing = write(chunk)
         if (position < end) {
-          reading = this.#read(next, position, end)
+          reading = this.#read(next, buffers.nextChunkBytes(), position, end)
           // Awaited in the next round or below; a failure meanwhile must not count as unhandled.
           reading.catch(() => undefined)
         }
@@ -67,8 +67,8 @@ class ContentFile implements Content {
     return this.#handle.close()
   }
 
-  async #read(buffer: Buffer, position: number, end: number): Promise<number> {
-    const { bytesRead } = await this.#handle.read(buffer, 0, Math.min(buffer.length, end - position), position)
+  async #read(buffer: Buffer, lengthBytes: number, position: number, end: number): Promise<number> {
+    const { bytesRead } = await this.#handle.read(buffer, 0, Math.min(lengthBytes, end - position), position)
     return bytesRead
   }
 }

@@ -39,7 +39,7 @@ export class TailFile implements Content {
         if (this.#growth.haveBytes <= position) await writing
         await this.#growth.grownPast(position, signal)
         // Whatever is there and no more: a follower gets each step of containerd's (1 MiB) as soon as it is written.
-        const lengthBytes = Math.min(current.length, end - position, this.#growth.haveBytes - position)
+        const lengthBytes = Math.min(buffers.nextChunkBytes(), end - position, this.#growth.haveBytes - position)
         const { bytesRead } = await this.#handle.read(current, 0, lengthBytes, position)
         await writing
         if (bytesRead === 0) throw new TransferFailed(`the file shrank below ${position} bytes`)
