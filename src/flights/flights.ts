@@ -93,6 +93,11 @@ export class Flights {
     })
   }
 
+  /** By our own containerd. */
+  isDownloading(digest: Digest): boolean {
+    return this.#components.transfers.isRunning(digest)
+  }
+
   /** Bytes of a blob that our containerd downloads; undefined: it does not say. */
   sizeOf(digest: Digest): number | undefined {
     const transfer = this.#components.transfers.find(digest)

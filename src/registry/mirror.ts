@@ -172,6 +172,9 @@ export class Mirror {
   ): Promise<'served' | 'redirected' | 'nothing'> {
     const asked = parseRange(exchange.rangeHeader)
     if (asked !== undefined && !('first' in asked)) return 'nothing'
+    // containerd begins its download before it asks. Without one it is another node's, sent here by a Service while the
+    // mirror there starts anew, or one in another namespace: nobody would see how far it is.
+    if (!flights.isDownloading(digest)) return 'nothing'
     const { standing, clock } = this.#components
     const source = flights.follow(request, digest, (peerId) => standing.isWrong(peerId, digest))
     const served =

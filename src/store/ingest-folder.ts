@@ -73,6 +73,13 @@ export class IngestFolder implements Transfers {
     return running.at(-1) ?? this.#ended.get(digest)
   }
 
+  isRunning(digest: Digest): boolean {
+    const isKnown = () => this.find(digest)?.state === 'running'
+    if (isKnown()) return true
+    for (const name of readNames(this.#ingestPath)) this.#check(name)
+    return isKnown()
+  }
+
   watch(listener: (event: TransferEvent) => void): () => void {
     this.#listeners.add(listener)
     return () => void this.#listeners.delete(listener)

@@ -33,6 +33,8 @@ export interface TransferEvent {
 export interface Transfers {
   /** The latest that is running; else how the last one ended, as far as that is remembered. */
   find(digest: Digest): Transfer | undefined
+  /** Looks at the disk before it says no: what began a moment ago need not be known yet. */
+  isRunning(digest: Digest): boolean
   /** Calls back on everything that happens from now on, until the returned function is called. */
   watch(listener: (event: TransferEvent) => void): () => void
 }

@@ -201,6 +201,10 @@ class Downloads implements Transfers {
     return this.latest
   }
 
+  isRunning(): boolean {
+    return this.latest?.state === 'running'
+  }
+
   watch(listener: (event: TransferEvent) => void): () => void {
     this.#listeners.add(listener)
     return () => void this.#listeners.delete(listener)

@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { Cluster, type ClusterInit } from '../../src/testbed/cluster.ts'
 import type { ContainerdNode } from '../../src/testbed/containerd-node.ts'
 import { writeImage } from '../../src/images/image.ts'
+import { fetchFrom } from '../../src/testbed/fetch.ts'
 import { end } from '../../src/testbed/process.ts'
 import { type AccessLogEntry, RegistryProcess } from '../../src/testbed/registry-process.ts'
 import { eventually } from '../support/daemons.ts'
@@ -97,6 +98,22 @@ describe.each(cases)('a cold batch: $name', ({ containerd, options, extraConfig 
       cluster.nodes.map(() => 'pulled'),
     )
     expect(askers(blobGets(), image.layers[0]?.digest ?? '')).toBe(1)
+  })
+
+  it('leads nobody for a request that is not of its own containerd', async () => {
+    const { reference, image } = await publish(16, 1)
+    const [first] = cluster.nodes
+    const digest = image.layers[0]?.digest ?? ''
+    const { host, pathname } = new URL(`http://${reference.replace(/:v1$/, '')}`)
+    const url = `http://127.0.0.1:5000/v2${pathname}/blobs/${digest}?ns=${host}`
+    if (first !== undefined) expect(await fetchFrom(first.host, url)).toMatchObject({ status: 404 })
+    const startedMs = performance.now()
+    expect(await Promise.all(cluster.nodes.map((node) => pull(node, reference)))).toEqual(
+      cluster.nodes.map(() => 'pulled'),
+    )
+    expect(askers(blobGets(), digest)).toBe(1)
+    // Who waits for a leader that fetches nothing, waits for 10 s.
+    expect(performance.now() - startedMs).toBeLessThan(8_000)
   })
 
   it('goes on when the mirror of the leader is killed in mid-blob', async () => {

@@ -29,6 +29,7 @@ class Script {
     },
     transfers: {
       find: () => undefined,
+      isRunning: () => true,
       watch: (listener) => {
         this.#listener = listener
         return () => void (this.#listener = () => {})

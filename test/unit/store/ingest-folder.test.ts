@@ -89,6 +89,16 @@ describe('a download', () => {
     expect(transfers.find(digest)).toMatchObject({ state: 'complete', haveBytes: blob.length })
   })
 
+  it('is known to run before the kernel has told, when somebody asks', () => {
+    expect(transfers.isRunning(digest)).toBe(false)
+    content.begin(digest, blob.length, `default/1/layer-${digest}`)
+    expect(transfers.isRunning(digest)).toBe(false)
+    content.begin(digest, blob.length)
+    expect(transfers.find(digest)).toBeUndefined()
+    expect(transfers.isRunning(digest)).toBe(true)
+    expect(transfers.isRunning(digestOf(Buffer.from('another')))).toBe(false)
+  })
+
   it('is known only when all of its description is there', async () => {
     const ingest = content.begin(digest, blob.length)
     await tells('started 0')
