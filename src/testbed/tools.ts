@@ -14,7 +14,7 @@ import { UserError, errorMessage } from '../lib/errors.ts'
 
 const run = promisify(execFile)
 
-const cacheFolder = fileURLToPath(new URL('../../.cache/tools', import.meta.url))
+export const cacheFolder = fileURLToPath(new URL('../../.cache/tools', import.meta.url))
 const goPeerSources = fileURLToPath(new URL('../../test/interop/go-peer', import.meta.url))
 
 /** Newest release of the newest long-term line; pinned so that test results can be compared. */
@@ -107,6 +107,13 @@ export async function prepareNginx(say: (line: string) => void): Promise<string>
 export async function prepareRunc(say: (line: string) => void): Promise<string> {
   await mkdir(cacheFolder, { recursive: true })
   return withLock(async () => join(await unpackPackages(['runc'], 'runc', say), 'usr/sbin/runc'))
+}
+
+/** What `containerdNew` starts containers by; that of `containerdOld` is beside it. */
+export async function prepareShim(say: (line: string) => void): Promise<string> {
+  await mkdir(cacheFolder, { recursive: true })
+  const shim = 'github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2'
+  return withLock(() => buildModule(shim, recentContainerd, say))
 }
 
 /** Runs programs of arm64 on other machines. Nothing is registered with the kernel. */
@@ -228,7 +235,7 @@ async function isRecentGo(command: string): Promise<boolean> {
   return Number(/^go1\.(\d+)/.exec(stdout)?.[1] ?? 0) >= goMinorMin
 }
 
-async function apt(args: readonly string[], options: SpawnOptions = {}): Promise<void> {
+export async function apt(args: readonly string[], options: SpawnOptions = {}): Promise<void> {
   const child = spawn('apt-get', ['-q', ...args], {
     ...options,
     env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
@@ -251,7 +258,7 @@ async function succeeds(command: string, args: readonly string[]): Promise<boole
   )
 }
 
-async function exists(path: string): Promise<boolean> {
+export async function exists(path: string): Promise<boolean> {
   return access(path).then(
     () => true,
     () => false,
@@ -259,7 +266,7 @@ async function exists(path: string): Promise<boolean> {
 }
 
 /** One preparation at a time in this checkout: test files run in processes side by side. */
-async function withLock<T>(action: () => Promise<T>): Promise<T> {
+export async function withLock<T>(action: () => Promise<T>): Promise<T> {
   const lock = join(cacheFolder, 'lock')
   for (;;) {
     try {
