@@ -7,6 +7,8 @@ import { configureHosts, restoreHosts } from '../hosts/apply.ts'
 import { waitForCleanup } from '../hosts/cleanup-wait.ts'
 import { wildcardRegistry } from '../hosts/registry-url.ts'
 import { systemClock } from '../lib/clock.ts'
+import { giveFolder } from '../lib/owner.ts'
+import { UserError, errorMessage } from '../lib/errors.ts'
 import { createLogger } from '../logger.ts'
 import { readBasicAuth } from '../registry/auth.ts'
 import { benchmarkCommands } from './benchmark.ts'
@@ -16,11 +18,13 @@ import {
   type CleanupOptions,
   type CleanupWaitOptions,
   type ConfigurationOptions,
+  type PrepareOptions,
   type RegistryOptions,
   type VersionOptions,
   cleanupOptions,
   cleanupWaitOptions,
   configurationOptions,
+  prepareOptions,
   registryOptions,
   versionOptions,
 } from './options.ts'
@@ -34,6 +38,12 @@ export const commands: readonly CommandSpec[] = [
     runRegistry,
   ),
   command('configuration', 'Point containerd at the mirror (hosts.toml).', configurationOptions, runConfiguration),
+  command(
+    'prepare',
+    "Make the daemon's folder and give it to the user that the daemon runs as.",
+    prepareOptions,
+    runPrepare,
+  ),
   command(
     'cleanup',
     "Restore containerd's configuration, then answer /readyz until stopped.",
@@ -90,9 +100,11 @@ async function runRegistry(options: RegistryOptions, { stop }: Surroundings): Pr
 
 function chooseBootstrap(options: RegistryOptions): DaemonConfig['bootstrap'] {
   const { dnsBootstrapDomain: domain, httpBootstrapUrl: url, staticBootstrapPeers: peers } = options
+  const { kubernetesBootstrapService: service } = options
   const given = [
     ...(domain === undefined ? [] : [{ kind: 'dns' as const, domain }]),
     ...(url === undefined ? [] : [{ kind: 'http' as const, url }]),
+    ...(service === undefined ? [] : [kubernetesBootstrap(service, options)]),
     ...(peers.length === 0 ? [] : [{ kind: 'static' as const, peers }]),
   ]
   const kind = options.bootstrapKind ?? (given.length === 1 ? given[0]?.kind : undefined)
@@ -103,12 +115,29 @@ function chooseBootstrap(options: RegistryOptions): DaemonConfig['bootstrap'] {
   if (kind === undefined && given.length > 1) {
     throw new UsageError('registry: several bootstraps are given: choose one with --bootstrap-kind')
   }
-  const needed = { dns: '--dns-bootstrap-domain', http: '--http-bootstrap-url' }
+  const needed = {
+    dns: '--dns-bootstrap-domain',
+    http: '--http-bootstrap-url',
+    kubernetes: '--kubernetes-bootstrap-service',
+  }
   throw new UsageError(
     kind === undefined
-      ? 'registry: how to find a first peer? Give --dns-bootstrap-domain, --http-bootstrap-url or --static-bootstrap-peers'
+      ? 'registry: how to find a first peer? Give --dns-bootstrap-domain, --http-bootstrap-url, --kubernetes-bootstrap-service or --static-bootstrap-peers'
       : `registry: --bootstrap-kind ${kind} needs ${needed[kind]}`,
   )
+}
+
+function kubernetesBootstrap(service: string, options: RegistryOptions) {
+  const { kubernetesServiceHost: host, kubernetesServicePort: port, kubernetesCredentialsDir } = options
+  if (host === undefined) {
+    throw new UsageError('registry: --kubernetes-bootstrap-service needs --kubernetes-service-host outside of a pod')
+  }
+  return {
+    kind: 'kubernetes' as const,
+    service,
+    apiServer: { host, port },
+    credentialsFolder: kubernetesCredentialsDir,
+  }
 }
 
 async function runConfiguration(options: ConfigurationOptions): Promise<void> {
@@ -124,6 +153,14 @@ async function runConfiguration(options: ConfigurationOptions): Promise<void> {
   }
   await configureHosts(config, logger)
   logger.info({ folder: config.folder, registries: config.registries.map(({ host }) => host) }, 'hosts.toml written')
+}
+
+async function runPrepare({ dataDir, owner }: PrepareOptions): Promise<void> {
+  try {
+    await giveFolder(dataDir, owner)
+  } catch (error) {
+    throw new UserError(`--data-dir: ${dataDir}: ${errorMessage(error)}: run as root, and mount it writable`)
+  }
 }
 
 async function runCleanup(options: CleanupOptions, { stop }: Surroundings): Promise<void> {

@@ -4,6 +4,7 @@ import { parseStaticPeer } from '../bootstrap/static.ts'
 import { type HostPort, parseHostPort } from '../lib/address.ts'
 import { UserError } from '../lib/errors.ts'
 import { logLevels } from '../logger.ts'
+import type { Owner } from '../lib/owner.ts'
 import { isRegistry } from '../oci/reference.ts'
 import {
   type MirroredRegistry,
@@ -66,11 +67,15 @@ const mirroredRegistries = mapOption(
 
 export interface RegistryOptions {
   logLevel: (typeof logLevels)[number]
-  bootstrapKind: 'dns' | 'http' | 'static' | undefined
+  bootstrapKind: 'dns' | 'http' | 'kubernetes' | 'static' | undefined
   dnsBootstrapDomain: string | undefined
   httpBootstrapAddr: HostPort | undefined
   httpBootstrapUrl: URL | undefined
   httpBootstrapCertDir: string | undefined
+  kubernetesBootstrapService: string | undefined
+  kubernetesServiceHost: string | undefined
+  kubernetesServicePort: number
+  kubernetesCredentialsDir: string
   staticBootstrapPeers: readonly string[]
   metricsAddr: HostPort
   containerdSock: string
@@ -99,7 +104,7 @@ export const registryOptions: OptionTable<RegistryOptions> = {
   bootstrapKind: choiceOption({
     flag: '--bootstrap-kind',
     env: 'BOOTSTRAP_KIND',
-    choices: ['dns', 'http', 'static'],
+    choices: ['dns', 'http', 'kubernetes', 'static'],
     help: 'How to find a first peer. Without it: the kind whose option below is given.',
   }),
   dnsBootstrapDomain: textOption({
@@ -132,6 +137,38 @@ export const registryOptions: OptionTable<RegistryOptions> = {
     env: 'HTTP_BOOTSTRAP_CERT_DIR',
     placeholder: '<folder>',
     help: 'Folder with ca.crt, tls.crt and tls.key for the HTTP bootstrap, on both sides.',
+  }),
+  kubernetesBootstrapService: mapOption(
+    textOption({
+      flag: '--kubernetes-bootstrap-service',
+      env: 'KUBERNETES_BOOTSTRAP_SERVICE',
+      placeholder: '<name>',
+      help: "Service in the pod's namespace whose EndpointSlices name the nodes. Its service account must be able to list endpointslices.",
+    }),
+    optionalServiceName,
+  ),
+  kubernetesServiceHost: mapOption(
+    textOption({
+      flag: '--kubernetes-service-host',
+      env: 'KUBERNETES_SERVICE_HOST',
+      placeholder: '<host>',
+      help: 'The API server. Kubernetes sets the environment of every pod.',
+    }),
+    emptyToUndefined,
+  ),
+  kubernetesServicePort: integerOption({
+    flag: '--kubernetes-service-port',
+    env: 'KUBERNETES_SERVICE_PORT',
+    default: 443,
+    min: 1,
+    help: 'Its port.',
+  }),
+  kubernetesCredentialsDir: textOption({
+    flag: '--kubernetes-credentials-dir',
+    env: 'KUBERNETES_CREDENTIALS_DIR',
+    placeholder: '<folder>',
+    default: '/var/run/secrets/kubernetes.io/serviceaccount',
+    help: 'Folder with token, ca.crt and namespace of the service account.',
   }),
   staticBootstrapPeers: mapOption(
     listOption({
@@ -310,6 +347,40 @@ export const configurationOptions: OptionTable<ConfigurationOptions> = {
   basicAuthDir: basicAuthFolder,
 }
 
+export interface PrepareOptions {
+  dataDir: string
+  owner: Owner
+}
+
+export const prepareOptions: OptionTable<PrepareOptions> = {
+  dataDir: mapOption(
+    textOption({
+      flag: '--data-dir',
+      env: 'DATA_DIR',
+      placeholder: '<folder>',
+      help: "Folder for this node's identity. Required.",
+    }),
+    (value, flag) => {
+      if (value === undefined || value === '') throw new UserError(`${flag} is required: name a folder`)
+      return value
+    },
+  ),
+  owner: mapOption(
+    textOption({
+      flag: '--owner',
+      env: 'OWNER',
+      placeholder: '<uid:gid>',
+      help: 'User and group that the daemon runs as, as numbers. Required.',
+    }),
+    (value, flag) => {
+      const [, uid, gid] = /^(\d{1,9}):(\d{1,9})$/.exec(value ?? '') ?? []
+      if (uid === undefined)
+        throw new UserError(`${flag}: "${value ?? ''}" is not an owner: write UID:GID, such as 65532:0`)
+      return { uid: Number(uid), gid: Number(gid) }
+    },
+  ),
+}
+
 export interface CleanupOptions {
   logLevel: (typeof logLevels)[number]
   addr: HostPort
@@ -385,6 +456,15 @@ function optionalAddress(value: string | undefined, flag: string): HostPort | un
 function requiredAddress(value: string | undefined, flag: string): HostPort {
   if (value === undefined) throw new UserError(`${flag} is required: write HOST:PORT or :PORT`)
   return parseHostPort(value, flag)
+}
+
+/** Names of Services are DNS labels (RFC 1035). */
+function optionalServiceName(value: string | undefined, flag: string): string | undefined {
+  if (value === undefined || value === '') return undefined
+  if (!/^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/.test(value)) {
+    throw new UserError(`${flag}: "${value}" is not the name of a Service`)
+  }
+  return value
 }
 
 function optionalUrl(value: string | undefined, flag: string): URL | undefined {
