@@ -68,7 +68,13 @@ export function chartPresets(folder: string): Preset[] {
 /** The chart's README with its tables replaced. */
 export function chartReadme(readme: string, values: readonly ChartValue[], presets: readonly Preset[]): string {
   const presetRows = presets.map(({ name, ...preset }) =>
-    row([preset.distribution, `[\`presets/${name}.yaml\`](presets/${name}.yaml)`, preset.node, preset.state, preset.where]),
+    row([
+      preset.distribution,
+      `[\`presets/${name}.yaml\`](presets/${name}.yaml)`,
+      preset.node,
+      preset.state,
+      preset.where,
+    ]),
   )
   const valueRows = values.map(({ path, default: value, help }) =>
     row([`\`${path}\``, `\`${JSON.stringify(value)}\``, help]),
@@ -78,7 +84,11 @@ export function chartReadme(readme: string, values: readonly ChartValue[], prese
     row(['---', '---', '---', '---', '---']),
     ...presetRows,
   ])
-  return between(withPresets, 'values', [row(['value', 'default', 'meaning']), row(['---', '---', '---']), ...valueRows])
+  return between(withPresets, 'values', [
+    row(['value', 'default', 'meaning']),
+    row(['---', '---', '---']),
+    ...valueRows,
+  ])
 }
 
 function row(cells: readonly string[]): string {
