@@ -57,8 +57,9 @@ export class KubernetesApi {
     const answer = parseObject(text)
     if (status >= 200 && status < 300) return answer
     const hint = status === 403 ? `let the service account ${needs}` : undefined
-    const reasons = [status, hint, answer['message']].filter((reason) => reason !== undefined)
-    throw new ApiError(`${this.address} answered ${reasons.join(': ')}`, status)
+    const words = typeof answer['message'] === 'string' ? answer['message'] : undefined
+    const reasons = [`${this.address} answered ${status}`, hint, words].filter((reason) => reason !== undefined)
+    throw new ApiError(reasons.join(': '), status)
   }
 
   async #credential(name: 'token' | 'ca.crt' | 'namespace'): Promise<string> {

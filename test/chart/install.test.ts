@@ -375,14 +375,13 @@ describe('the clean-up', () => {
         kind,
         annotations['helm.sh/hook-delete-policy'],
       ])
-      .sort()
     const onSuccess = 'before-hook-creation,hook-succeeded'
     expect(hooks).toEqual([
-      // The Job removes it: Helm would do so also when the Job fails.
-      [-1, 'DaemonSet', 'before-hook-creation'],
+      [-2, 'ServiceAccount', onSuccess],
       [-2, 'Role', onSuccess],
       [-2, 'RoleBinding', onSuccess],
-      [-2, 'ServiceAccount', onSuccess],
+      // The Job removes it: Helm would do so also when the Job fails.
+      [-1, 'DaemonSet', 'before-hook-creation'],
       [0, 'Job', onSuccess],
     ])
     const [wait] = podOf(rendered.find('Job', '-cleanup-wait')).containers
