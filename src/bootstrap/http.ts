@@ -10,7 +10,7 @@ import { UserError, errorMessage } from '../lib/errors.ts'
 import type { HostPort } from '../lib/address.ts'
 import { requestHeadersTimeoutMs } from '../limits.ts'
 import type { Bootstrapper } from './bootstrapper.ts'
-import { get } from './get.ts'
+import { ask } from '../lib/ask.ts'
 
 /** Files of a certificate folder; server and client present the same certificate and trust the same CA. */
 export interface Certificates {
@@ -37,7 +37,7 @@ export function httpBootstrapper(url: URL, certificates?: Certificates): Bootstr
   return {
     name: `http ${url.href}`,
     async peers(signal) {
-      const { status, text } = await get(url, { ...certificates }, signal)
+      const { status, text } = await ask(url, { ...certificates }, signal)
       if (status !== 200) throw new Error(`${url.href} answered ${status}`)
       return parsePeers(text, url)
     },

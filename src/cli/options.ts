@@ -65,7 +65,40 @@ const mirroredRegistries = mapOption(
     parseMirroredRegistries(values.length === 0 ? [wildcardRegistry] : values, flag),
 )
 
-export interface RegistryOptions {
+export interface ApiServerOptions {
+  kubernetesServiceHost: string | undefined
+  kubernetesServicePort: number
+  kubernetesCredentialsDir: string
+}
+
+/** How a pod asks Kubernetes. */
+const apiServerOptions: OptionTable<ApiServerOptions> = {
+  kubernetesServiceHost: mapOption(
+    textOption({
+      flag: '--kubernetes-service-host',
+      env: 'KUBERNETES_SERVICE_HOST',
+      placeholder: '<host>',
+      help: 'The API server. Kubernetes sets the environment of every pod.',
+    }),
+    emptyToUndefined,
+  ),
+  kubernetesServicePort: integerOption({
+    flag: '--kubernetes-service-port',
+    env: 'KUBERNETES_SERVICE_PORT',
+    default: 443,
+    min: 1,
+    help: 'Its port.',
+  }),
+  kubernetesCredentialsDir: textOption({
+    flag: '--kubernetes-credentials-dir',
+    env: 'KUBERNETES_CREDENTIALS_DIR',
+    placeholder: '<folder>',
+    default: '/var/run/secrets/kubernetes.io/serviceaccount',
+    help: 'Folder with token, ca.crt and namespace of the service account.',
+  }),
+}
+
+export interface RegistryOptions extends ApiServerOptions {
   logLevel: (typeof logLevels)[number]
   bootstrapKind: 'dns' | 'http' | 'kubernetes' | 'static' | undefined
   dnsBootstrapDomain: string | undefined
@@ -73,9 +106,6 @@ export interface RegistryOptions {
   httpBootstrapUrl: URL | undefined
   httpBootstrapCertDir: string | undefined
   kubernetesBootstrapService: string | undefined
-  kubernetesServiceHost: string | undefined
-  kubernetesServicePort: number
-  kubernetesCredentialsDir: string
   staticBootstrapPeers: readonly string[]
   metricsAddr: HostPort
   containerdSock: string
@@ -147,29 +177,7 @@ export const registryOptions: OptionTable<RegistryOptions> = {
     }),
     optionalServiceName,
   ),
-  kubernetesServiceHost: mapOption(
-    textOption({
-      flag: '--kubernetes-service-host',
-      env: 'KUBERNETES_SERVICE_HOST',
-      placeholder: '<host>',
-      help: 'The API server. Kubernetes sets the environment of every pod.',
-    }),
-    emptyToUndefined,
-  ),
-  kubernetesServicePort: integerOption({
-    flag: '--kubernetes-service-port',
-    env: 'KUBERNETES_SERVICE_PORT',
-    default: 443,
-    min: 1,
-    help: 'Its port.',
-  }),
-  kubernetesCredentialsDir: textOption({
-    flag: '--kubernetes-credentials-dir',
-    env: 'KUBERNETES_CREDENTIALS_DIR',
-    placeholder: '<folder>',
-    default: '/var/run/secrets/kubernetes.io/serviceaccount',
-    help: 'Folder with token, ca.crt and namespace of the service account.',
-  }),
+  ...apiServerOptions,
   staticBootstrapPeers: mapOption(
     listOption({
       flag: '--static-bootstrap-peers',
@@ -384,7 +392,9 @@ export const prepareOptions: OptionTable<PrepareOptions> = {
 export interface CleanupOptions {
   logLevel: (typeof logLevels)[number]
   addr: HostPort
+  /** Empty: none to restore. */
   containerdRegistryConfigPath: string
+  dataDir: string | undefined
 }
 
 export const cleanupOptions: OptionTable<CleanupOptions> = {
@@ -399,13 +409,24 @@ export const cleanupOptions: OptionTable<CleanupOptions> = {
     requiredAddress,
   ),
   containerdRegistryConfigPath: hostsFolder,
+  dataDir: mapOption(
+    textOption({
+      flag: '--data-dir',
+      env: 'DATA_DIR',
+      placeholder: '<folder>',
+      help: "Folder with this node's identity, to be removed too.",
+    }),
+    emptyToUndefined,
+  ),
 }
 
-export interface CleanupWaitOptions {
+export interface CleanupWaitOptions extends ApiServerOptions {
   logLevel: (typeof logLevels)[number]
-  probeEndpoint: HostPort
+  probeEndpoint: HostPort | undefined
+  daemonset: { namespace: string; name: string } | undefined
   threshold: number
   period: number
+  timeout: number
 }
 
 export const cleanupWaitOptions: OptionTable<CleanupWaitOptions> = {
@@ -415,14 +436,32 @@ export const cleanupWaitOptions: OptionTable<CleanupWaitOptions> = {
       flag: '--probe-endpoint',
       env: 'PROBE_ENDPOINT',
       placeholder: '<addr>',
-      help: 'host:port of the cleanups; all addresses of the host are asked. Required.',
+      help: 'host:port of the cleanups; all addresses of the host are asked. This or --daemonset is required.',
     }),
     (value, flag) => {
-      const endpoint = requiredAddress(value, flag)
+      if (value === undefined) return undefined
+      const endpoint = parseHostPort(value, flag)
       if (endpoint.host === '') throw new UserError(`${flag}: "${value}" has no host: write HOST:PORT`)
       return endpoint
     },
   ),
+  daemonset: mapOption(
+    textOption({
+      flag: '--daemonset',
+      env: 'DAEMONSET',
+      placeholder: '<namespace/name>',
+      help: 'DaemonSet of the cleanups: ask Kubernetes until all of its nodes are ready, and remove it then. The service account must be able to get and delete it.',
+    }),
+    (value, flag) => {
+      if (value === undefined) return undefined
+      const [, namespace, name] = /^([a-z0-9][-a-z0-9]*)\/([a-z0-9][-.a-z0-9]*)$/.exec(value) ?? []
+      if (namespace === undefined || name === undefined) {
+        throw new UserError(`${flag}: "${value}" is not a DaemonSet: write NAMESPACE/NAME`)
+      }
+      return { namespace, name }
+    },
+  ),
+  ...apiServerOptions,
   threshold: integerOption({
     flag: '--threshold',
     env: 'THRESHOLD',
@@ -431,6 +470,12 @@ export const cleanupWaitOptions: OptionTable<CleanupWaitOptions> = {
     help: 'Rounds in a row in which every node must answer.',
   }),
   period: durationOption({ flag: '--period', env: 'PERIOD', defaultMs: 2_000, help: 'Time between rounds.' }),
+  timeout: durationOption({
+    flag: '--timeout',
+    env: 'TIMEOUT',
+    defaultMs: 240_000,
+    help: 'With --daemonset: how long to wait. Then it fails, and the DaemonSet stays for the nodes that are missing.',
+  }),
 }
 
 export interface VersionOptions {

@@ -98,6 +98,14 @@ describe('the command line', () => {
     [['prepare', '--data-dir', '/dev/null', '--owner', '1:1'], 1, /--data-dir: \/dev\/null: EEXIST/],
     [['cleanup'], 2, /--addr is required/],
     [['cleanup-wait', '--probe-endpoint', ':80'], 2, /has no host/],
+    [['cleanup-wait'], 2, /give either --probe-endpoint or --daemonset/],
+    [['cleanup-wait', '--probe-endpoint', 'a:1', '--daemonset', 'a/b'], 2, /give either/],
+    [['cleanup-wait', '--daemonset', 'b'], 2, /--daemonset: "b" is not a DaemonSet: write NAMESPACE\/NAME/],
+    [
+      ['cleanup-wait', '--daemonset', 'a/b', '--kubernetes-service-host', ''],
+      2,
+      /--daemonset needs --kubernetes-service-host outside of a pod/,
+    ],
   ] as const)('answers %j with exit code %i and one line', async (args, code, message) => {
     const ended = await start(args).ended
     expect(ended.stderr).toMatch(message)

@@ -1,8 +1,8 @@
-/** One GET on a connection of its own, with a bounded answer: bootstrap sources are asked seldom. */
+/** One HTTP request on a connection of its own, with a bounded answer: for servers that are asked seldom. */
 import { type RequestOptions, request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import type { SecureContextOptions } from 'node:tls'
-import { bootstrapBodyBytesMax } from '../limits.ts'
+import { answerBytesMax } from '../limits.ts'
 
 export interface Answer {
   status: number
@@ -10,9 +10,9 @@ export interface Answer {
 }
 
 /** Rejects when there is no whole answer, or one that is too large; and with the signal's reason. */
-export function get(
+export function ask(
   url: URL,
-  options: Pick<RequestOptions, 'headers'> & Pick<SecureContextOptions, 'ca' | 'cert' | 'key'>,
+  options: Pick<RequestOptions, 'method' | 'headers'> & Pick<SecureContextOptions, 'ca' | 'cert' | 'key'>,
   signal: AbortSignal,
 ): Promise<Answer> {
   return new Promise((resolve, reject) => {
@@ -22,8 +22,8 @@ export function get(
       let receivedBytes = 0
       response.on('data', (part: Buffer) => {
         receivedBytes += part.length
-        if (receivedBytes > bootstrapBodyBytesMax) {
-          outgoing.destroy(new Error(`${url.href} answered more than ${bootstrapBodyBytesMax} bytes`))
+        if (receivedBytes > answerBytesMax) {
+          outgoing.destroy(new Error(`${url.href} answered more than ${answerBytesMax} bytes`))
         }
         parts.push(part)
       })
