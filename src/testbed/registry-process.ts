@@ -21,46 +21,53 @@ export interface AccessLogEntry {
   bytes: number
 }
 
+export interface RegistryOptions {
+  /** Lines of who may ask it, with bcrypt; without them: everybody. */
+  htpasswd?: string
+  /** Another one than usual, when something else is to be asked in its place. */
+  port?: number
+  /** HTTPS: paths of its certificate and key, and of who signed it. */
+  tls?: { certificate: string; key: string; authority: string }
+}
+
 export class RegistryProcess {
   readonly url: string
   readonly #host: Host
   readonly #binary: string
   readonly #folder: string
-  readonly #htpasswd: string | undefined
+  readonly #options: RegistryOptions
   readonly #port: number
   #child: ChildProcess | undefined
 
-  /**
-   * `htpasswd`: lines of who may ask it, with bcrypt; without them: everybody. `port`: another one than usual, when
-   * something else is to be asked in its place.
-   */
-  constructor(host: Host, binary: string, folder: string, htpasswd?: string, port = usualPort) {
+  constructor(host: Host, binary: string, folder: string, options: RegistryOptions = {}) {
     this.#host = host
     this.#binary = binary
     this.#folder = folder
-    this.#htpasswd = htpasswd
-    this.#port = port
-    this.url = `http://${host.ip}:${port}`
+    this.#options = options
+    this.#port = options.port ?? usualPort
+    this.url = `${options.tls === undefined ? 'http' : 'https'}://${host.ip}:${this.#port}`
   }
 
   async start(): Promise<void> {
+    const { htpasswd, tls } = this.#options
     await mkdir(join(this.#folder, 'data'), { recursive: true })
     const config = join(this.#folder, 'config.yml')
     const users = join(this.#folder, 'htpasswd')
-    if (this.#htpasswd !== undefined) await writeFile(users, this.#htpasswd)
+    if (htpasswd !== undefined) await writeFile(users, htpasswd)
     await writeFile(
       config,
       `version: 0.1
 log: { level: info, accesslog: { disabled: false } }
 storage: { filesystem: { rootdirectory: ${join(this.#folder, 'data')} } }
-http: { addr: ${this.#host.ip}:${this.#port} }
-${this.#htpasswd === undefined ? '' : `auth: { htpasswd: { realm: testbed, path: ${users} } }`}
+http: { addr: ${this.#host.ip}:${this.#port}${tls === undefined ? '' : `, tls: { certificate: ${tls.certificate}, key: ${tls.key} }`} }
+${htpasswd === undefined ? '' : `auth: { htpasswd: { realm: testbed, path: ${users} } }`}
 `,
     )
     const child = this.#host.spawn(this.#binary, ['serve', config], { stdio: logTo(this.#log) })
     this.#child = child
-    const ready = this.#htpasswd === undefined ? 200 : 401
-    const answers = async () => (await fetchFrom(this.#host, `${this.url}/v2/`)).status === ready
+    const ready = htpasswd === undefined ? 200 : 401
+    const trusted = tls === undefined ? {} : { authority: tls.authority }
+    const answers = async () => (await fetchFrom(this.#host, `${this.url}/v2/`, trusted)).status === ready
     await waitUntil('docker-registry', answers, { timeoutMs: 10_000, child, log: this.#log })
   }
 
