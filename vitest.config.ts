@@ -12,6 +12,8 @@ export default defineConfig({
       { test: { name: 'conformance', include: ['test/conformance/**/*.test.ts'], ...fast } },
       { test: { name: 'daemon', include: ['test/daemon/**/*.test.ts'], ...fast, testTimeout: 60_000 } },
       { test: { name: 'system', include: ['test/system/**/*.test.ts'], ...slow } },
+      // The first time, all of Kubernetes is built.
+      { test: { name: 'kubernetes', include: ['test/kubernetes/**/*.test.ts'], ...slow, hookTimeout: 2_400_000 } },
     ],
     coverage: {
       provider: 'v8',

@@ -207,9 +207,11 @@ export class Cluster {
     await this.upstream.place(layout, { target }, repository, tag)
   }
 
-  /** While it is not reachable, its packets are lost. */
-  async setUpstreamReachable(reachable: boolean): Promise<void> {
-    await this.upstreamHost.setCable(reachable)
+  /** While nodes are cut off, connecting to the registry fails at once (`upstreamHost.setCable`: not even that). */
+  async setUpstreamReachable(reachable: boolean, nodes: readonly ClusterNode[] = this.nodes): Promise<void> {
+    for (const { host } of nodes) {
+      await output(host.spawn('ip', ['route', reachable ? 'del' : 'add', 'unreachable', `${this.upstreamHost.ip}/32`]))
+    }
   }
 
   // --- End ---
