@@ -21,6 +21,16 @@ export interface AccessLogEntry {
   bytes: number
 }
 
+/** An answer with status 2xx or 3xx. */
+export interface TimedAnswer {
+  client: string
+  method: string
+  path: string
+  /** Of this machine's clock. */
+  startedMs: number
+  endedMs: number
+}
+
 export interface RegistryOptions {
   /** Lines of who may ask it, with bcrypt; without them: everybody. */
   htpasswd?: string
@@ -128,6 +138,24 @@ ${htpasswd === undefined ? '' : `auth: { htpasswd: { realm: testbed, path: ${use
     )
   }
 
+  /** Good answers that have ended so far, in the order in which they ended. */
+  answers(): TimedAnswer[] {
+    const lines = readFileSync(this.#log, 'utf8')
+      .split('\n')
+      .filter((line) => line.includes('msg="response completed"'))
+    return lines.map((line) => {
+      const field = (name: string) => new RegExp(String.raw`\b${name}="?([^" ]*)`).exec(line)?.[1] ?? ''
+      const endedMs = Date.parse(field('time'))
+      return {
+        client: field(String.raw`http\.request\.remoteaddr`).replace(/:\d+$/, ''),
+        method: field(String.raw`http\.request\.method`),
+        path: field(String.raw`http\.request\.uri`),
+        startedMs: endedMs - durationMs(field(String.raw`http\.response\.duration`)),
+        endedMs,
+      }
+    })
+  }
+
   get #log(): string {
     return join(this.#folder, 'log')
   }
@@ -136,4 +164,12 @@ ${htpasswd === undefined ? '' : `auth: { htpasswd: { realm: testbed, path: ${use
 async function writeLink(path: string, digest: Digest): Promise<void> {
   await mkdir(dirname(path), { recursive: true })
   await writeFile(path, digest)
+}
+
+const unitMs: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1_000, ms: 1, µs: 1e-3, ns: 1e-6 }
+
+/** As Go writes it: `1m2.5s`, `5.155867ms`. */
+function durationMs(text: string): number {
+  const parts = [...text.matchAll(/([\d.]+)(h|ms|m|s|µs|ns)/g)]
+  return parts.reduce((sum, [, value, unit = '']) => sum + Number(value) * (unitMs[unit] ?? 0), 0)
 }

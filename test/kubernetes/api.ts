@@ -50,7 +50,7 @@ export interface PodEvent {
   message: string
   source: { component: string; host?: string }
   firstTimestamp: string
-  count: number
+  lastTimestamp: string
 }
 
 export class KubernetesApi {

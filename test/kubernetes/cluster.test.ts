@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { fetchFrom } from '../../src/testbed/fetch.ts'
 import { end, waitUntil } from '../../src/testbed/process.ts'
 import type { Pod } from './api.ts'
+import { Churn } from './churn.ts'
 import { Cluster, busyboxImage } from './cluster.ts'
 import { removeLeftClusters } from './down.ts'
 import { busyboxContainer, waitDaemonSet } from './objects.ts'
@@ -162,6 +163,35 @@ describe('the cluster', () => {
       await cluster.setUpstreamReachable(true)
     }
     for (const { cri } of cluster.nodes) await cri.pull(reference, patienceMs)
+  })
+
+  it.each(['pods', 'cri'] as const)('is pulled on by %s without a pause; what went wrong is known', async (by) => {
+    const churn = await Churn.start(cluster, { by, sizeBytes: MiB, layers: 2 })
+    await churn.untilShared(2)
+    const [cutOff, ...others] = cluster.nodes
+    const fromMs = Date.now()
+    await cluster.setUpstreamReachable(false, [cutOff!])
+    try {
+      await churn.untilShared(2, patienceMs, others)
+    } finally {
+      await cluster.setUpstreamReachable(true, [cutOff!])
+    }
+    const { pulls, failures, avoidable } = await churn.stop()
+    expect([...new Set(failures.map(({ node }) => node))]).toEqual([cutOff?.name])
+    // Events are cut to seconds.
+    expect(failures.every(({ atMs }) => atMs >= fromMs - 1_000)).toBe(true)
+    // There is no mirror: for each further node everything comes from upstream, a manifest, the config and the layers.
+    const further = pulls.filter((pull, index) => {
+      const before = pulls.slice(0, index)
+      return before.some(({ image, doneMs }) => image === pull.image && (doneMs ?? Infinity) < pull.askedMs)
+    })
+    const good = further.filter(({ doneMs }) => doneMs !== undefined)
+    expect(good.length).toBeGreaterThanOrEqual(6)
+    for (const { image, node } of good) {
+      const gets = avoidable.filter((get) => get.image === image && get.node === node)
+      expect(gets.filter(({ path }) => path.includes('/blobs/'))).toHaveLength(3)
+      expect(gets.filter(({ path }) => path.includes('/manifests/')).length).toBeGreaterThanOrEqual(1)
+    }
   })
 
   it('grows and shrinks', async () => {
