@@ -26,8 +26,17 @@ const recentHelm = 'v3.22.0'
 const goMinorMin = 21
 
 const nodePackages = [
-  ...['containerd', 'runc', 'containernetworking-plugins', 'busybox-static'],
-  ...['iptables', 'libip4tc2', 'libip6tc2', 'libmnl0', 'libnetfilter-conntrack3', 'libnfnetlink0', 'libnftnl11'],
+  'containerd',
+  'runc',
+  'containernetworking-plugins',
+  'busybox-static',
+  'iptables',
+  'libip4tc2',
+  'libip6tc2',
+  'libmnl0',
+  'libnetfilter-conntrack3',
+  'libnfnetlink0',
+  'libnftnl11',
   'libxtables12',
 ]
 /** Installing would make them, by way of update-alternatives. */
@@ -206,7 +215,12 @@ async function moduleVersion(sources: string, module: string): Promise<string> {
   const text = await readFile(join(sources, 'go.mod'), 'utf8')
   const version = text
     .split('\n')
-    .map((line) => line.replace(/^require /, '').trim().split(' '))
+    .map((line) =>
+      line
+        .replace(/^require /, '')
+        .trim()
+        .split(' '),
+    )
     .find(([name, second]) => name === module && second !== '=>')?.[1]
   if (version === undefined) throw new Error(`${sources}/go.mod does not require ${module}`)
   return version

@@ -14,11 +14,11 @@ export class ApiError extends Error {
 }
 
 /** What the tests read of the objects that they ask for. */
-export interface ObjectMeta {
+interface ObjectMeta {
   name: string
   namespace?: string
   labels?: Record<string, string>
-  creationTimestamp?: string
+  deletionTimestamp?: string
 }
 
 export interface Condition {
@@ -38,7 +38,7 @@ export interface Pod {
   }
 }
 
-export interface KubernetesNode {
+export interface NodeObject {
   metadata: ObjectMeta
   spec: { taints?: { key: string }[] }
   status: { conditions: Condition[]; nodeInfo: { containerRuntimeVersion: string; kubeletVersion: string } }
@@ -53,7 +53,7 @@ export interface PodEvent {
   lastTimestamp: string
 }
 
-export class KubernetesApi {
+export class ClusterApi {
   readonly #pool: Pool
 
   constructor(socketPath: string) {
@@ -87,8 +87,8 @@ export class KubernetesApi {
     return this.#ask('GET', '/readyz')
   }
 
-  async nodes(): Promise<KubernetesNode[]> {
-    return (await this.get<{ items: KubernetesNode[] }>('/api/v1/nodes')).items
+  async nodes(): Promise<NodeObject[]> {
+    return (await this.get<{ items: NodeObject[] }>('/api/v1/nodes')).items
   }
 
   async pods(namespace: string, labels = ''): Promise<Pod[]> {

@@ -78,12 +78,10 @@ export class Authority {
     signedBy: readonly string[] = [],
   ): Promise<Certificate> {
     const [certificate, key] = [join(this.#folder, `${name}.crt`), join(this.#folder, `${name}.key`)]
-    await run('openssl', [
-      ...['req', '-x509', '-config', this.#config, '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'],
-      ...['-subj', subject, '-days', '3650', '-out', certificate, '-keyout', key],
-      ...signedBy,
-      ...extensions.flatMap((extension) => ['-addext', extension]),
-    ])
+    const kind = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-noenc', '-days', '3650']
+    const files = ['-config', this.#config, '-out', certificate, '-keyout', key]
+    const added = extensions.flatMap((extension) => ['-addext', extension])
+    await run('openssl', ['req', ...kind, ...files, '-subj', subject, ...signedBy, ...added])
     return { certificate, key }
   }
 

@@ -22,7 +22,7 @@ export interface ChurnInit {
   layers: number
 }
 
-export interface Pull {
+interface Pull {
   image: string
   node: string
   askedMs: number
@@ -107,7 +107,8 @@ export class Churn {
     const shared = ({ name }: ClusterNode) =>
       this.#images.filter((image) =>
         image.pulls.some(
-          (pull) => pull.node === name && pull.askedMs >= fromMs && pull.doneMs !== undefined && pull !== image.pulls[0],
+          (pull) =>
+            pull.node === name && pull.askedMs >= fromMs && pull.doneMs !== undefined && pull !== image.pulls[0],
         ),
       ).length
     const enough = () => Promise.resolve(nodes.every((node) => shared(node) >= count))
@@ -132,7 +133,9 @@ export class Churn {
       const pull: Pull = { image: image.name, node: node.name, askedMs: Date.now(), doneMs: undefined }
       image.pulls.push(pull)
       try {
-        await (this.#init.by === 'pods' ? this.#runPod(image, node, signal) : node.cri.pull(image.reference, pullTimeoutMs))
+        await (this.#init.by === 'pods'
+          ? this.#runPod(image, node, signal)
+          : node.cri.pull(image.reference, pullTimeoutMs))
         pull.doneMs = Date.now()
       } catch (error) {
         // A pod that does not run in time has said why in its events.
@@ -182,7 +185,9 @@ export class Churn {
       this.#images.flatMap((image) => image.pulls.map((pull) => [podName(image, pull.node), pull] as const)),
     )
     const events = await this.#cluster.api.podEvents(namespace)
-    const failed = events.filter(({ reason, message }) => reason === 'Failed' && /^Failed to pull image/.test(message))
+    const failed = events.filter(
+      ({ reason, message }) => reason === 'Failed' && message.startsWith('Failed to pull image'),
+    )
     return failed.flatMap(({ involvedObject, firstTimestamp, lastTimestamp, message }) => {
       const pull = podsOf.get(involvedObject.name)
       if (pull === undefined) return []
@@ -202,7 +207,9 @@ export class Churn {
       const holders = (image?.pulls ?? []).flatMap(({ node: holder, doneMs }) =>
         holder !== node && doneMs !== undefined && doneMs < startedMs ? [{ node: holder, sinceMs: doneMs }] : [],
       )
-      return image === undefined || holders.length === 0 ? [] : [{ image: image.name, node, path, startedMs, holders }]
+      return image === undefined || holders.length === 0
+        ? []
+        : [{ image: image.name, node, path, startedMs, holders }]
     })
   }
 }

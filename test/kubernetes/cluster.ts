@@ -5,13 +5,17 @@
 import type { ChildProcess } from 'node:child_process'
 import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises'
 import { basename, delimiter, join } from 'node:path'
-import { type BenchmarkImage, type BenchmarkImageSpec, writeBenchmarkImage } from '../../src/images/benchmark-image.ts'
+import {
+  type BenchmarkImage,
+  type BenchmarkImageSpec,
+  writeBenchmarkImage,
+} from '../../src/images/benchmark-image.ts'
 import type { Descriptor } from '../../src/images/layout.ts'
 import { type Host, Network } from '../../src/testbed/network.ts'
 import { output, waitUntil } from '../../src/testbed/process.ts'
 import { RegistryProcess } from '../../src/testbed/registry-process.ts'
 import { type KubernetesTools, prepareKubernetesTools } from '../../src/testbed/tools.ts'
-import { type KubernetesApi, hasCondition } from './api.ts'
+import { type ClusterApi, hasCondition } from './api.ts'
 import { Authority } from './authority.ts'
 import { removeCgroup } from './cgroups.ts'
 import { ControlPlane, serverOf } from './control-plane.ts'
@@ -20,7 +24,7 @@ import { writeBusyboxImage } from './images.ts'
 import { ClusterNode, type Containerd } from './node.ts'
 
 /** What nodes call the registry, over HTTPS. The public names lead to it too, so that charts work as they are. */
-export const registryName = 'registry.test'
+const registryName = 'registry.test'
 const publicRegistryNames = ['ghcr.io', 'docker.io', 'registry-1.docker.io']
 const sandboxImage = `${registryName}/wait:sandbox`
 /** In every node from the start. */
@@ -115,7 +119,7 @@ export class Cluster {
     return cluster
   }
 
-  get api(): KubernetesApi {
+  get api(): ClusterApi {
     return this.controlPlane.api
   }
 
@@ -210,7 +214,9 @@ export class Cluster {
   /** While nodes are cut off, connecting to the registry fails at once (`upstreamHost.setCable`: not even that). */
   async setUpstreamReachable(reachable: boolean, nodes: readonly ClusterNode[] = this.nodes): Promise<void> {
     for (const { host } of nodes) {
-      await output(host.spawn('ip', ['route', reachable ? 'del' : 'add', 'unreachable', `${this.upstreamHost.ip}/32`]))
+      await output(
+        host.spawn('ip', ['route', reachable ? 'del' : 'add', 'unreachable', `${this.upstreamHost.ip}/32`]),
+      )
     }
   }
 
@@ -302,5 +308,7 @@ function numberOf({ name }: ClusterNode): number {
 }
 
 async function route(host: Host, subnet: string, via?: Host): Promise<void> {
-  await output(host.spawn('ip', ['route', 'replace', subnet, ...(via === undefined ? [] : ['via', via.ip]), 'dev', 'eth0']))
+  await output(
+    host.spawn('ip', ['route', 'replace', subnet, ...(via === undefined ? [] : ['via', via.ip]), 'dev', 'eth0']),
+  )
 }

@@ -5,8 +5,9 @@ import { join } from 'node:path'
 import type { Host } from '../../src/testbed/network.ts'
 import { end, logTo, waitUntil } from '../../src/testbed/process.ts'
 import type { KubernetesTools } from '../../src/testbed/tools.ts'
-import { KubernetesApi } from './api.ts'
+import { ClusterApi } from './api.ts'
 import type { Authority, Certificate } from './authority.ts'
+import { flags } from './flags.ts'
 
 const startTimeoutMs = 60_000
 const etcd = 'http://127.0.0.1:2379'
@@ -23,7 +24,7 @@ export interface ControlPlaneInit {
 
 export class ControlPlane {
   readonly host: Host
-  readonly api: KubernetesApi
+  readonly api: ClusterApi
   /** Path of the kubeconfig of who may do everything. */
   readonly kubeconfig: string
   /** URL of the API server. */
@@ -37,20 +38,26 @@ export class ControlPlane {
     this.host = init.host
     this.server = serverOf(init.host)
     this.kubeconfig = join(init.folder, 'admin.kubeconfig')
-    this.api = new KubernetesApi(this.#socket)
+    this.api = new ClusterApi(this.#socket)
   }
 
   async start(): Promise<void> {
     const { folder, host, authority, tools } = this.#init
     await mkdir(folder, { recursive: true })
     await writeFile(this.kubeconfig, await this.#kubeconfigOf('admin', '/O=system:masters/CN=admin'))
-    this.#start('etcd', [
-      `--data-dir=${join(folder, 'etcd')}`,
-      ...[`--listen-client-urls=${etcd}`, `--advertise-client-urls=${etcd}`],
-      // Its data need not outlive the machine.
-      ...['--listen-peer-urls=http://127.0.0.1:2380', '--unsafe-no-fsync', '--log-level=warn'],
-    ])
-    this.#start('kubectl', ['proxy', `--unix-socket=${this.#socket}`, `--kubeconfig=${this.kubeconfig}`])
+    this.#start(
+      'etcd',
+      flags({
+        'data-dir': join(folder, 'etcd'),
+        'listen-client-urls': etcd,
+        'advertise-client-urls': etcd,
+        'listen-peer-urls': 'http://127.0.0.1:2380',
+        // Its data need not outlive the machine.
+        'unsafe-no-fsync': true,
+        'log-level': 'warn',
+      }),
+    )
+    this.#start('kubectl', ['proxy', ...flags({ 'unix-socket': this.#socket, kubeconfig: this.kubeconfig })])
     const accounts = await authority.issue('service-accounts', '/CN=service-accounts')
     this.#apiServerArgs = await this.#makeApiServerArgs(accounts)
     await this.startApiServer()
@@ -59,15 +66,19 @@ export class ControlPlane {
       const path = join(folder, `${name}.kubeconfig`)
       await writeFile(path, await this.#kubeconfigOf(name, `/CN=system:${name}`))
       const options = ['kubeconfig', 'authentication-kubeconfig', 'authorization-kubeconfig']
-      return [...options.map((option) => `--${option}=${path}`), '--leader-elect=false', '--bind-address=127.0.0.1']
+      const paths = Object.fromEntries(options.map((option) => [option, path]))
+      return { ...paths, 'leader-elect': false, 'bind-address': '127.0.0.1' }
     }
-    this.#start('kube-controller-manager', [
-      ...(await client('kube-controller-manager')),
-      `--service-account-private-key-file=${accounts.key}`,
-      `--root-ca-file=${authority.certificate}`,
-      '--use-service-account-credentials',
-    ])
-    this.#start('kube-scheduler', await client('kube-scheduler'))
+    this.#start(
+      'kube-controller-manager',
+      flags({
+        ...(await client('kube-controller-manager')),
+        'service-account-private-key-file': accounts.key,
+        'root-ca-file': authority.certificate,
+        'use-service-account-credentials': true,
+      }),
+    )
+    this.#start('kube-scheduler', flags(await client('kube-scheduler')))
 
     const corefile = join(folder, 'Corefile')
     const kubernetes = `kubernetes cluster.local in-addr.arpa {\n kubeconfig ${this.kubeconfig} cluster\n ttl 5\n }`
@@ -106,23 +117,35 @@ export class ControlPlane {
 
   async #makeApiServerArgs(accounts: Certificate): Promise<string[]> {
     const { host, authority, serviceSubnet } = this.#init
-    const names = ['kubernetes', 'kubernetes.default', 'kubernetes.default.svc', 'kubernetes.default.svc.cluster.local']
+    const names = [
+      'kubernetes',
+      'kubernetes.default',
+      'kubernetes.default.svc',
+      'kubernetes.default.svc.cluster.local',
+    ]
     const addresses = [host.ip, `${serviceSubnet}.1`]
     const serverNames = [...names.map((name) => `DNS:${name}`), ...addresses.map((address) => `IP:${address}`)]
     const serving = await authority.issue('kube-apiserver', '/CN=kube-apiserver', serverNames)
     const kubelets = await authority.issue('kubelet-client', '/O=system:masters/CN=kube-apiserver')
-    return [
-      ...[`--etcd-servers=${etcd}`, `--service-cluster-ip-range=${serviceSubnet}.0/24`],
-      ...[`--advertise-address=${host.ip}`, '--secure-port=6443', '--allow-privileged'],
-      ...['--authorization-mode=Node,RBAC', '--enable-admission-plugins=NodeRestriction'],
-      ...[`--client-ca-file=${authority.certificate}`, `--kubelet-certificate-authority=${authority.certificate}`],
-      ...[`--tls-cert-file=${serving.certificate}`, `--tls-private-key-file=${serving.key}`],
-      ...[`--kubelet-client-certificate=${kubelets.certificate}`, `--kubelet-client-key=${kubelets.key}`],
-      '--kubelet-preferred-address-types=InternalIP',
-      '--service-account-issuer=https://kubernetes.default.svc',
-      `--service-account-key-file=${accounts.certificate}`,
-      `--service-account-signing-key-file=${accounts.key}`,
-    ]
+    return flags({
+      'etcd-servers': etcd,
+      'service-cluster-ip-range': `${serviceSubnet}.0/24`,
+      'advertise-address': host.ip,
+      'secure-port': '6443',
+      'allow-privileged': true,
+      'authorization-mode': 'Node,RBAC',
+      'enable-admission-plugins': 'NodeRestriction',
+      'client-ca-file': authority.certificate,
+      'tls-cert-file': serving.certificate,
+      'tls-private-key-file': serving.key,
+      'kubelet-certificate-authority': authority.certificate,
+      'kubelet-client-certificate': kubelets.certificate,
+      'kubelet-client-key': kubelets.key,
+      'kubelet-preferred-address-types': 'InternalIP',
+      'service-account-issuer': 'https://kubernetes.default.svc',
+      'service-account-key-file': accounts.certificate,
+      'service-account-signing-key-file': accounts.key,
+    })
   }
 
   #start(component: string, args: readonly string[]): void {

@@ -14,6 +14,7 @@ import type { Host } from '../../src/testbed/network.ts'
 import { end, logTo, output, waitUntil } from '../../src/testbed/process.ts'
 import type { KubernetesTools } from '../../src/testbed/tools.ts'
 import type { Authority } from './authority.ts'
+import { flags } from './flags.ts'
 import { makeCgroup, removeCgroup } from './cgroups.ts'
 import { cniConfig, containerdConfig, kubeletConfig, proxyConfig } from './node-config.ts'
 
@@ -91,15 +92,12 @@ export class ClusterNode {
     })
     this.#first = child
     const ready = await Promise.race([once(child.stdout!, 'data').then(String), once(child, 'exit').then(() => '')])
-    if (!ready.startsWith('ready')) throw new Error(`${name} did not boot: ${readFileSync(this.logOf('init'), 'utf8')}`)
+    if (!ready.startsWith('ready'))
+      throw new Error(`${name} did not boot: ${readFileSync(this.logOf('init'), 'utf8')}`)
     await this.startContainerd()
     this.startKubelet()
-    this.#start('kube-proxy', [
-      tools.kubernetes,
-      'kube-proxy',
-      '--config=/etc/kubernetes/kube-proxy.json',
-      `--hostname-override=${name}`,
-    ])
+    const proxy = { config: '/etc/kubernetes/kube-proxy.json', 'hostname-override': name }
+    this.#start('kube-proxy', [tools.kubernetes, 'kube-proxy', ...flags(proxy)])
   }
 
   /** As when the plug is pulled. */
@@ -149,10 +147,13 @@ export class ClusterNode {
 
   startKubelet(): void {
     const { tools, name, host } = this.#init
-    this.#start('kubelet', [
-      ...[tools.kubernetes, 'kubelet', '--config=/etc/kubernetes/kubelet.json'],
-      ...['--kubeconfig=/etc/kubernetes/kubelet.kubeconfig', `--hostname-override=${name}`, `--node-ip=${host.ip}`],
-    ])
+    const values = {
+      config: '/etc/kubernetes/kubelet.json',
+      kubeconfig: '/etc/kubernetes/kubelet.kubeconfig',
+      'hostname-override': name,
+      'node-ip': host.ip,
+    }
+    this.#start('kubelet', [tools.kubernetes, 'kubelet', ...flags(values)])
   }
 
   async stopKubelet(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
