@@ -4,14 +4,16 @@
  */
 import { type ChildProcess, type SpawnOptions, execFile, spawn } from 'node:child_process'
 import { access } from 'node:fs/promises'
-import { readdirSync } from 'node:fs'
+import { readFileSync, readdirSync } from 'node:fs'
 import { promisify } from 'node:util'
+import { waitUntil } from './process.ts'
 
 const run = promisify(execFile)
 
 const prefix = 'spegel-ts-'
 const subnet = '10.77.0'
 const namespaceFolder = '/run/netns'
+const endTimeoutMs = 10_000
 
 export interface Host {
   readonly name: string
@@ -111,14 +113,27 @@ async function removeNamespaces(unwanted: (name: string) => boolean): Promise<st
   return removed
 }
 
-/** Whoever runs in a namespace of ours was started by us. */
+/** Whoever runs in a namespace of ours was started by us. Resolves when they have ended. */
 async function endInside(name: string): Promise<void> {
   const { stdout } = await run('ip', ['netns', 'pids', name])
-  for (const pid of stdout.split('\n').filter(Boolean).map(Number)) {
+  const pids = stdout.split('\n').filter(Boolean).map(Number)
+  for (const pid of pids) {
     try {
       process.kill(pid, 'SIGKILL')
     } catch {
       // It has ended meanwhile.
     }
+  }
+  await waitUntil(`the end of what runs in ${name}`, () => Promise.resolve(pids.every(hasEnded)), {
+    timeoutMs: endTimeoutMs,
+  })
+}
+
+/** Whoever started it need not have asked for its exit code. */
+function hasEnded(pid: number): boolean {
+  try {
+    return /^\d+ \(.*\) Z/s.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  } catch {
+    return true
   }
 }

@@ -21,46 +21,63 @@ export interface AccessLogEntry {
   bytes: number
 }
 
+/** An answer with status 2xx or 3xx. */
+export interface TimedAnswer {
+  client: string
+  method: string
+  path: string
+  /** Of this machine's clock. */
+  startedMs: number
+  endedMs: number
+}
+
+export interface RegistryOptions {
+  /** Lines of who may ask it, with bcrypt; without them: everybody. */
+  htpasswd?: string
+  /** Another one than usual, when something else is to be asked in its place. */
+  port?: number
+  /** HTTPS: paths of its certificate and key, and of who signed it. */
+  tls?: { certificate: string; key: string; authority: string }
+}
+
 export class RegistryProcess {
   readonly url: string
   readonly #host: Host
   readonly #binary: string
   readonly #folder: string
-  readonly #htpasswd: string | undefined
+  readonly #options: RegistryOptions
   readonly #port: number
   #child: ChildProcess | undefined
 
-  /**
-   * `htpasswd`: lines of who may ask it, with bcrypt; without them: everybody. `port`: another one than usual, when
-   * something else is to be asked in its place.
-   */
-  constructor(host: Host, binary: string, folder: string, htpasswd?: string, port = usualPort) {
+  constructor(host: Host, binary: string, folder: string, options: RegistryOptions = {}) {
     this.#host = host
     this.#binary = binary
     this.#folder = folder
-    this.#htpasswd = htpasswd
-    this.#port = port
-    this.url = `http://${host.ip}:${port}`
+    this.#options = options
+    this.#port = options.port ?? usualPort
+    this.url = `${options.tls === undefined ? 'http' : 'https'}://${host.ip}:${this.#port}`
   }
 
   async start(): Promise<void> {
+    const { htpasswd, tls } = this.#options
     await mkdir(join(this.#folder, 'data'), { recursive: true })
     const config = join(this.#folder, 'config.yml')
     const users = join(this.#folder, 'htpasswd')
-    if (this.#htpasswd !== undefined) await writeFile(users, this.#htpasswd)
+    if (htpasswd !== undefined) await writeFile(users, htpasswd)
     await writeFile(
       config,
       `version: 0.1
 log: { level: info, accesslog: { disabled: false } }
 storage: { filesystem: { rootdirectory: ${join(this.#folder, 'data')} } }
-http: { addr: ${this.#host.ip}:${this.#port} }
-${this.#htpasswd === undefined ? '' : `auth: { htpasswd: { realm: testbed, path: ${users} } }`}
+http: { addr: ${this.#host.ip}:${this.#port}${tls === undefined ? '' : `, tls: { certificate: ${tls.certificate}, key: ${tls.key} }`} }
+${htpasswd === undefined ? '' : `auth: { htpasswd: { realm: testbed, path: ${users} } }`}
 `,
     )
     const child = this.#host.spawn(this.#binary, ['serve', config], { stdio: logTo(this.#log) })
     this.#child = child
-    const ready = this.#htpasswd === undefined ? 200 : 401
-    const answers = async () => (await fetchFrom(this.#host, `${this.url}/v2/`)).status === ready
+    const ready = htpasswd === undefined ? 200 : 401
+    const trusted = tls === undefined ? {} : { authority: tls.authority }
+    const answers = async () => (await fetchFrom(this.#host, `${this.url}/v2/`, trusted)).status === ready
     await waitUntil('docker-registry', answers, { timeoutMs: 10_000, child, log: this.#log })
   }
 
@@ -121,6 +138,24 @@ ${this.#htpasswd === undefined ? '' : `auth: { htpasswd: { realm: testbed, path:
     )
   }
 
+  /** Good answers that have ended so far, in the order in which they ended. */
+  answers(): TimedAnswer[] {
+    const lines = readFileSync(this.#log, 'utf8')
+      .split('\n')
+      .filter((line) => line.includes('msg="response completed"'))
+    return lines.map((line) => {
+      const field = (name: string) => new RegExp(String.raw`\b${name}="?([^" ]*)`).exec(line)?.[1] ?? ''
+      const endedMs = Date.parse(field('time'))
+      return {
+        client: field(String.raw`http\.request\.remoteaddr`).replace(/:\d+$/, ''),
+        method: field(String.raw`http\.request\.method`),
+        path: field(String.raw`http\.request\.uri`),
+        startedMs: endedMs - durationMs(field(String.raw`http\.response\.duration`)),
+        endedMs,
+      }
+    })
+  }
+
   get #log(): string {
     return join(this.#folder, 'log')
   }
@@ -129,4 +164,12 @@ ${this.#htpasswd === undefined ? '' : `auth: { htpasswd: { realm: testbed, path:
 async function writeLink(path: string, digest: Digest): Promise<void> {
   await mkdir(dirname(path), { recursive: true })
   await writeFile(path, digest)
+}
+
+const unitMs: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1_000, ms: 1, µs: 1e-3, ns: 1e-6 }
+
+/** As Go writes it: `1m2.5s`, `5.155867ms`. */
+function durationMs(text: string): number {
+  const parts = [...text.matchAll(/([\d.]+)(h|ms|m|s|µs|ns)/g)]
+  return parts.reduce((sum, [, value, unit = '']) => sum + Number(value) * (unitMs[unit] ?? 0), 0)
 }

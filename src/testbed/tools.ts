@@ -6,7 +6,7 @@
  */
 import { type SpawnOptions, execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { access, mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { access, mkdir, readFile, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -17,12 +17,35 @@ const run = promisify(execFile)
 export const cacheFolder = fileURLToPath(new URL('../../.cache/tools', import.meta.url))
 const goPeerSources = fileURLToPath(new URL('../../test/interop/go-peer', import.meta.url))
 const apiCheckSources = fileURLToPath(new URL('../../test/chart/api-check', import.meta.url))
+const kubernetesSources = fileURLToPath(new URL('../../test/kubernetes/programs/kubernetes', import.meta.url))
+const corednsSources = fileURLToPath(new URL('../../test/kubernetes/programs/coredns', import.meta.url))
 
 /** Newest release of the newest long-term line; pinned so that test results can be compared. */
 const recentContainerd = 'v2.3.4'
 const recentHelm = 'v3.22.0'
 /** Oldest Go that fetches the toolchain which a module asks for by itself. */
 const goMinorMin = 21
+
+const nodePackages = [
+  'containerd',
+  'runc',
+  'containernetworking-plugins',
+  'busybox-static',
+  'iptables',
+  'libip4tc2',
+  'libip6tc2',
+  'libmnl0',
+  'libnetfilter-conntrack3',
+  'libnfnetlink0',
+  'libnftnl11',
+  'libxtables12',
+]
+/** Installing would make them, by way of update-alternatives. */
+const iptablesLinks = Object.fromEntries(
+  ['iptables', 'ip6tables']
+    .flatMap((name) => [name, `${name}-save`, `${name}-restore`])
+    .map((name) => [`usr/sbin/${name}`, 'xtables-nft-multi']),
+)
 
 export interface Tools {
   /** The distribution's containerd (1.6 or 1.7). */
@@ -33,6 +56,20 @@ export interface Tools {
   ctr: string
   /** The distribution's registry, as upstream. */
   registry: string
+}
+
+/** What the cluster of `test/kubernetes` is made of, beside the programs of `Tools`. */
+export interface KubernetesTools extends Tools {
+  /** etcd and all of Kubernetes in one program: `kubernetes kubelet …`. */
+  kubernetes: string
+  coredns: string
+  helm: string
+  /** The shim of `containerdNew`; that of `containerdOld` is in `nodePackages`. */
+  shimNew: string
+  /** A folder with a `usr` of what a node needs and not every system has: containerd, runc, CNI plugins, iptables. */
+  nodePackages: string
+  /** Without libraries, to run in containers. */
+  busybox: string
 }
 
 /** Prepares everything, or throws a UserError that says what is missing. Later calls find it done. */
@@ -55,6 +92,28 @@ export async function prepareTools(say: (line: string) => void): Promise<Tools> 
   })
 }
 
+/** The same for the cluster. The first time on a machine this takes about ten minutes of two cores. */
+export async function prepareKubernetesTools(say: (line: string) => void): Promise<KubernetesTools> {
+  const tools = await prepareTools(say)
+  return withLock(async () => {
+    if (!(await succeeds('openssl', ['version']))) await install('openssl', say)
+    const shim = 'github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2'
+    const kubernetes = await moduleVersion(kubernetesSources, 'k8s.io/kubernetes')
+    const packages = await unpackPackages(nodePackages, 'node-packages', say, { links: iptablesLinks })
+    // Older releases have it in /bin.
+    const inBin = join(packages, 'bin/busybox')
+    return {
+      ...tools,
+      nodePackages: packages,
+      busybox: (await exists(inBin)) ? inBin : join(packages, 'usr/bin/busybox'),
+      shimNew: await buildModule(shim, recentContainerd, say),
+      helm: await buildModule('helm.sh/helm/v3/cmd/helm', recentHelm, say),
+      coredns: await buildSources(corednsSources, 'github.com/coredns/coredns', say),
+      kubernetes: await buildSources(kubernetesSources, 'k8s.io/kubernetes', say, kubernetesVersionFlags(kubernetes)),
+    }
+  })
+}
+
 /** A client that throws away what it gets at little cost. */
 export async function needCurl(say: (line: string) => void): Promise<void> {
   if (await succeeds('curl', ['--version'])) return
@@ -72,12 +131,12 @@ async function install(name: string, say: (line: string) => void): Promise<void>
   await apt(['install', '-y', '--no-install-recommends', name])
 }
 
-/** Downloads Debian packages and unpacks them, without installing. Returns the folder. */
+/** Downloads Debian packages and unpacks them, without installing. `links`: paths and what they point to. */
 async function unpackPackages(
   names: readonly string[],
   folder: string,
   say: (line: string) => void,
-  aptOptions: readonly string[] = [],
+  { aptOptions = [], links = {} }: { aptOptions?: readonly string[]; links?: Readonly<Record<string, string>> } = {},
 ): Promise<string> {
   const target = join(cacheFolder, folder)
   if (await exists(target)) return target
@@ -89,6 +148,7 @@ async function unpackPackages(
     await apt([...aptOptions, 'download', ...names], { cwd: join(work, 'debs') })
     for (const deb of await readdir(join(work, 'debs'))) await run('dpkg', ['-x', join(work, 'debs', deb), work])
     await rm(join(work, 'debs'), { recursive: true })
+    for (const [path, to] of Object.entries(links)) await symlink(to, join(work, path))
     await rename(work, target)
   } catch (error) {
     throw new UserError(`cannot get ${names.join(', ')} from the distribution: ${errorMessage(error)}`)
@@ -155,6 +215,41 @@ function buildModule(module: string, version: string, say: (line: string) => voi
   return build(basename(module), version, () => ['install', `${module}@${version}`], say)
 }
 
+/** Builds a program from sources in this checkout; it is called as their folder. Named after the version of `module`. */
+async function buildSources(
+  sources: string,
+  module: string,
+  say: (line: string) => void,
+  linkerFlags: readonly string[] = [],
+): Promise<string> {
+  const version = `${await moduleVersion(sources, module)}-${await hashOf(sources)}`
+  const flags = ['-buildvcs=false', '-trimpath', '-ldflags', ['-s', '-w', ...linkerFlags].join(' ')]
+  return build(basename(sources), version, (target) => ['build', ...flags, '-o', `${target}/`, '.'], say, sources)
+}
+
+/** The version that go.mod asks for. */
+async function moduleVersion(sources: string, module: string): Promise<string> {
+  const text = await readFile(join(sources, 'go.mod'), 'utf8')
+  const version = text
+    .split('\n')
+    .map((line) =>
+      line
+        .replace(/^require /, '')
+        .trim()
+        .split(' '),
+    )
+    .find(([name, second]) => name === module && second !== '=>')?.[1]
+  if (version === undefined) throw new Error(`${sources}/go.mod does not require ${module}`)
+  return version
+}
+
+/** What Kubernetes' own build tells its programs: charts ask for it. */
+function kubernetesVersionFlags(version: string): string[] {
+  const [, major, minor] = /^v(\d+)\.(\d+)\./.exec(version) ?? []
+  const values = { gitVersion: version, gitMajor: major, gitMinor: minor, gitTreeState: 'clean' }
+  return Object.entries(values).map(([name, value]) => `-X k8s.io/component-base/version.${name}=${value}`)
+}
+
 /** Has Go build a program into a folder of the cache, unless it is there. Returns its path. */
 async function build(
   name: string,
@@ -167,7 +262,7 @@ async function build(
   const binary = join(folder, name)
   if (await exists(binary)) return binary
   const go = await findGo(say)
-  say(`building ${name} ${version} with ${go} (about two minutes, once)`)
+  say(`building ${name} ${version} with ${go} (some minutes, once)`)
   const work = `${folder}.${process.pid}`
   try {
     await run(go, args(work), {
@@ -203,7 +298,7 @@ async function findGo(say: (line: string) => void): Promise<string> {
     throw new UserError(`building needs Go 1.${goMinorMin} or later, which this distribution has not: install it`)
   }
   const names = [`golang-1.${minor}-go`, `golang-1.${minor}-src`]
-  const root = await unpackPackages(names, `go-1.${minor}`, say, options)
+  const root = await unpackPackages(names, `go-1.${minor}`, say, { aptOptions: options })
   return join(root, `usr/lib/go-1.${minor}/bin/go`)
 }
 

@@ -166,7 +166,7 @@ describe('a registry with a password', () => {
 
   it('is asked by containerd with the pull secret; mirrors never see it', async () => {
     const folder = join(cluster.folder, 'private')
-    const registry = new RegistryProcess(cluster.client, cluster.tools.registry, folder, htpasswd)
+    const registry = new RegistryProcess(cluster.client, cluster.tools.registry, folder, { htpasswd })
     await registry.start()
     await cluster.client.setRate('100mbit')
     const reference = `${new URL(registry.url).host}/private:v1`

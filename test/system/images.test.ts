@@ -102,7 +102,7 @@ describe('benchmark images', () => {
       cluster.node(1).host,
       cluster.tools.registry,
       join(cluster.folder, 'private'),
-      htpasswd,
+      { htpasswd },
     )
     await cluster.node(1).stopDaemon()
     await registry.start()

@@ -49,7 +49,7 @@ beforeAll(async () => {
   mess.push(() => network.close())
   upstreamHost = await network.addHost('upstream')
   client = await network.addHost('client')
-  registry = new RegistryProcess(upstreamHost, tools.registry, join(folder, 'registry'), undefined, 5080)
+  registry = new RegistryProcess(upstreamHost, tools.registry, join(folder, 'registry'), { port: 5080 })
   mess.push(() => registry.stop())
   await registry.start()
   upstream = await ScriptedUpstream.start(upstreamHost, registry.url, join(folder, 'upstream'))

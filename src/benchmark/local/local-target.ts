@@ -104,8 +104,8 @@ export class LocalTarget implements Target {
     )
     const isScripted = this.#init.scene.upstream.length > 0
     const registryFolder = join(folder, 'registry')
-    const port = isScripted ? hiddenRegistryPort : undefined
-    const registry = new RegistryProcess(upstreamHost, programs.registry, registryFolder, undefined, port)
+    const options = isScripted ? { port: hiddenRegistryPort } : {}
+    const registry = new RegistryProcess(upstreamHost, programs.registry, registryFolder, options)
     this.#cleanUps.push(() => registry.stop())
     await registry.start()
     const scripted = isScripted ? await ScriptedUpstream.start(upstreamHost, registry.url, folder) : undefined

@@ -1,0 +1,207 @@
+/**
+ * What happens to a cluster, while pods pull new images on all nodes. Upstream is healthy: no pull may fail, except on a
+ * node whose own containerd or kubelet is down, in those seconds; and what a living peer has is not asked of upstream.
+ */
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { Churn, type ChurnInit } from './churn.ts'
+import { Cluster } from './cluster.ts'
+import { hostFiles } from './host-files.ts'
+import type { ClusterNode } from './node.ts'
+import { waitDaemonSet } from './objects.ts'
+import {
+  DaemonWatch,
+  installSpegel,
+  namespace,
+  publishSpegel,
+  release,
+  uninstallSpegel,
+  untilMirrored,
+  untilRolledOut,
+  upgradeSpegel,
+} from './spegel.ts'
+
+const MiB = 1024 * 1024
+const pullTimeoutMs = 60_000
+const say = (line: string) => process.stderr.write(`${line}\n`)
+
+/** Somebody else's, who sends pulls of docker.io to another registry. */
+const foreignHosts = `server = "https://registry-1.docker.io"
+
+[host."https://registry.test"] # ours since 2024
+  capabilities = ["pull", "resolve"]
+`
+
+/** A node on which pulls may fail, and when. */
+interface Excuse {
+  node: ClusterNode
+  fromMs: number
+  toMs: number
+}
+
+describe('spegel-ts in a cluster', () => {
+  let cluster: Cluster
+  const filesBefore = new Map<string, Record<string, string>>()
+
+  beforeAll(async () => {
+    cluster = await Cluster.start({ nodes: 3, containerd: ['old', 'new'] })
+    await publishSpegel(cluster)
+    const folder = join(cluster.node(2).disk, 'etc/containerd/certs.d/docker.io')
+    await mkdir(folder)
+    await writeFile(join(folder, 'hosts.toml'), foreignHosts)
+    for (const node of cluster.nodes) filesBefore.set(node.name, await hostFiles(node))
+  })
+  afterAll(() => cluster.stop())
+
+  /** Pulls go on before, during and after the action, which returns what is excused. */
+  async function whilePulling(
+    action: (churn: Churn) => Promise<Excuse[] | void>,
+    by: ChurnInit['by'] = 'pods',
+  ): Promise<void> {
+    const daemons = new DaemonWatch(cluster)
+    const churn = await Churn.start(cluster, { by, sizeBytes: MiB, layers: 2 })
+    let excuses: Excuse[] = []
+    try {
+      await churn.untilShared(1)
+      excuses = (await action(churn)) ?? []
+      await churn.untilShared(2)
+    } finally {
+      const { pulls, failures, avoidable } = await churn.stop()
+      await daemons.stop()
+      const isExcused = (name: string, atMs: number) =>
+        // Events are cut to seconds.
+        excuses.some(({ node, fromMs, toMs }) => node.name === name && atMs >= fromMs - 1_000 && atMs <= toMs)
+      const done = pulls.filter(({ doneMs }) => doneMs !== undefined)
+      say(`${done.length} pulls, ${failures.length} failures, ${avoidable.length} avoidable GETs upstream`)
+      expect(failures.filter(({ node, atMs }) => !isExcused(node, atMs))).toEqual([])
+      const living = avoidable.filter(({ holders, startedMs }) =>
+        holders.some(({ node }) => daemons.wasReady(node, startedMs)),
+      )
+      expect(living).toEqual([])
+    }
+  }
+
+  /** The node's pulls may fail until the action has ended. */
+  async function excusing(node: ClusterNode, action: () => Promise<void>): Promise<Excuse[]> {
+    const fromMs = Date.now()
+    await action()
+    return [{ node, fromMs, toMs: Date.now() }]
+  }
+
+  it('is installed, and the next pull goes through a peer', async () => {
+    const startMs = Date.now()
+    await installSpegel(cluster)
+    const installedMs = Date.now()
+    const { reference, image } = await cluster.publish('first:v1', { sizeBytes: MiB, layers: 2, seed: 'first' })
+    for (const { cri } of cluster.nodes) await cri.pull(reference, pullTimeoutMs)
+    say(`installed after ${installedMs - startMs} ms, three nodes pulled after ${Date.now() - installedMs} ms more`)
+    for (const { digest } of [...image.layers, ...image.configs.slice(0, 1)]) {
+      const gets = cluster.upstream.requests().filter(({ method, path }) => method === 'GET' && path.endsWith(digest))
+      expect(gets).toHaveLength(1)
+    }
+  })
+
+  it('stands before what somebody else has written to hosts.toml', async () => {
+    const text = await readFile(join(cluster.node(2).disk, 'etc/containerd/certs.d/docker.io/hosts.toml'), 'utf8')
+    const hosts = [...text.matchAll(/^\[host\.['"](.*)['"]\]/gm)].map(([, url]) => url)
+    expect(hosts).toEqual([`http://${cluster.node(2).host.ip}:30020`, 'https://registry.test'])
+  })
+
+  it('is restarted on all nodes, one after the other', async () => {
+    await whilePulling(async () => {
+      await cluster.kubectl('rollout', 'restart', `daemonset/${release}`, '--namespace', namespace)
+      await untilRolledOut(cluster)
+    })
+  })
+
+  it('is upgraded with other values', async () => {
+    await whilePulling(() => upgradeSpegel(cluster, '--set', 'spegel.logLevel=DEBUG'))
+  })
+
+  it.each([1, 2])('outlives a restart of containerd on node %i', async (number) => {
+    const node = cluster.node(number)
+    await whilePulling(() =>
+      excusing(node, async () => {
+        await node.stopContainerd('SIGKILL')
+        await node.startContainerd()
+        await cluster.untilNodesReady()
+      }),
+    )
+  })
+
+  it('outlives a node that is drained and comes back', async () => {
+    const node = cluster.node(3)
+    await whilePulling(async (churn) => {
+      await churn.remove(node)
+      await cluster.kubectl('drain', node.name, '--ignore-daemonsets', '--force', '--delete-emptydir-data')
+      await churn.untilShared(1)
+      await cluster.kubectl('uncordon', node.name)
+      churn.add(node)
+    })
+  })
+
+  it('outlives a reboot', async () => {
+    const node = cluster.node(1)
+    await whilePulling(() =>
+      excusing(node, async () => {
+        await node.reboot()
+        await cluster.untilNodesReady()
+        await untilMirrored(cluster, node)
+      }),
+    )
+  })
+
+  it('comes to a new node, and outlives its end', async () => {
+    await whilePulling(async (churn) => {
+      const node = await cluster.addNode()
+      await cluster.untilNodesReady()
+      await untilMirrored(cluster, node)
+      churn.add(node)
+      await churn.untilShared(2)
+      await churn.remove(node)
+      await cluster.removeNode(node)
+    })
+  })
+
+  it('does not need the API server', async () => {
+    await whilePulling(async (churn) => {
+      await cluster.controlPlane.stopApiServer()
+      try {
+        await churn.untilShared(3)
+      } finally {
+        await cluster.controlPlane.startApiServer()
+      }
+    }, 'cri')
+  })
+
+  it('starts pods on all nodes with an image that one has, by tag and by digest, without upstream', async () => {
+    const { reference, image } = await cluster.publish('cut:v1', { sizeBytes: MiB, layers: 2, seed: 'cut' })
+    await cluster.node(1).cri.pull(reference, pullTimeoutMs)
+    await cluster.setUpstreamReachable(false)
+    try {
+      const byDigest = `${reference.replace(/:v1$/, '')}@${image.target.digest}`
+      await cluster.apply(waitDaemonSet('by-tag', reference), waitDaemonSet('by-digest', byDigest))
+      for (const name of ['by-tag', 'by-digest']) {
+        await cluster.kubectl('rollout', 'status', `daemonset/${name}`, '--timeout=60s')
+      }
+      expect(await pullFailures()).toEqual([])
+    } finally {
+      await cluster.setUpstreamReachable(true)
+    }
+  })
+
+  it('is uninstalled, and nothing is left on any node', async () => {
+    await uninstallSpegel(cluster)
+    for (const node of cluster.nodes) {
+      expect(await hostFiles(node), node.name).toEqual(filesBefore.get(node.name))
+    }
+    const { reference } = await cluster.publish('last:v1', { sizeBytes: MiB, layers: 1, seed: 'last' })
+    for (const { cri } of cluster.nodes) await cri.pull(reference, pullTimeoutMs)
+  })
+
+  async function pullFailures(): Promise<string[]> {
+    const events = await cluster.api.podEvents('default')
+    return events.filter(({ reason }) => reason === 'Failed').map(({ message }) => message)
+  }
+})
