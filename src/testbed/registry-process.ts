@@ -34,6 +34,8 @@ export interface TimedAnswer {
 export interface RegistryOptions {
   /** Lines of who may ask it, with bcrypt; without them: everybody. */
   htpasswd?: string
+  /** Who may ask it is said by a token service at this URL, which calls itself so and signs with this certificate. */
+  tokens?: { url: string; service: string; certificate: string }
   /** Another one than usual, when something else is to be asked in its place. */
   port?: number
   /** HTTPS: paths of its certificate and key, and of who signed it. */
@@ -59,11 +61,13 @@ export class RegistryProcess {
   }
 
   async start(): Promise<void> {
-    const { htpasswd, tls } = this.#options
+    const { htpasswd, tokens, tls } = this.#options
     await mkdir(join(this.#folder, 'data'), { recursive: true })
     const config = join(this.#folder, 'config.yml')
     const users = join(this.#folder, 'htpasswd')
     if (htpasswd !== undefined) await writeFile(users, htpasswd)
+    const signers = join(this.#folder, 'signers.pem')
+    if (tokens !== undefined) await writeFile(signers, tokens.certificate)
     await writeFile(
       config,
       `version: 0.1
@@ -71,11 +75,16 @@ log: { level: info, accesslog: { disabled: false } }
 storage: { filesystem: { rootdirectory: ${join(this.#folder, 'data')} } }
 http: { addr: ${this.#host.ip}:${this.#port}${tls === undefined ? '' : `, tls: { certificate: ${tls.certificate}, key: ${tls.key} }`} }
 ${htpasswd === undefined ? '' : `auth: { htpasswd: { realm: testbed, path: ${users} } }`}
+${
+  tokens === undefined
+    ? ''
+    : `auth: { token: { realm: "${tokens.url}", service: ${tokens.service}, issuer: ${tokens.service}, rootcertbundle: ${signers} } }`
+}
 `,
     )
     const child = this.#host.spawn(this.#binary, ['serve', config], { stdio: logTo(this.#log) })
     this.#child = child
-    const ready = htpasswd === undefined ? 200 : 401
+    const ready = htpasswd === undefined && tokens === undefined ? 200 : 401
     const trusted = tls === undefined ? {} : { authority: tls.authority }
     const answers = async () => (await fetchFrom(this.#host, `${this.url}/v2/`, trusted)).status === ready
     await waitUntil('docker-registry', answers, { timeoutMs: 10_000, child, log: this.#log })

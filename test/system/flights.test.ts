@@ -1,4 +1,5 @@
 /** The cold batch with real containerd: nobody has the image, all pull it at once, one copy comes from upstream. */
+import type { ChildProcess } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -7,13 +8,16 @@ import { Cluster, type ClusterInit } from '../../src/testbed/cluster.ts'
 import type { ContainerdNode } from '../../src/testbed/containerd-node.ts'
 import { writeImage } from '../../src/images/image.ts'
 import { fetchFrom } from '../../src/testbed/fetch.ts'
-import { end } from '../../src/testbed/process.ts'
-import { type AccessLogEntry, RegistryProcess } from '../../src/testbed/registry-process.ts'
+import type { Host } from '../../src/testbed/network.ts'
+import { end, logTo } from '../../src/testbed/process.ts'
+import { type AccessLogEntry, type RegistryOptions, RegistryProcess } from '../../src/testbed/registry-process.ts'
 import { eventually } from '../support/daemons.ts'
+import { testCertificate } from '../support/tls.ts'
 
 const MiB = 1024 * 1024
 const pullTimeoutMs = 120_000
 const nodes = 4
+const tokenService = join(import.meta.dirname, '../support/token-service-process.ts')
 
 interface Case {
   name: string
@@ -157,7 +161,32 @@ describe('flights that are switched off', () => {
   })
 })
 
-describe('a registry with a password', () => {
+/** How a registry knows who asks. */
+interface Door {
+  name: string
+  /** On the registry's host. */
+  options: (host: Host) => RegistryOptions
+  /** What has to run beside the registry; prints what it was asked. */
+  service?: (host: Host, log: string) => ChildProcess
+}
+
+const tokenPort = 5081
+const secret = { username: 'me', password: 'secret' }
+const doors: Door[] = [
+  { name: 'a password', options: () => ({ htpasswd }) },
+  {
+    name: 'a token service',
+    options: ({ ip }) => ({
+      tokens: { url: `http://${ip}:${tokenPort}/token`, service: 'testbed', certificate: testCertificate },
+    }),
+    service: (host, log) => {
+      const args = [tokenService, String(tokenPort), secret.username, secret.password, 'testbed']
+      return host.spawn(process.execPath, args, { stdio: logTo(log) })
+    },
+  },
+]
+
+describe.each(doors)('a registry with $name', ({ options, service }) => {
   let cluster: Cluster
   beforeAll(async () => {
     cluster = await Cluster.create({ nodes: 2, containerd: 'containerdNew' })
@@ -166,37 +195,45 @@ describe('a registry with a password', () => {
 
   it('is asked by containerd with the pull secret; mirrors never see it', async () => {
     const folder = join(cluster.folder, 'private')
-    const registry = new RegistryProcess(cluster.client, cluster.tools.registry, folder, { htpasswd })
+    const { client } = cluster
+    const registry = new RegistryProcess(client, cluster.tools.registry, folder, options(client))
+    const tokenLog = join(cluster.folder, 'tokens')
+    const helpers = service === undefined ? [] : [service(client, tokenLog)]
     await registry.start()
-    await cluster.client.setRate('100mbit')
+    await client.setRate('100mbit')
     const reference = `${new URL(registry.url).host}/private:v1`
     const layout = join(cluster.folder, 'private-image')
     const image = await writeImage(layout, { name: reference, sizeBytes: 16 * MiB, layers: 2, seed: 'private' })
     await registry.place(layout, image, 'private', 'v1')
     // What containerd says to the mirror passes a listener.
     const heard = cluster.nodes.map((node) => join(node.folder, 'heard'))
-    const listeners = cluster.nodes.map((node, index) => {
+    for (const [index, node] of cluster.nodes.entries()) {
       const args = ['-e', listener, '5005', '5000', heard[index] ?? '']
-      return node.host.spawn(process.execPath, args, { stdio: 'ignore' })
-    })
+      helpers.push(node.host.spawn(process.execPath, args, { stdio: 'ignore' }))
+    }
     try {
       for (const [index, node] of cluster.nodes.entries()) {
         await node.configure(registry.url, [], 'http://127.0.0.1:5005')
         await eventually(() => expect(existsSync(heard[index] ?? '')).toBe(true))
       }
-      const secret = { username: 'me', password: 'secret' }
+      const refused = await Promise.all(cluster.nodes.map((node) => pull(node, reference)))
+      expect(refused).toEqual(cluster.nodes.map(() => expect.stringMatching(/401|authorization|denied/i)))
       await Promise.all(cluster.nodes.map(({ cri }) => cri.pull(reference, pullTimeoutMs, secret)))
       for (const { digest } of image.layers) expect(askers(registry.requests(), digest)).toBe(1)
+      if (service !== undefined) expect(await readFile(tokenLog, 'utf8')).toContain('given repository:private:pull')
       for (const path of heard) {
         const text = await readFile(path, 'latin1')
         expect(text).toContain(`GET /v2/private/blobs/${image.layers[0]?.digest}`)
         expect(text.toLowerCase()).not.toContain('authorization')
       }
     } finally {
-      for (const child of listeners) await end(child)
+      for (const child of helpers) await end(child)
       await registry.stop()
     }
   })
+
+  const pull = (node: ContainerdNode, reference: string) =>
+    node.cri.pull(reference, pullTimeoutMs).then(() => 'pulled', String)
 })
 
 /** The user `me` with the password `secret`. */

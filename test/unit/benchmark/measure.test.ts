@@ -98,7 +98,7 @@ describe('measuring', () => {
     expect(target.log).toEqual(['open', ...expected, 'close'])
   })
 
-  it('leaves a mirror out when it had its rounds, and says how many turns there are', async () => {
+  it('leaves a mirror out when it had its rounds, and says how many turns there are', () => {
     const some = mirrors.map((mirror) => (mirror.name === 'none' ? { ...mirror, rounds: 1 } : mirror))
     const names = [0, 1, 2].map((round) =>
       turnsOf(round, images[0] as ImageSet, some, 'a').map(({ mirror }) => mirror.name),
