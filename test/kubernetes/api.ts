@@ -16,6 +16,7 @@ export class ApiError extends Error {
 /** What the tests read of the objects that they ask for. */
 interface ObjectMeta {
   name: string
+  uid: string
   namespace?: string
   labels?: Record<string, string>
   deletionTimestamp?: string

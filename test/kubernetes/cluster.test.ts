@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { fetchFrom } from '../../src/testbed/fetch.ts'
 import { end, waitUntil } from '../../src/testbed/process.ts'
 import type { Pod } from './api.ts'
@@ -24,6 +24,9 @@ describe('the cluster', () => {
     cluster = await Cluster.start({ nodes: 3, containerd: ['old', 'new'] })
   })
   afterAll(() => cluster.stop())
+  afterEach(async ({ task }) => {
+    if (task.result?.state === 'fail') process.stderr.write(await cluster.lastWords())
+  })
 
   const until = (what: string, probe: () => Promise<boolean>) => waitUntil(what, probe, { timeoutMs: patienceMs })
   const podsOf = (app: string) => cluster.api.pods('default', `app=${app}`)

@@ -3,14 +3,16 @@
  * behind a link of its own as everybody's upstream. Nothing of it is seen in the machine's own network.
  */
 import type { ChildProcess } from 'node:child_process'
+import { globSync, readFileSync } from 'node:fs'
 import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises'
-import { basename, delimiter, join } from 'node:path'
+import { basename, delimiter, join, relative } from 'node:path'
 import {
   type BenchmarkImage,
   type BenchmarkImageSpec,
   writeBenchmarkImage,
 } from '../../src/images/benchmark-image.ts'
 import type { Descriptor } from '../../src/images/layout.ts'
+import { errorMessage } from '../../src/lib/errors.ts'
 import { type Host, Network } from '../../src/testbed/network.ts'
 import { output, waitUntil } from '../../src/testbed/process.ts'
 import { RegistryProcess } from '../../src/testbed/registry-process.ts'
@@ -218,6 +220,16 @@ export class Cluster {
         host.spawn('ip', ['route', reachable ? 'del' : 'add', 'unreachable', `${this.upstreamHost.ip}/32`]),
       )
     }
+  }
+
+  /** Pods, and the last that every program has said: for a test that failed. */
+  async lastWords(): Promise<string> {
+    const pods = await this.kubectl('get', 'pods', '--all-namespaces', '--output=wide').catch(errorMessage)
+    const logs = globSync(join(this.folder, '{control,n*}/*.log')).map((path) => {
+      const tail = readFileSync(path, 'utf8').trimEnd().split('\n').slice(-10).join('\n')
+      return `--- ${relative(this.folder, path)}\n${tail}`
+    })
+    return [pods, ...logs, ''].join('\n')
   }
 
   // --- End ---

@@ -4,15 +4,20 @@
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { waitUntil } from '../../src/testbed/process.ts'
+import { prepareGoPeer } from '../../src/testbed/tools.ts'
+import { GoNode } from '../support/interop-node.ts'
+import { NamespaceClient } from '../support/namespace-client.ts'
 import { Churn, type ChurnInit } from './churn.ts'
-import { Cluster } from './cluster.ts'
+import { Cluster, busyboxImage } from './cluster.ts'
 import { hostFiles } from './host-files.ts'
 import type { ClusterNode } from './node.ts'
-import { waitDaemonSet } from './objects.ts'
+import { imageVolumePod, waitDaemonSet } from './objects.ts'
 import {
   DaemonWatch,
   installSpegel,
+  mirrorPods,
   namespace,
   publishSpegel,
   release,
@@ -53,6 +58,9 @@ describe('spegel-ts in a cluster', () => {
     for (const node of cluster.nodes) filesBefore.set(node.name, await hostFiles(node))
   })
   afterAll(() => cluster.stop())
+  afterEach(async ({ task }) => {
+    if (task.result?.state === 'fail') process.stderr.write(await cluster.lastWords())
+  })
 
   /** Pulls go on before, during and after the action, which returns what is excused. */
   async function whilePulling(
@@ -175,9 +183,10 @@ describe('spegel-ts in a cluster', () => {
     }, 'cri')
   })
 
-  it('starts pods on all nodes with an image that one has, by tag and by digest, without upstream', async () => {
+  it('starts pods on all nodes with images that one has, by tag, by digest and as volumes, without upstream', async () => {
     const { reference, image } = await cluster.publish('cut:v1', { sizeBytes: MiB, layers: 2, seed: 'cut' })
-    await cluster.node(1).cri.pull(reference, pullTimeoutMs)
+    const volume = await cluster.publish('volume:v1', { sizeBytes: MiB, layers: 1, seed: 'volume' })
+    for (const name of [reference, volume.reference]) await cluster.node(1).cri.pull(name, pullTimeoutMs)
     await cluster.setUpstreamReachable(false)
     try {
       const byDigest = `${reference.replace(/:v1$/, '')}@${image.target.digest}`
@@ -185,9 +194,43 @@ describe('spegel-ts in a cluster', () => {
       for (const name of ['by-tag', 'by-digest']) {
         await cluster.kubectl('rollout', 'status', `daemonset/${name}`, '--timeout=60s')
       }
+      // containerd 1.x cannot mount images.
+      const node = cluster.node(2)
+      await cluster.apply(imageVolumePod('image-volume', node.name, busyboxImage, volume.reference))
+      await cluster.kubectl('wait', 'pod/image-volume', '--for=condition=Ready', '--timeout=60s')
+      const files = await cluster.kubectl('exec', 'image-volume', '--', '/busybox', 'ls', '/data')
+      expect(files).toContain('data-0')
       expect(await pullFailures()).toEqual([])
     } finally {
       await cluster.setUpstreamReachable(true)
+    }
+  })
+
+  it('shares a swarm with a node of Spegel, for which a program in Go stands', async () => {
+    const host = cluster.controlPlane.host
+    const folder = join(cluster.folder, 'go-peer')
+    const hostsFile = join(folder, 'hosts')
+    await mkdir(folder)
+    const mirrors = await mirrorPods(cluster)
+    await writeFile(hostsFile, mirrors.map(({ status }) => `${status.podIP} mirrors.test\n`).join(''))
+    const client = new NamespaceClient(host)
+    const peer = new GoNode(await prepareGoPeer(say), { host, client, folder, hostsFile })
+    try {
+      await peer.addImage('made-by-go')
+      await peer.start({ kind: 'dns', source: 'mirrors.test' })
+      // Upstream has no such image.
+      for (const { cri, name } of cluster.nodes) {
+        const pulled = async () => (await cri.pull('registry.test/made-by-go:v1', pullTimeoutMs)) !== ''
+        await waitUntil(`the pull on ${name}`, pulled, { timeoutMs: 60_000 })
+      }
+      const { image } = await cluster.publish('for-go:v1', { sizeBytes: MiB, layers: 1, seed: 'for-go' })
+      await cluster.node(1).cri.pull('registry.test/for-go:v1', pullTimeoutMs)
+      const path = `for-go/blobs/${image.layers[0]?.digest}`
+      const served = async () => (await peer.ask(path)).body.length === image.layers[0]?.size
+      await waitUntil('what a node of ours has', served, { timeoutMs: 60_000 })
+    } finally {
+      await peer.stop()
+      await client.close()
     }
   })
 

@@ -51,6 +51,8 @@ export class ClusterNode {
   readonly host: Host
   /** Its root file system, also when it is off. What is mounted on it (`/run`, `/tmp`) is not seen from outside. */
   readonly disk: string
+  /** Of its pods. */
+  readonly cgroup: string
   readonly #init: NodeInit
   readonly #components = new Map<Component, ChildProcess>()
   #first: ChildProcess | undefined
@@ -61,6 +63,7 @@ export class ClusterNode {
     this.name = init.name
     this.host = init.host
     this.disk = join(init.folder, 'disk')
+    this.cgroup = init.cgroup
   }
 
   /** Makes its disk. It is off. */
@@ -80,8 +83,8 @@ export class ClusterNode {
 
   /** Resolves when containerd answers and the rest is started; the node is not Ready yet. */
   async boot(): Promise<void> {
-    const { tools, host, folder, cgroup, name } = this.#init
-    await makeCgroup(cgroup)
+    const { tools, host, folder, name } = this.#init
+    await makeCgroup(this.cgroup)
     const args = [initScript, name, this.disk, tools.nodePackages, dirname(tools.nodePackages)]
     const log = openSync(join(folder, 'init.log'), 'a')
     const namespaces = ['--mount', '--propagation', 'private', '--uts', '--ipc', '--pid', '--fork', '--kill-child']
@@ -107,7 +110,7 @@ export class ClusterNode {
     if (this.#first !== undefined) await end(this.#first, 'SIGKILL')
     this.#first = undefined
     this.#components.clear()
-    await removeCgroup(this.#init.cgroup)
+    await removeCgroup(this.cgroup)
   }
 
   async reboot(): Promise<void> {
@@ -220,7 +223,7 @@ export class ClusterNode {
   }
 
   async #makeDisk(): Promise<void> {
-    const { name, host, podSubnet, authority, server, dnsIp, hosts, sandboxImage, cgroup } = this.#init
+    const { name, host, podSubnet, authority, server, dnsIp, hosts, sandboxImage } = this.#init
     const emptyFolders = ['usr', 'proc', 'sys', 'dev', 'run', 'tmp', 'mnt', 'root', 'opt', 'var/log', 'var/lib']
     for (const folder of emptyFolders) await mkdir(join(this.disk, folder), { recursive: true })
     for (const folder of ['bin', 'sbin', 'lib', 'lib64']) await symlink(`usr/${folder}`, join(this.disk, folder))
@@ -239,7 +242,7 @@ export class ClusterNode {
       'etc/nsswitch.conf': 'hosts: files dns\n',
       'etc/containerd/config.toml': containerdConfig(sandboxImage),
       'etc/cni/net.d/10-bridge.conflist': cniConfig(podSubnet),
-      'etc/kubernetes/kubelet.json': kubeletConfig({ cgroup, dnsIp }),
+      'etc/kubernetes/kubelet.json': kubeletConfig({ cgroup: this.cgroup, dnsIp }),
       'etc/kubernetes/kubelet.kubeconfig': await authority.kubeconfig(identity, server),
       'etc/kubernetes/kube-proxy.json': proxyConfig(),
       'etc/kubernetes/kube-proxy.kubeconfig': await authority.kubeconfig(proxy, server),

@@ -17,3 +17,18 @@ export function busyboxContainer(image: string, script: string, more: object = {
   // A shell that is the first process of a container ends on SIGTERM only if told so.
   return { name: 'main', image, args: ['sh', '-c', `trap 'exit 0' TERM; ${script} & wait`], ...more }
 }
+
+/** A pod of busybox with an image for a volume, at /data. */
+export function imageVolumePod(name: string, nodeName: string, busybox: string, reference: string): object {
+  const volumeMounts = [{ name: 'data', mountPath: '/data' }]
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name },
+    spec: {
+      nodeName,
+      containers: [busyboxContainer(busybox, '/busybox sleep infinity', { volumeMounts })],
+      volumes: [{ name: 'data', image: { reference } }],
+    },
+  }
+}

@@ -3,14 +3,14 @@ import { join } from 'node:path'
 import { readLayoutImage } from '../../src/benchmark/local/layout-image.ts'
 import { UserError } from '../../src/lib/errors.ts'
 import { waitUntil } from '../../src/testbed/process.ts'
-import { hasCondition } from './api.ts'
+import { type Pod, hasCondition } from './api.ts'
 import type { Cluster } from './cluster.ts'
 import type { ClusterNode } from './node.ts'
 
 export const release = 'spegel-ts'
 export const namespace = 'spegel-ts'
 const chart = join(import.meta.dirname, '../../charts/spegel-ts')
-const mirrorPods = 'app.kubernetes.io/component=mirror'
+const mirrorLabels = 'app.kubernetes.io/component=mirror'
 const sampleMs = 100
 
 /** Puts the image into the registry, under the name that the chart asks for. */
@@ -58,10 +58,14 @@ export async function untilMirrored(cluster: Cluster, node: ClusterNode): Promis
   await waitUntil(`spegel-ts on ${node.name}`, ready, { timeoutMs: 120_000 })
 }
 
+/** Those of the daemons. */
+export function mirrorPods({ api }: Cluster): Promise<Pod[]> {
+  return api.pods(namespace, mirrorLabels)
+}
+
 /** Nodes with a daemon that is ready and stays. */
-async function readyNodes({ api }: Cluster): Promise<ReadonlySet<string>> {
-  const pods = await api.pods(namespace, mirrorPods)
-  const staying = pods.filter(
+async function readyNodes(cluster: Cluster): Promise<ReadonlySet<string>> {
+  const staying = (await mirrorPods(cluster)).filter(
     ({ metadata, status }) => metadata.deletionTimestamp === undefined && hasCondition(status.conditions, 'Ready'),
   )
   return new Set(staying.map(({ spec }) => spec.nodeName ?? ''))
