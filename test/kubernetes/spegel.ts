@@ -16,7 +16,7 @@ const sampleMs = 100
 /** Puts the image into the registry, under the name that the chart asks for. */
 export async function publishSpegel(cluster: Cluster): Promise<void> {
   const [, repository = '', tag = ''] =
-    /image: "?[^/"]+\/([^:"]+):([^"\s]+)/.exec(await cluster.helm('template', release, chart)) ?? []
+    /image: "?[^/"]+\/([^:"]+):([^"\s]+)/.exec(await cluster.helm('template', release, chart, '--validate')) ?? []
   const layout = await spegelImage()
   const { target } = await readLayoutImage(layout)
   await cluster.place(layout, { digest: target, mediaType: '', size: 0 }, `${repository}:${tag}`)
