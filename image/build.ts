@@ -50,7 +50,11 @@ export async function buildImage(layout: string, name: string, say: (line: strin
       }
       await buildah.build(root, [
         // Layers as the Dockerfile has them; and the stage that both platforms share is built once.
-        ...['--layers', '--platform', `linux/${architecture}`, '--tag', architecture],
+        '--layers',
+        '--platform',
+        `linux/${architecture}`,
+        '--tag',
+        architecture,
         ...Object.entries(values).flatMap(([key, value]) => ['--build-arg', `${key}=${value}`]),
         ...(await volumes()).flatMap((volume) => ['--volume', volume]),
       ])

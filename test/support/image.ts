@@ -7,8 +7,16 @@ import { type BuiltImage, buildImage, readImage } from '../../image/build.ts'
 
 const root = join(import.meta.dirname, '../..')
 const inputs = [
-  ...['.dockerignore', '.npmrc', 'Dockerfile', 'LICENSE', 'build.ts', 'package-lock.json', 'package.json'],
-  ...['tsconfig.json', 'src', 'image'],
+  '.dockerignore',
+  '.npmrc',
+  'Dockerfile',
+  'LICENSE',
+  'build.ts',
+  'image',
+  'package-lock.json',
+  'package.json',
+  'src',
+  'tsconfig.json',
 ]
 
 export const imageName = 'spegel-ts.test/spegel-ts:v1'

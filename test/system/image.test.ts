@@ -178,7 +178,8 @@ describe.each(['containerdOld', 'containerdNew'] as const)('a container of the i
       ...root,
       capabilities,
       args: [
-        ...['configuration', `--containerd-registry-config-path=${node.certsFolder}`],
+        'configuration',
+        `--containerd-registry-config-path=${node.certsFolder}`,
         '--mirror-targets=http://127.0.0.1:5000',
       ],
       mounts: [{ path: node.certsFolder, writable: true }],
