@@ -1,9 +1,10 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { build } from 'esbuild'
+import type * as workflowParser from '@actions/workflow-parser'
 import { describe, expect, it } from 'vitest'
 
-type WorkflowParser = typeof import('@actions/workflow-parser')
+type WorkflowParser = typeof workflowParser
 
 /** GitHub's own parser. It imports JSON in a way that bundlers take and Node does not. */
 const { outputFiles } = await build({
