@@ -49,10 +49,10 @@ export const chunkBytesSmall = 256 * 1024
 export const carefulChunks = 4_096
 /** Up to this many streams count as few: they always move large chunks. */
 export const streamsFew = 4
-/** So many streams have large buffers, 64 MiB together; further ones small ones. */
-export const streamsWithLargeBuffers = 32
+/** So many streams have large buffers, 32 MiB together; further ones small ones. */
+export const streamsWithLargeBuffers = 16
 /**
- * Requests for content under way, from the store or passed on: 32 × 2 × 1 MiB + 96 × 2 × 256 KiB = 112 MiB of buffers. Above: 503, so that
+ * Requests for content under way, from the store or passed on: 16 × 2 × 1 MiB + 112 × 2 × 256 KiB = 88 MiB of buffers. Above: 503, so that
  * containerd goes to its next host, and a peer to another.
  */
 export const streamsMax = 128
