@@ -227,6 +227,7 @@ export class ClusterNode {
     const emptyFolders = ['usr', 'proc', 'sys', 'dev', 'run', 'tmp', 'mnt', 'root', 'opt', 'var/log', 'var/lib']
     for (const folder of emptyFolders) await mkdir(join(this.disk, folder), { recursive: true })
     for (const folder of ['bin', 'sbin', 'lib', 'lib64']) await symlink(`usr/${folder}`, join(this.disk, folder))
+    await symlink('../run', join(this.disk, 'var/run'))
 
     const identity = await authority.issue(name, `/O=system:nodes/CN=system:node:${name}`, [
       `IP:${host.ip}`,
