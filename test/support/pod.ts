@@ -27,7 +27,8 @@ export interface ContainerSpec {
 }
 
 /** Values of CRI's enumerations. */
-const nodeNetwork = 2
+const ofContainer = 1
+const ofNode = 2
 const hostToContainer = 1
 const runtimeDefault = 0
 const exited = 2
@@ -53,7 +54,7 @@ export class Container {
     const uid = randomUUID()
     const logs = join(node.folder, 'pods', uid)
     await mkdir(logs, { recursive: true })
-    const namespaces = { network: nodeNetwork }
+    const namespaces = { network: ofNode, pid: ofContainer }
     const sandbox = {
       metadata: { name: 'spegel-ts', uid, namespace: 'test' },
       logDirectory: logs,

@@ -317,6 +317,7 @@ describe.each(['containerdOld', 'containerdNew'] as const)('a container of the i
 
   it('restores files of other users with their owners, modes and times, and has no capability too many for that', async () => {
     const node = cluster.node(2)
+    expect(await (await cleanUp(node)).exitCode()).toBe(0)
     const own = join(node.certsFolder, 'own.test:5000')
     await mkdir(own)
     await writeFile(join(own, 'hosts.toml'), 'server = "http://own.test:5000"\n[host."http://own.test:5000"]\n')
@@ -325,7 +326,6 @@ describe.each(['containerdOld', 'containerdNew'] as const)('a container of the i
     await chown(own, 1000, 1000)
     await chmod(own, 0o700)
     await utimes(own, 1_000, 1_000)
-    expect(await (await cleanUp(node)).exitCode()).toBe(0)
     const before = await listing(node.certsFolder)
 
     for (const missing of configurationCapabilities) {
