@@ -4,9 +4,10 @@ import { lstat, readFile, readdir, readlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ClusterNode } from './node.ts'
 
-/** Of containerd, the kubelet and the machine itself: what is there is theirs. */
+/** Of containerd, its network plugins, the kubelet and the machine itself: what is there is theirs. */
 const skipped = new Set([
   'var/lib/containerd',
+  'var/lib/cni',
   'var/lib/kubelet',
   'var/log',
   'run',
