@@ -4,11 +4,11 @@ import { lstat, readFile, readdir, readlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ClusterNode } from './node.ts'
 
-/** Of containerd, the kubelet, network plug-ins and the machine itself: what is there is theirs. */
+/** Of containerd, its network plugins, the kubelet and the machine itself: what is there is theirs. */
 const skipped = new Set([
   'var/lib/containerd',
-  'var/lib/kubelet',
   'var/lib/cni',
+  'var/lib/kubelet',
   'var/log',
   'run',
   'tmp',

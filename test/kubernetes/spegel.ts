@@ -7,8 +7,8 @@ import { type Pod, hasCondition } from './api.ts'
 import type { Cluster } from './cluster.ts'
 import type { ClusterNode } from './node.ts'
 
-export const release = 'spegel-ts'
-export const namespace = 'spegel-ts'
+const release = 'spegel-ts'
+const namespace = 'spegel-ts'
 const chart = join(import.meta.dirname, '../../charts/spegel-ts')
 const mirrorLabels = 'app.kubernetes.io/component=mirror'
 const sampleMs = 100
@@ -48,7 +48,7 @@ export async function uninstallSpegel(cluster: Cluster): Promise<void> {
   await cluster.kubectl('delete', 'namespace', namespace)
 }
 
-export async function untilRolledOut(cluster: Cluster): Promise<void> {
+async function untilRolledOut(cluster: Cluster): Promise<void> {
   await cluster.kubectl('rollout', 'status', `daemonset/${release}`, '--namespace', namespace, '--timeout=120s')
 }
 
