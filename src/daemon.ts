@@ -1,5 +1,5 @@
 /** The `registry` command's program: the one place that names concrete classes and puts them together. */
-import { access } from 'node:fs/promises'
+import { access, constants } from 'node:fs/promises'
 import { upstreamOrigin } from './hosts/upstream.ts'
 import { type Bootstrapper } from './bootstrap/bootstrapper.ts'
 import { dnsBootstrapper } from './bootstrap/dns.ts'
@@ -212,7 +212,7 @@ async function contentFolder(
   const readable = async (path: string | undefined) =>
     path !== undefined &&
     path !== '' &&
-    (await access(path).then(
+    (await access(path, constants.R_OK | constants.X_OK).then(
       () => true,
       () => false,
     ))

@@ -27,18 +27,22 @@ export interface ContainerSpec {
 }
 
 /** Values of CRI's enumerations. */
-const nodeNetwork = 2
+const ofContainer = 1
+const ofNode = 2
 const hostToContainer = 1
 const runtimeDefault = 0
 const exited = 2
 
 export class Container {
   readonly id: string
+  /** When containerd said that its program runs, by the clock. */
+  readonly startedMs: number
   readonly #cri: RuntimeServiceClient
   readonly #sandbox: string
   readonly #log: string
 
   private constructor(cri: RuntimeServiceClient, id: string, sandbox: string, log: string) {
+    this.startedMs = Date.now()
     this.#cri = cri
     this.id = id
     this.#sandbox = sandbox
@@ -53,7 +57,7 @@ export class Container {
     const uid = randomUUID()
     const logs = join(node.folder, 'pods', uid)
     await mkdir(logs, { recursive: true })
-    const namespaces = { network: nodeNetwork }
+    const namespaces = { network: ofNode, pid: ofContainer }
     const sandbox = {
       metadata: { name: 'spegel-ts', uid, namespace: 'test' },
       logDirectory: logs,
@@ -88,9 +92,8 @@ export class Container {
     const { containerId } = await promised<CreateContainerResponse>((callback) =>
       cri.createContainer(config, callback),
     )
-    const container = new Container(cri, containerId, podSandboxId, join(logs, 'log'))
     await promised((callback) => cri.startContainer({ containerId }, callback))
-    return container
+    return new Container(cri, containerId, podSandboxId, join(logs, 'log'))
   }
 
   async status(): Promise<ContainerStatus> {

@@ -253,7 +253,7 @@ describe.each(['containerdOld', 'containerdNew'] as const)('a container of the i
     const complaints = (await daemon.log()).split('\n').filter((line) => /"level":"(WARN|ERROR|FATAL)"/.test(line))
     expect(complaints).toEqual([])
 
-    process.stderr.write(`${containerd}: listens ${await listensAfterMs(daemon)} ms after exec, idle `)
+    process.stderr.write(`${containerd}: listens ${await listensAfterMs(daemon)} ms after its start, idle `)
     process.stderr.write(`${((await residentBytes(pid)) / MiB).toFixed(0)} MiB resident, `)
     process.stderr.write(`${((await daemon.workingSetBytes()) / MiB).toFixed(0)} MiB working set\n`)
     for (const container of daemons) {
@@ -317,6 +317,7 @@ describe.each(['containerdOld', 'containerdNew'] as const)('a container of the i
 
   it('restores files of other users with their owners, modes and times, and has no capability too many for that', async () => {
     const node = cluster.node(2)
+    expect(await (await cleanUp(node)).exitCode()).toBe(0)
     const own = join(node.certsFolder, 'own.test:5000')
     await mkdir(own)
     await writeFile(join(own, 'hosts.toml'), 'server = "http://own.test:5000"\n[host."http://own.test:5000"]\n')
@@ -325,7 +326,6 @@ describe.each(['containerdOld', 'containerdNew'] as const)('a container of the i
     await chown(own, 1000, 1000)
     await chmod(own, 0o700)
     await utimes(own, 1_000, 1_000)
-    expect(await (await cleanUp(node)).exitCode()).toBe(0)
     const before = await listing(node.certsFolder)
 
     for (const missing of configurationCapabilities) {
@@ -355,14 +355,10 @@ describe.each(['containerdOld', 'containerdNew'] as const)('a container of the i
   }
 })
 
-/** From the start of the process to the line that it writes when it listens. The kernel counts in hundredths of a second. */
+/** To the line that it writes when it listens. */
 async function listensAfterMs(container: Container): Promise<number> {
-  const stats = await readFile(`/proc/${await container.pid()}/stat`, 'utf8')
-  const startedTicks = Number(stats.slice(stats.lastIndexOf(')')).split(' ')[20])
-  const bootedMs = Date.now() - Number((await readFile('/proc/uptime', 'utf8')).split(' ')[0]) * 1000
   const line = (await container.log()).split('\n').find((text) => text.includes('"msg":"started"')) ?? '{}'
-  const { time } = JSON.parse(line) as { time: string }
-  return Math.round(new Date(time).getTime() - bootedMs - startedTicks * 10)
+  return new Date((JSON.parse(line) as { time: string }).time).getTime() - container.startedMs
 }
 
 async function residentBytes(pid: number): Promise<number> {

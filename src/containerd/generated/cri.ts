@@ -85,8 +85,9 @@ export interface LinuxSandboxSecurityContext {
 }
 
 export interface NamespaceOption {
-  /** NamespaceMode: 2 is the node's. */
+  /** NamespaceMode: 0 is the pod's, 1 the container's own, 2 the node's. */
   network: number;
+  pid: number;
 }
 
 export interface RunPodSandboxRequest {
@@ -204,8 +205,6 @@ export interface ContainerStatusResponse_InfoEntry {
 export interface ContainerStatus {
   /** ContainerState: 1 runs, 2 has ended. */
   state: number;
-  startedAt: number;
-  finishedAt: number;
   exitCode: number;
 }
 
@@ -905,13 +904,16 @@ export const LinuxSandboxSecurityContext: MessageFns<LinuxSandboxSecurityContext
 };
 
 function createBaseNamespaceOption(): NamespaceOption {
-  return { network: 0 };
+  return { network: 0, pid: 0 };
 }
 
 export const NamespaceOption: MessageFns<NamespaceOption> = {
   encode(message: NamespaceOption, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.network !== 0) {
       writer.uint32(8).int32(message.network);
+    }
+    if (message.pid !== 0) {
+      writer.uint32(16).int32(message.pid);
     }
     return writer;
   },
@@ -935,6 +937,14 @@ export const NamespaceOption: MessageFns<NamespaceOption> = {
             }
 
             message.network = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.pid = reader.int32();
             continue;
           }
         }
@@ -2183,19 +2193,13 @@ export const ContainerStatusResponse_InfoEntry: MessageFns<ContainerStatusRespon
 };
 
 function createBaseContainerStatus(): ContainerStatus {
-  return { state: 0, startedAt: 0, finishedAt: 0, exitCode: 0 };
+  return { state: 0, exitCode: 0 };
 }
 
 export const ContainerStatus: MessageFns<ContainerStatus> = {
   encode(message: ContainerStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.state !== 0) {
       writer.uint32(24).int32(message.state);
-    }
-    if (message.startedAt !== 0) {
-      writer.uint32(40).int64(message.startedAt);
-    }
-    if (message.finishedAt !== 0) {
-      writer.uint32(48).int64(message.finishedAt);
     }
     if (message.exitCode !== 0) {
       writer.uint32(56).int32(message.exitCode);
@@ -2222,22 +2226,6 @@ export const ContainerStatus: MessageFns<ContainerStatus> = {
             }
 
             message.state = reader.int32();
-            continue;
-          }
-          case 5: {
-            if (tag !== 40) {
-              break;
-            }
-
-            message.startedAt = longToNumber(reader.int64());
-            continue;
-          }
-          case 6: {
-            if (tag !== 48) {
-              break;
-            }
-
-            message.finishedAt = longToNumber(reader.int64());
             continue;
           }
           case 7: {
