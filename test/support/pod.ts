@@ -35,11 +35,14 @@ const exited = 2
 
 export class Container {
   readonly id: string
+  /** When containerd said that its program runs, by the clock. */
+  readonly startedMs: number
   readonly #cri: RuntimeServiceClient
   readonly #sandbox: string
   readonly #log: string
 
   private constructor(cri: RuntimeServiceClient, id: string, sandbox: string, log: string) {
+    this.startedMs = Date.now()
     this.#cri = cri
     this.id = id
     this.#sandbox = sandbox
@@ -89,9 +92,8 @@ export class Container {
     const { containerId } = await promised<CreateContainerResponse>((callback) =>
       cri.createContainer(config, callback),
     )
-    const container = new Container(cri, containerId, podSandboxId, join(logs, 'log'))
     await promised((callback) => cri.startContainer({ containerId }, callback))
-    return container
+    return new Container(cri, containerId, podSandboxId, join(logs, 'log'))
   }
 
   async status(): Promise<ContainerStatus> {
