@@ -11,6 +11,8 @@ export default defineConfig({
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], ...fast } },
       { test: { name: 'conformance', include: ['test/conformance/**/*.test.ts'], ...fast } },
       { test: { name: 'daemon', include: ['test/daemon/**/*.test.ts'], ...fast, testTimeout: 60_000 } },
+      // Helm and the check by Kubernetes' code are built the first time.
+      { test: { name: 'chart', include: ['test/chart/**/*.test.ts'], ...fast, hookTimeout: 600_000 } },
       { test: { name: 'system', include: ['test/system/**/*.test.ts'], ...slow } },
       // The first time, all of Kubernetes is built.
       { test: { name: 'kubernetes', include: ['test/kubernetes/**/*.test.ts'], ...slow, hookTimeout: 2_400_000 } },

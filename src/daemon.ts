@@ -4,6 +4,7 @@ import { upstreamOrigin } from './hosts/upstream.ts'
 import { type Bootstrapper } from './bootstrap/bootstrapper.ts'
 import { dnsBootstrapper } from './bootstrap/dns.ts'
 import { type Certificates, httpBootstrapper, serveIdentity } from './bootstrap/http.ts'
+import { type KubernetesBootstrapConfig, kubernetesBootstrapper } from './bootstrap/kubernetes.ts'
 import { staticBootstrapper } from './bootstrap/static.ts'
 import { ContainerdClient } from './containerd/client.ts'
 import { startMetricsServer } from './http/metrics-server.ts'
@@ -33,6 +34,7 @@ export interface DaemonConfig {
   bootstrap:
     | { kind: 'dns'; domain: string }
     | { kind: 'http'; url: URL }
+    | ({ kind: 'kubernetes' } & KubernetesBootstrapConfig)
     | { kind: 'static'; peers: readonly string[] }
   /** For asking and for serving over HTTPS. */
   bootstrapCertificates: Certificates | undefined
@@ -252,6 +254,8 @@ function createBootstrapper({ bootstrap, bootstrapCertificates, routerListen }: 
       return dnsBootstrapper(bootstrap.domain, routerListen.port)
     case 'http':
       return httpBootstrapper(bootstrap.url, bootstrapCertificates)
+    case 'kubernetes':
+      return kubernetesBootstrapper(bootstrap, routerListen.port)
     case 'static':
       return staticBootstrapper(bootstrap.peers)
   }

@@ -205,7 +205,10 @@ export const bootstrapRoundTimeoutMs = 10_000
 export const bootstrapRefreshMs = 60_000
 /** First peers dialled in a round. */
 export const bootstrapPeersMax = 8
-export const bootstrapBodyBytesMax = MiB
+/** Of a server that is asked seldom: a bootstrap source, the Kubernetes API. */
+export const answerBytesMax = MiB
+/** EndpointSlices to ask Kubernetes for: 100 addresses in each, 50 KiB. All nodes get the same, so a split heals. */
+export const bootstrapSlicesMax = 4
 
 // --- Store -----------------------------------------------------------------------------------------------------
 

@@ -3,13 +3,14 @@
  * objects. The ID may be empty. `serveIdentity` gives the answer for this node.
  */
 import { readFileSync } from 'node:fs'
-import { type Server, createServer, request as httpRequest } from 'node:http'
-import { createServer as createTlsServer, request as httpsRequest } from 'node:https'
+import { type Server, createServer } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import { join } from 'node:path'
 import { UserError, errorMessage } from '../lib/errors.ts'
 import type { HostPort } from '../lib/address.ts'
-import { bootstrapBodyBytesMax, requestHeadersTimeoutMs } from '../limits.ts'
+import { requestHeadersTimeoutMs } from '../limits.ts'
 import type { Bootstrapper } from './bootstrapper.ts'
+import { ask } from '../lib/ask.ts'
 
 /** Files of a certificate folder; server and client present the same certificate and trust the same CA. */
 export interface Certificates {
@@ -35,7 +36,11 @@ export function readCertificates(folder: string): Certificates {
 export function httpBootstrapper(url: URL, certificates?: Certificates): Bootstrapper {
   return {
     name: `http ${url.href}`,
-    peers: async (signal) => parsePeers(await fetchText(url, certificates, signal), url),
+    async peers(signal) {
+      const { status, text } = await ask(url, { ...certificates }, signal)
+      if (status !== 200) throw new Error(`${url.href} answered ${status}`)
+      return parsePeers(text, url)
+    },
   }
 }
 
@@ -65,30 +70,6 @@ export async function serveIdentity(
     server.listen({ port: address.port, ...(address.host === '' ? {} : { host: address.host }) }, resolve)
   })
   return server
-}
-
-function fetchText(url: URL, certificates: Certificates | undefined, signal: AbortSignal): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const request = url.protocol === 'https:' ? httpsRequest : httpRequest
-    const outgoing = request(url, { signal, agent: false, ...certificates }, (response) => {
-      const parts: Buffer[] = []
-      let receivedBytes = 0
-      response.on('data', (part: Buffer) => {
-        receivedBytes += part.length
-        if (receivedBytes > bootstrapBodyBytesMax) {
-          outgoing.destroy(new Error(`${url.href} answered more than ${bootstrapBodyBytesMax} bytes`))
-        }
-        parts.push(part)
-      })
-      response.on('end', () => {
-        if (response.statusCode === 200) resolve(Buffer.concat(parts).toString('utf8'))
-        else reject(new Error(`${url.href} answered ${response.statusCode}`))
-      })
-      response.on('error', reject)
-    })
-    outgoing.on('error', reject)
-    outgoing.end()
-  })
 }
 
 function parsePeers(text: string, url: URL): string[] {

@@ -4,23 +4,30 @@ import { createServer } from 'node:http'
 import { readCertificates } from '../bootstrap/http.ts'
 import type { DaemonConfig } from '../daemon.ts'
 import { configureHosts, restoreHosts } from '../hosts/apply.ts'
+import { waitForRollout } from '../hosts/cleanup-rollout.ts'
 import { waitForCleanup } from '../hosts/cleanup-wait.ts'
 import { wildcardRegistry } from '../hosts/registry-url.ts'
 import { systemClock } from '../lib/clock.ts'
+import { giveFolder } from '../lib/owner.ts'
+import { UserError, errorMessage } from '../lib/errors.ts'
+import { KubernetesApi, type KubernetesApiConfig } from '../kubernetes/api.ts'
 import { createLogger } from '../logger.ts'
 import { readBasicAuth } from '../registry/auth.ts'
 import { benchmarkCommands } from './benchmark.ts'
 import { type CommandSpec, type Surroundings, command } from './command.ts'
 import { UsageError } from './option.ts'
 import {
+  type ApiServerOptions,
   type CleanupOptions,
   type CleanupWaitOptions,
   type ConfigurationOptions,
+  type PrepareOptions,
   type RegistryOptions,
   type VersionOptions,
   cleanupOptions,
   cleanupWaitOptions,
   configurationOptions,
+  prepareOptions,
   registryOptions,
   versionOptions,
 } from './options.ts'
@@ -34,6 +41,12 @@ export const commands: readonly CommandSpec[] = [
     runRegistry,
   ),
   command('configuration', 'Point containerd at the mirror (hosts.toml).', configurationOptions, runConfiguration),
+  command(
+    'prepare',
+    "Make the daemon's folder and give it to the user that the daemon runs as.",
+    prepareOptions,
+    runPrepare,
+  ),
   command(
     'cleanup',
     "Restore containerd's configuration, then answer /readyz until stopped.",
@@ -90,9 +103,19 @@ async function runRegistry(options: RegistryOptions, { stop }: Surroundings): Pr
 
 function chooseBootstrap(options: RegistryOptions): DaemonConfig['bootstrap'] {
   const { dnsBootstrapDomain: domain, httpBootstrapUrl: url, staticBootstrapPeers: peers } = options
+  const { kubernetesBootstrapService: service } = options
   const given = [
     ...(domain === undefined ? [] : [{ kind: 'dns' as const, domain }]),
     ...(url === undefined ? [] : [{ kind: 'http' as const, url }]),
+    ...(service === undefined
+      ? []
+      : [
+          {
+            kind: 'kubernetes' as const,
+            service,
+            ...apiConfig(options, 'registry: --kubernetes-bootstrap-service'),
+          },
+        ]),
     ...(peers.length === 0 ? [] : [{ kind: 'static' as const, peers }]),
   ]
   const kind = options.bootstrapKind ?? (given.length === 1 ? given[0]?.kind : undefined)
@@ -103,12 +126,23 @@ function chooseBootstrap(options: RegistryOptions): DaemonConfig['bootstrap'] {
   if (kind === undefined && given.length > 1) {
     throw new UsageError('registry: several bootstraps are given: choose one with --bootstrap-kind')
   }
-  const needed = { dns: '--dns-bootstrap-domain', http: '--http-bootstrap-url' }
+  const needed = {
+    dns: '--dns-bootstrap-domain',
+    http: '--http-bootstrap-url',
+    kubernetes: '--kubernetes-bootstrap-service',
+  }
   throw new UsageError(
     kind === undefined
-      ? 'registry: how to find a first peer? Give --dns-bootstrap-domain, --http-bootstrap-url or --static-bootstrap-peers'
+      ? 'registry: how to find a first peer? Give --dns-bootstrap-domain, --http-bootstrap-url, --kubernetes-bootstrap-service or --static-bootstrap-peers'
       : `registry: --bootstrap-kind ${kind} needs ${needed[kind]}`,
   )
+}
+
+/** `user` is what needs it, for the error. */
+function apiConfig(options: ApiServerOptions, user: string): KubernetesApiConfig {
+  const { kubernetesServiceHost: host, kubernetesServicePort: port, kubernetesCredentialsDir } = options
+  if (host === undefined) throw new UsageError(`${user} needs --kubernetes-service-host outside of a pod`)
+  return { apiServer: { host, port }, credentialsFolder: kubernetesCredentialsDir }
 }
 
 async function runConfiguration(options: ConfigurationOptions): Promise<void> {
@@ -126,10 +160,23 @@ async function runConfiguration(options: ConfigurationOptions): Promise<void> {
   logger.info({ folder: config.folder, registries: config.registries.map(({ host }) => host) }, 'hosts.toml written')
 }
 
+async function runPrepare({ dataDir, owner }: PrepareOptions): Promise<void> {
+  try {
+    await giveFolder(dataDir, owner)
+  } catch (error) {
+    throw new UserError(`--data-dir: ${dataDir}: ${errorMessage(error)}: run as root, and mount it writable`)
+  }
+}
+
 async function runCleanup(options: CleanupOptions, { stop }: Surroundings): Promise<void> {
   const logger = createLogger(options.logLevel)
-  const outcome = await restoreHosts(options.containerdRegistryConfigPath)
-  logger.info({ folder: options.containerdRegistryConfigPath, outcome }, 'cleanup')
+  const { containerdRegistryConfigPath: folder, dataDir } = options
+  const outcome = folder === '' ? undefined : await restoreHosts(folder)
+  if (dataDir !== undefined) {
+    const { removeIdentity } = await import('../router/identity.ts')
+    await removeIdentity(dataDir)
+  }
+  logger.info({ folder, outcome, dataDir }, 'cleanup')
   const server = createServer((request, response) => {
     response.writeHead(request.url === '/readyz' ? 200 : 404, { 'content-length': 0 }).end()
   })
@@ -143,8 +190,15 @@ async function runCleanup(options: CleanupOptions, { stop }: Surroundings): Prom
 
 async function runCleanupWait(options: CleanupWaitOptions, { stop }: Surroundings): Promise<void> {
   const logger = createLogger(options.logLevel)
-  const { probeEndpoint: endpoint, threshold, period: periodMs } = options
-  await waitForCleanup({ endpoint, threshold, periodMs }, systemClock, logger, stop)
+  const { probeEndpoint: endpoint, daemonset, threshold, period: periodMs, timeout: timeoutMs } = options
+  if (endpoint !== undefined && daemonset === undefined) {
+    await waitForCleanup({ endpoint, threshold, periodMs }, systemClock, logger, stop)
+  } else if (endpoint === undefined && daemonset !== undefined) {
+    const api = new KubernetesApi(apiConfig(options, 'cleanup-wait: --daemonset'))
+    await waitForRollout({ ...daemonset, timeoutMs, periodMs }, api, systemClock, logger, stop)
+  } else {
+    throw new UsageError('cleanup-wait: give either --probe-endpoint or --daemonset')
+  }
 }
 
 function runVersion({ format }: VersionOptions, { write }: Surroundings): Promise<void> {

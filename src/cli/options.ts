@@ -4,6 +4,7 @@ import { parseStaticPeer } from '../bootstrap/static.ts'
 import { type HostPort, parseHostPort } from '../lib/address.ts'
 import { UserError } from '../lib/errors.ts'
 import { logLevels } from '../logger.ts'
+import type { Owner } from '../lib/owner.ts'
 import { isRegistry } from '../oci/reference.ts'
 import {
   type MirroredRegistry,
@@ -64,13 +65,47 @@ const mirroredRegistries = mapOption(
     parseMirroredRegistries(values.length === 0 ? [wildcardRegistry] : values, flag),
 )
 
-export interface RegistryOptions {
+export interface ApiServerOptions {
+  kubernetesServiceHost: string | undefined
+  kubernetesServicePort: number
+  kubernetesCredentialsDir: string
+}
+
+/** How a pod asks Kubernetes. */
+const apiServerOptions: OptionTable<ApiServerOptions> = {
+  kubernetesServiceHost: mapOption(
+    textOption({
+      flag: '--kubernetes-service-host',
+      env: 'KUBERNETES_SERVICE_HOST',
+      placeholder: '<host>',
+      help: 'The API server. Kubernetes sets the environment of every pod.',
+    }),
+    emptyToUndefined,
+  ),
+  kubernetesServicePort: integerOption({
+    flag: '--kubernetes-service-port',
+    env: 'KUBERNETES_SERVICE_PORT',
+    default: 443,
+    min: 1,
+    help: 'Its port.',
+  }),
+  kubernetesCredentialsDir: textOption({
+    flag: '--kubernetes-credentials-dir',
+    env: 'KUBERNETES_CREDENTIALS_DIR',
+    placeholder: '<folder>',
+    default: '/var/run/secrets/kubernetes.io/serviceaccount',
+    help: 'Folder with token, ca.crt and namespace of the service account.',
+  }),
+}
+
+export interface RegistryOptions extends ApiServerOptions {
   logLevel: (typeof logLevels)[number]
-  bootstrapKind: 'dns' | 'http' | 'static' | undefined
+  bootstrapKind: 'dns' | 'http' | 'kubernetes' | 'static' | undefined
   dnsBootstrapDomain: string | undefined
   httpBootstrapAddr: HostPort | undefined
   httpBootstrapUrl: URL | undefined
   httpBootstrapCertDir: string | undefined
+  kubernetesBootstrapService: string | undefined
   staticBootstrapPeers: readonly string[]
   metricsAddr: HostPort
   containerdSock: string
@@ -99,7 +134,7 @@ export const registryOptions: OptionTable<RegistryOptions> = {
   bootstrapKind: choiceOption({
     flag: '--bootstrap-kind',
     env: 'BOOTSTRAP_KIND',
-    choices: ['dns', 'http', 'static'],
+    choices: ['dns', 'http', 'kubernetes', 'static'],
     help: 'How to find a first peer. Without it: the kind whose option below is given.',
   }),
   dnsBootstrapDomain: textOption({
@@ -133,6 +168,16 @@ export const registryOptions: OptionTable<RegistryOptions> = {
     placeholder: '<folder>',
     help: 'Folder with ca.crt, tls.crt and tls.key for the HTTP bootstrap, on both sides.',
   }),
+  kubernetesBootstrapService: mapOption(
+    textOption({
+      flag: '--kubernetes-bootstrap-service',
+      env: 'KUBERNETES_BOOTSTRAP_SERVICE',
+      placeholder: '<name>',
+      help: "Service in the pod's namespace whose EndpointSlices name the nodes. Its service account must be able to list endpointslices.",
+    }),
+    optionalServiceName,
+  ),
+  ...apiServerOptions,
   staticBootstrapPeers: mapOption(
     listOption({
       flag: '--static-bootstrap-peers',
@@ -310,10 +355,46 @@ export const configurationOptions: OptionTable<ConfigurationOptions> = {
   basicAuthDir: basicAuthFolder,
 }
 
+export interface PrepareOptions {
+  dataDir: string
+  owner: Owner
+}
+
+export const prepareOptions: OptionTable<PrepareOptions> = {
+  dataDir: mapOption(
+    textOption({
+      flag: '--data-dir',
+      env: 'DATA_DIR',
+      placeholder: '<folder>',
+      help: "Folder for this node's identity. Required.",
+    }),
+    (value, flag) => {
+      if (value === undefined || value === '') throw new UserError(`${flag} is required: name a folder`)
+      return value
+    },
+  ),
+  owner: mapOption(
+    textOption({
+      flag: '--owner',
+      env: 'OWNER',
+      placeholder: '<uid:gid>',
+      help: 'User and group that the daemon runs as, as numbers. Required.',
+    }),
+    (value, flag) => {
+      const [, uid, gid] = /^(\d{1,9}):(\d{1,9})$/.exec(value ?? '') ?? []
+      if (uid === undefined)
+        throw new UserError(`${flag}: "${value ?? ''}" is not an owner: write UID:GID, such as 65532:0`)
+      return { uid: Number(uid), gid: Number(gid) }
+    },
+  ),
+}
+
 export interface CleanupOptions {
   logLevel: (typeof logLevels)[number]
   addr: HostPort
+  /** Empty: none to restore. */
   containerdRegistryConfigPath: string
+  dataDir: string | undefined
 }
 
 export const cleanupOptions: OptionTable<CleanupOptions> = {
@@ -328,13 +409,24 @@ export const cleanupOptions: OptionTable<CleanupOptions> = {
     requiredAddress,
   ),
   containerdRegistryConfigPath: hostsFolder,
+  dataDir: mapOption(
+    textOption({
+      flag: '--data-dir',
+      env: 'DATA_DIR',
+      placeholder: '<folder>',
+      help: "Folder with this node's identity, to be removed too.",
+    }),
+    emptyToUndefined,
+  ),
 }
 
-export interface CleanupWaitOptions {
+export interface CleanupWaitOptions extends ApiServerOptions {
   logLevel: (typeof logLevels)[number]
-  probeEndpoint: HostPort
+  probeEndpoint: HostPort | undefined
+  daemonset: { namespace: string; name: string } | undefined
   threshold: number
   period: number
+  timeout: number
 }
 
 export const cleanupWaitOptions: OptionTable<CleanupWaitOptions> = {
@@ -344,14 +436,32 @@ export const cleanupWaitOptions: OptionTable<CleanupWaitOptions> = {
       flag: '--probe-endpoint',
       env: 'PROBE_ENDPOINT',
       placeholder: '<addr>',
-      help: 'host:port of the cleanups; all addresses of the host are asked. Required.',
+      help: 'host:port of the cleanups; all addresses of the host are asked. This or --daemonset is required.',
     }),
     (value, flag) => {
-      const endpoint = requiredAddress(value, flag)
+      if (value === undefined) return undefined
+      const endpoint = parseHostPort(value, flag)
       if (endpoint.host === '') throw new UserError(`${flag}: "${value}" has no host: write HOST:PORT`)
       return endpoint
     },
   ),
+  daemonset: mapOption(
+    textOption({
+      flag: '--daemonset',
+      env: 'DAEMONSET',
+      placeholder: '<namespace/name>',
+      help: 'DaemonSet of the cleanups: ask Kubernetes until all of its nodes are ready, and remove it then. The service account must be able to get and delete it.',
+    }),
+    (value, flag) => {
+      if (value === undefined) return undefined
+      const [, namespace, name] = /^([a-z0-9][-a-z0-9]*)\/([a-z0-9][-.a-z0-9]*)$/.exec(value) ?? []
+      if (namespace === undefined || name === undefined) {
+        throw new UserError(`${flag}: "${value}" is not a DaemonSet: write NAMESPACE/NAME`)
+      }
+      return { namespace, name }
+    },
+  ),
+  ...apiServerOptions,
   threshold: integerOption({
     flag: '--threshold',
     env: 'THRESHOLD',
@@ -360,6 +470,12 @@ export const cleanupWaitOptions: OptionTable<CleanupWaitOptions> = {
     help: 'Rounds in a row in which every node must answer.',
   }),
   period: durationOption({ flag: '--period', env: 'PERIOD', defaultMs: 2_000, help: 'Time between rounds.' }),
+  timeout: durationOption({
+    flag: '--timeout',
+    env: 'TIMEOUT',
+    defaultMs: 240_000,
+    help: 'With --daemonset: how long to wait. Then it fails, and the DaemonSet stays for the nodes that are missing.',
+  }),
 }
 
 export interface VersionOptions {
@@ -385,6 +501,15 @@ function optionalAddress(value: string | undefined, flag: string): HostPort | un
 function requiredAddress(value: string | undefined, flag: string): HostPort {
   if (value === undefined) throw new UserError(`${flag} is required: write HOST:PORT or :PORT`)
   return parseHostPort(value, flag)
+}
+
+/** Names of Services are DNS labels (RFC 1035). */
+function optionalServiceName(value: string | undefined, flag: string): string | undefined {
+  if (value === undefined || value === '') return undefined
+  if (!/^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/.test(value)) {
+    throw new UserError(`${flag}: "${value}" is not the name of a Service`)
+  }
+  return value
 }
 
 function optionalUrl(value: string | undefined, flag: string): URL | undefined {

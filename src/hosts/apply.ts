@@ -3,10 +3,11 @@
  *
  * The user's whole folder is first copied to `_backup` (complete copy, then one rename); from then on the live folder
  * is a function of the backup and the options. So running twice, or again after a crash, gives the same result, and
- * no moment exists in which a file of the user is only in memory. `_backup` has the name and form that Spegel uses.
+ * no moment exists in which a file of the user is only in memory. `_backup` has the name and form that Spegel uses. A
+ * folder that was not there at all is removed again in the end, where its parent can be written.
  */
 import { lstat, mkdir, readFile, readdir, rename, rm, stat, utimes } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { writeFileAtomic } from '../lib/atomic-file.ts'
 import { UserError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Logger } from '../logger.ts'
@@ -19,7 +20,9 @@ const backupName = '_backup'
 const partialName = '_backup.partial'
 /** A backup that was restored: the live folder is the user's again. */
 const doneName = '_backup.done'
-const ownNames = new Set([backupName, partialName, doneName])
+/** In a folder that was not there before: there is nothing to go back to but its absence. */
+const absentName = '_absent'
+const ownNames = new Set([backupName, partialName, doneName, absentName])
 
 export interface HostsConfig {
   /** certs.d */
@@ -36,7 +39,7 @@ export interface HostsConfig {
 export async function configureHosts(config: HostsConfig, logger: Logger): Promise<void> {
   const { folder } = config
   try {
-    await mkdir(folder, { recursive: true, mode: 0o755 })
+    await makeFolder(folder)
     await rm(join(folder, doneName), { recursive: true, force: true })
     await backUp(folder)
     // Everything is rendered before the first byte is written: a file that does not parse changes nothing.
@@ -47,9 +50,16 @@ export async function configureHosts(config: HostsConfig, logger: Logger): Promi
   }
 }
 
-/** Makes the folder what it was. Nothing to do without a backup. */
+/** Makes the folder what it was, also if it was not there. Nothing to do without a backup. */
 export async function restoreHosts(folder: string): Promise<'restored' | 'nothing to restore'> {
   try {
+    await rm(beside(folder, 'done'), { recursive: true, force: true })
+    if (await exists(join(folder, absentName))) {
+      // Gone at once: without the mark, what is left would be taken for the user's.
+      await rename(folder, beside(folder, 'done'))
+      await rm(beside(folder, 'done'), { recursive: true })
+      return 'restored'
+    }
     await rm(join(folder, partialName), { recursive: true, force: true })
     await rm(join(folder, doneName), { recursive: true, force: true })
     const backup = join(folder, backupName)
@@ -68,6 +78,24 @@ export async function restoreHosts(folder: string): Promise<'restored' | 'nothin
   } catch (error) {
     throw explain(folder, error)
   }
+}
+
+/** A folder that was not there appears with its mark in it, so that a crash cannot part them. */
+async function makeFolder(folder: string): Promise<void> {
+  if (!(await exists(folder))) {
+    const partial = beside(folder, 'partial')
+    await rm(partial, { recursive: true, force: true })
+    await mkdir(partial, { recursive: true, mode: 0o755 })
+    await writeFileAtomic(join(partial, absentName), '', 0o644)
+    await rename(partial, folder)
+  }
+  // Says what is wrong where there is something else.
+  await mkdir(folder, { recursive: true })
+}
+
+/** `certs.d.done` beside `certs.d`. */
+function beside(folder: string, suffix: string): string {
+  return join(dirname(folder), `${basename(folder)}.${suffix}`)
 }
 
 async function backUp(folder: string): Promise<void> {

@@ -3,22 +3,36 @@
  * lets other nodes' records of us stay true. Without a data folder the identity is new at every start.
  */
 import { type KeyObject, createPrivateKey, generateKeyPairSync } from 'node:crypto'
-import { mkdir, readFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { privateKeyFromRaw } from '@libp2p/crypto/keys'
 import type { Ed25519PrivateKey } from '@libp2p/interface'
 import { writeFileAtomic } from '../lib/atomic-file.ts'
 import { UserError, errorCode, errorMessage } from '../lib/errors.ts'
 
+const keyName = 'private.key'
+
 export async function loadIdentity(dataDir: string | undefined): Promise<Ed25519PrivateKey> {
   if (dataDir === undefined) return toLibp2pKey(generateKeyPairSync('ed25519').privateKey)
-  const path = join(dataDir, 'private.key')
+  const path = join(dataDir, keyName)
   try {
     return toLibp2pKey(await readOrCreate(dataDir, path))
   } catch (error) {
     throw new UserError(
       `--data-dir: ${path}: ${errorMessage(error)}: make it readable, or remove it for a new identity`,
     )
+  }
+}
+
+/** Forgets the key, and the folder if nothing else is in it. */
+export async function removeIdentity(dataDir: string): Promise<void> {
+  try {
+    await rm(join(dataDir, keyName), { force: true })
+    await rmdir(dataDir)
+  } catch (error) {
+    const code = errorCode(error)
+    if (code === 'ENOENT' || code === 'ENOTEMPTY' || code === 'EBUSY') return
+    throw new UserError(`--data-dir: ${dataDir}: ${errorMessage(error)}: run as root, and mount its parent writable`)
   }
 }
 

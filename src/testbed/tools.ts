@@ -18,6 +18,7 @@ const cacheFolder = fileURLToPath(new URL('../../.cache/tools', import.meta.url)
 const goPeerSources = fileURLToPath(new URL('../../test/interop/go-peer', import.meta.url))
 const kubernetesSources = fileURLToPath(new URL('../../test/kubernetes/programs/kubernetes', import.meta.url))
 const corednsSources = fileURLToPath(new URL('../../test/kubernetes/programs/coredns', import.meta.url))
+const apiCheckSources = fileURLToPath(new URL('../../test/chart/api-check', import.meta.url))
 
 /** Newest release of the newest long-term line; pinned so that test results can be compared. */
 const recentContainerd = 'v2.3.4'
@@ -177,20 +178,29 @@ export async function prepareQemu(say: (line: string) => void): Promise<string> 
   )
 }
 
-/** A client of OCI artifacts. */
+/** A client of OCI artifacts, and what installs charts. */
 export async function prepareHelm(say: (line: string) => void): Promise<string> {
   await mkdir(cacheFolder, { recursive: true })
   return withLock(() => buildModule('helm.sh/helm/v3/cmd/helm', recentHelm, say))
 }
 
+/** What says whether the Kubernetes API would take a manifest, built from this checkout's sources. */
+export async function prepareApiCheck(say: (line: string) => void): Promise<string> {
+  await mkdir(cacheFolder, { recursive: true })
+  return withLock(() => buildHere(apiCheckSources, say))
+}
+
 /** The program that stands for a node of Spegel in the interop tests, built from this checkout's sources. */
 export async function prepareGoPeer(say: (line: string) => void): Promise<string> {
   await mkdir(cacheFolder, { recursive: true })
-  return withLock(async () => {
-    // -buildvcs: a checkout of another user's is no reason to fail.
-    const args = (target: string) => ['build', '-buildvcs=false', '-o', `${target}/`, '.']
-    return build('go-peer', await hashOf(goPeerSources), args, say, goPeerSources)
-  })
+  return withLock(() => buildHere(goPeerSources, say))
+}
+
+/** Builds a program from a folder that is named like it. Returns its path. */
+async function buildHere(sources: string, say: (line: string) => void): Promise<string> {
+  // -buildvcs: a checkout of another user's is no reason to fail.
+  const args = (target: string) => ['build', '-buildvcs=false', '-o', `${target}/`, '.']
+  return build(basename(sources), await hashOf(sources), args, say, sources)
 }
 
 /** Builds a program from its published Go module. Returns its path. */

@@ -61,7 +61,18 @@ describe('the command line', () => {
     [['registry', 'extra', '--static-bootstrap-peers', '127.0.0.1:5001'], 2, /too many arguments/],
     [['registry'], 2, /how to find a first peer/],
     [['registry', '--bootstrap-kind', 'dns'], 2, /--bootstrap-kind dns needs --dns-bootstrap-domain/],
-    [['registry', '--bootstrap-kind', 'magic'], 2, /"magic" is not one of dns, http, static/],
+    [['registry', '--bootstrap-kind', 'magic'], 2, /"magic" is not one of dns, http, kubernetes, static/],
+    [
+      ['registry', '--bootstrap-kind', 'kubernetes'],
+      2,
+      /--bootstrap-kind kubernetes needs --kubernetes-bootstrap-service/,
+    ],
+    [['registry', '--kubernetes-bootstrap-service', 'a/b'], 2, /"a\/b" is not the name of a Service/],
+    [
+      ['registry', '--kubernetes-bootstrap-service', 'mirror', '--kubernetes-service-host', ''],
+      2,
+      /--kubernetes-bootstrap-service needs --kubernetes-service-host outside of a pod/,
+    ],
     [['registry', '--http-bootstrap-url', 'nope'], 2, /--http-bootstrap-url: "nope" is not a URL/],
     [
       ['registry', '--mirror-resolve-timeout', '20'],
@@ -82,8 +93,19 @@ describe('the command line', () => {
     ],
     [['configuration'], 2, /--mirror-targets: name at least one URL/],
     [['configuration', '--mirror-targets', 'x'], 2, /--mirror-targets: "x" is not a URL/],
+    [['prepare', '--owner', '1:1'], 2, /--data-dir is required/],
+    [['prepare', '--data-dir', '/tmp', '--owner', 'nobody'], 2, /--owner: "nobody" is not an owner: write UID:GID/],
+    [['prepare', '--data-dir', '/dev/null', '--owner', '1:1'], 1, /--data-dir: \/dev\/null: EEXIST/],
     [['cleanup'], 2, /--addr is required/],
     [['cleanup-wait', '--probe-endpoint', ':80'], 2, /has no host/],
+    [['cleanup-wait'], 2, /give either --probe-endpoint or --daemonset/],
+    [['cleanup-wait', '--probe-endpoint', 'a:1', '--daemonset', 'a/b'], 2, /give either/],
+    [['cleanup-wait', '--daemonset', 'b'], 2, /--daemonset: "b" is not a DaemonSet: write NAMESPACE\/NAME/],
+    [
+      ['cleanup-wait', '--daemonset', 'a/b', '--kubernetes-service-host', ''],
+      2,
+      /--daemonset needs --kubernetes-service-host outside of a pod/,
+    ],
   ] as const)('answers %j with exit code %i and one line', async (args, code, message) => {
     const ended = await start(args).ended
     expect(ended.stderr).toMatch(message)

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { createServer } from 'node:net'
 import { basicAuth } from '../../src/registry/auth.ts'
 import { metricSpecs } from '../../src/metrics.ts'
+import { ApiServer } from '../support/api-server.ts'
 import { DaemonGroup, type TestDaemon, eventually } from '../support/daemons.ts'
 
 describe('a daemon', () => {
@@ -58,6 +59,44 @@ describe('a daemon', () => {
     const second = await group.start({ bootstrap: { kind: 'http', url } })
     await group.image(first)
     await eventually(async () => expect(await status(`${second.url}/v2/app/manifests/v1?ns=reg.test`)).toBe(200))
+  })
+
+  it('finds peers by Kubernetes once its API server answers, and goes on without it', async () => {
+    const apiServer = await ApiServer.create()
+    try {
+      await apiServer.start()
+      const bootstrap = {
+        kind: 'kubernetes' as const,
+        service: 'spegel-ts-bootstrap',
+        apiServer: apiServer.address,
+        credentialsFolder: apiServer.credentialsFolder,
+      }
+      await apiServer.stop()
+      const first = await group.start({ bootstrap })
+      const second = await group.start({ bootstrap })
+      const reasons = async ({ url }: TestDaemon) => (await fetch(`${url}/readyz`)).text()
+      for (const daemon of [first, second]) {
+        await eventually(async () =>
+          expect(await reasons(daemon)).toContain(
+            'router: kubernetes spegel-ts-bootstrap cannot be asked: connect ECONNREFUSED',
+          ),
+        )
+      }
+      const endpoints = [first, second].map(({ ip }) => ({ addresses: [ip], conditions: { ready: false } }))
+      apiServer.slices = [{ addressType: 'IPv4', endpoints }]
+      await apiServer.start()
+      for (const { url } of [first, second]) {
+        await eventually(async () => expect(await status(`${url}/readyz`)).toBe(200), 15_000)
+      }
+      await apiServer.stop()
+      await group.image(first)
+      await eventually(async () => expect(await status(`${second.url}/v2/app/manifests/v1?ns=reg.test`)).toBe(200))
+      expect(await status(`${second.url}/readyz`)).toBe(200)
+      const warnings = second.lines.filter(({ level }) => level === 'WARN').map(({ msg }) => msg)
+      expect(warnings).toEqual([expect.stringMatching(/cannot be asked: connect ECONNREFUSED/)])
+    } finally {
+      await apiServer.remove()
+    }
   })
 
   it('finds the node behind an address that names the wrong peer id, without a crash', async () => {

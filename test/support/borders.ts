@@ -42,7 +42,8 @@ export const parts: Readonly<Record<string, Part>> = {
   logger: { imports: ['lib'], libraries: ['pino'] },
   containerd: { imports: ['lib', 'limits'], libraries: ['@grpc/grpc-js', '@bufbuild/protobuf'] },
   store: { imports: ['containerd', 'oci', 'lib', 'limits', 'logger'], libraries: [] },
-  bootstrap: { imports: ['lib', 'limits'], libraries: [] },
+  kubernetes: { imports: ['lib'], libraries: [] },
+  bootstrap: { imports: ['kubernetes', 'lib', 'limits'], libraries: [] },
   router: {
     imports: ['bootstrap#', 'oci', 'lib', 'limits', 'metrics', 'logger'],
     libraries: [...libp2p, '@bufbuild/protobuf'],
@@ -61,7 +62,7 @@ export const parts: Readonly<Record<string, Part>> = {
     libraries: ['fastify'],
   },
   tracker: { imports: ['router#', 'store#', 'oci', 'lib', 'metrics'], libraries: [] },
-  hosts: { imports: ['oci', 'lib', 'logger'], libraries: ['smol-toml'] },
+  hosts: { imports: ['kubernetes', 'oci', 'lib', 'logger'], libraries: ['smol-toml'] },
   images: { imports: ['oci', 'lib'], libraries: [] },
   daemon: {
     imports: [
@@ -84,7 +85,9 @@ export const parts: Readonly<Record<string, Part>> = {
     imports: [
       'daemon',
       'hosts',
+      'kubernetes',
       'bootstrap',
+      'router',
       'registry',
       'benchmark',
       'images',

@@ -112,6 +112,28 @@ describe('configuration and cleanup', () => {
     expect(await readdir(parent)).toEqual(['certs.d'])
   })
 
+  it('takes a folder away again that was not there', async () => {
+    await rm(folder, { recursive: true })
+    await configureHosts(config(), logger)
+    await configureHosts(config({ registries: [{ host: 'ghcr.io', server: 'https://ghcr.io' }] }), logger)
+    expect((await readdir(folder)).filter((name) => !name.startsWith('_'))).toEqual(['ghcr.io'])
+    expect(await restoreHosts(folder)).toBe('restored')
+    expect(await readdir(parent)).toEqual([])
+    expect(await restoreHosts(folder)).toBe('nothing to restore')
+  })
+
+  it('takes it away also when it was broken off while making or removing it', async () => {
+    await rm(folder, { recursive: true })
+    await mkdir(`${folder}.partial`)
+    await configureHosts(config(), logger)
+    await mkdir(`${folder}.done/_default`, { recursive: true })
+    expect(await restoreHosts(folder)).toBe('restored')
+    expect(await readdir(parent)).toEqual([])
+    await mkdir(`${folder}.done/_default`, { recursive: true })
+    expect(await restoreHosts(folder)).toBe('nothing to restore')
+    expect(await readdir(parent)).toEqual([])
+  })
+
   it('takes a backup that is there, Spegel’s for example, for the user’s files', async () => {
     await foreign()
     const before = await snapshot(folder)

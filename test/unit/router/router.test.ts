@@ -1,5 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto'
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { PeerId } from '@libp2p/interface'
@@ -18,7 +18,7 @@ import {
 } from '../../../src/limits.ts'
 import { contentCid, dhtKey } from '../../../src/router/content-cid.ts'
 import { closest, compareDistance } from '../../../src/router/distance.ts'
-import { loadIdentity } from '../../../src/router/identity.ts'
+import { loadIdentity, removeIdentity } from '../../../src/router/identity.ts'
 import { LengthPrefixedDecoder, lengthPrefixed } from '../../../src/router/length-prefixed.ts'
 import { LookupCache } from '../../../src/router/lookup-cache.ts'
 import { ProviderStore } from '../../../src/router/provider-store.ts'
@@ -81,6 +81,20 @@ describe('identity', () => {
 
   it('is new each time without a folder', async () => {
     expect((await loadIdentity(undefined)).equals(await loadIdentity(undefined))).toBe(false)
+  })
+
+  it('is forgotten with its folder, unless something else is in it', async () => {
+    const dataDir = join(folder, 'data')
+    await loadIdentity(dataDir)
+    await writeFile(join(dataDir, 'notes'), '')
+    await removeIdentity(dataDir)
+    expect(await readdir(dataDir)).toEqual(['notes'])
+    await rm(join(dataDir, 'notes'))
+    await removeIdentity(dataDir)
+    await removeIdentity(dataDir)
+    expect(await readdir(folder)).toEqual([])
+    await writeFile(dataDir, '')
+    await expect(removeIdentity(dataDir)).rejects.toThrow(/^--data-dir: .*ENOTDIR.*mount its parent writable$/)
   })
 
   it.each([
