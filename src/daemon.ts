@@ -189,9 +189,11 @@ async function openStore(
     logger.info({ version: await client.version(), socket: socketPath }, 'containerd')
   } catch (error) {
     client.close()
-    throw new UserError(
-      `--containerd-sock: ${socketPath}: ${errorMessage(error)}: start containerd, mount its socket, or name another`,
-    )
+    const message = errorMessage(error)
+    const advice = message.includes('EACCES')
+      ? 'run as its user or group'
+      : 'start containerd, mount its socket, or name another'
+    throw new UserError(`--containerd-sock: ${socketPath}: ${message}: ${advice}`)
   }
   const path = await contentFolder(wanted.contentPath, client, logger)
   const folder = path === undefined ? undefined : new BlobFolder(path, clock)

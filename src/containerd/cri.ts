@@ -42,7 +42,8 @@ export class CriClient {
   }
 }
 
-function promised<Response>(
+/** The answer to a call of gRPC's. */
+export function promised<Response>(
   start: (callback: (error: ServiceError | null, response: Response) => void) => unknown,
 ): Promise<Response> {
   return new Promise((resolve, reject) => {

@@ -18,9 +18,11 @@ export async function loadIdentity(dataDir: string | undefined): Promise<Ed25519
   try {
     return toLibp2pKey(await readOrCreate(dataDir, path))
   } catch (error) {
-    throw new UserError(
-      `--data-dir: ${path}: ${errorMessage(error)}: make it readable, or remove it for a new identity`,
-    )
+    const denied = ['EACCES', 'EPERM', 'EROFS'].includes(errorCode(error) ?? '')
+    const advice = denied
+      ? "mount it writable, and give it to the daemon's user (spegel-ts prepare)"
+      : 'make it readable, or remove it for a new identity'
+    throw new UserError(`--data-dir: ${path}: ${errorMessage(error)}: ${advice}`)
   }
 }
 

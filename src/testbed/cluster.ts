@@ -13,6 +13,10 @@ export interface ClusterInit {
   containerd: keyof Pick<Tools, 'containerdOld' | 'containerdNew'>
   /** More lines for a node's config.toml; nodes are counted from 1. */
   extraConfig?: (node: number) => string
+  /** Folders with containerd's shim and runc, to run pods. */
+  programFolders?: readonly string[]
+  /** Without daemons: a test starts them in its own way. */
+  withoutDaemons?: boolean
   /** Further flags of the daemons; the argument is the registry part of image names. */
   daemonOptions?: (registry: string) => readonly string[]
 }
@@ -56,6 +60,7 @@ export class Cluster {
           containerd: tools[init.containerd],
           folder: join(folder, `n${number}`),
           ...(init.extraConfig === undefined ? {} : { extraConfig: init.extraConfig(number) }),
+          ...(init.programFolders === undefined ? {} : { programFolders: init.programFolders }),
         }),
       )
     }
@@ -68,6 +73,7 @@ export class Cluster {
       await Promise.all(
         nodes.map(async (node) => {
           await node.startContainerd()
+          if (init.withoutDaemons === true) return
           await node.configure(upstream.url)
           await node.startDaemon(cluster.peers, init.daemonOptions?.(cluster.registry))
         }),

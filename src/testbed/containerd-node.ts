@@ -22,7 +22,12 @@ export interface NodeInit {
   folder: string
   /** More lines for containerd's config.toml. */
   extraConfig?: string
+  /** Where it finds its shim and runc; without them pods cannot be run. */
+  programFolders?: readonly string[]
 }
+
+/** Name of the image that holds a pod's namespaces: has to be imported before a pod is run. */
+export const pauseImage = 'spegel-ts.test/pause:v1'
 
 export class ContainerdNode {
   readonly host: Host
@@ -70,8 +75,12 @@ export class ContainerdNode {
     const config = join(this.folder, 'config.toml')
     await writeFile(config, this.#config())
     const log = join(this.folder, 'containerd.log')
-    const child = this.host.spawn(this.#init.containerd, ['--config', config], {
+    // Mounts as systemd leaves them: those that containers see come and go with the node's.
+    const args = ['--mount', '--propagation', 'shared', this.#init.containerd, '--config', config]
+    const path = [...(this.#init.programFolders ?? []), process.env['PATH']].join(':')
+    const child = this.host.spawn('unshare', args, {
       stdio: logTo(log),
+      env: { ...process.env, PATH: path },
       // Ctrl-C in a terminal is for us: we end containerd when everything else has ended.
       detached: true,
     })
@@ -216,6 +225,7 @@ disabled_plugins = [${disabled.join(', ')}, "io.containerd.internal.v1.tracing",
   path = "${join(this.folder, 'opt')}"
 [plugins."io.containerd.grpc.v1.cri"]
   restrict_oom_score_adj = true
+  sandbox_image = "${pauseImage}"
 [plugins."io.containerd.grpc.v1.cri".registry]
   config_path = "${this.certsFolder}"
 ${this.#init.extraConfig ?? ''}

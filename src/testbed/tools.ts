@@ -14,7 +14,7 @@ import { UserError, errorMessage } from '../lib/errors.ts'
 
 const run = promisify(execFile)
 
-const cacheFolder = fileURLToPath(new URL('../../.cache/tools', import.meta.url))
+export const cacheFolder = fileURLToPath(new URL('../../.cache/tools', import.meta.url))
 const goPeerSources = fileURLToPath(new URL('../../test/interop/go-peer', import.meta.url))
 const kubernetesSources = fileURLToPath(new URL('../../test/kubernetes/programs/kubernetes', import.meta.url))
 const corednsSources = fileURLToPath(new URL('../../test/kubernetes/programs/coredns', import.meta.url))
@@ -168,6 +168,13 @@ export async function prepareNginx(say: (line: string) => void): Promise<string>
 export async function prepareRunc(say: (line: string) => void): Promise<string> {
   await mkdir(cacheFolder, { recursive: true })
   return withLock(async () => join(await unpackPackages(['runc'], 'runc', say), 'usr/sbin/runc'))
+}
+
+/** What `containerdNew` starts containers by; that of `containerdOld` is beside it. */
+export async function prepareShim(say: (line: string) => void): Promise<string> {
+  await mkdir(cacheFolder, { recursive: true })
+  const shim = 'github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2'
+  return withLock(() => buildModule(shim, recentContainerd, say))
 }
 
 /** Runs programs of arm64 on other machines. Nothing is registered with the kernel. */
@@ -333,7 +340,7 @@ async function isRecentGo(command: string): Promise<boolean> {
   return Number(/^go1\.(\d+)/.exec(stdout)?.[1] ?? 0) >= goMinorMin
 }
 
-async function apt(args: readonly string[], options: SpawnOptions = {}): Promise<void> {
+export async function apt(args: readonly string[], options: SpawnOptions = {}): Promise<void> {
   const child = spawn('apt-get', ['-q', ...args], {
     ...options,
     env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
@@ -356,7 +363,7 @@ async function succeeds(command: string, args: readonly string[]): Promise<boole
   )
 }
 
-async function exists(path: string): Promise<boolean> {
+export async function exists(path: string): Promise<boolean> {
   return access(path).then(
     () => true,
     () => false,
@@ -364,7 +371,7 @@ async function exists(path: string): Promise<boolean> {
 }
 
 /** One preparation at a time in this checkout: test files run in processes side by side. */
-async function withLock<T>(action: () => Promise<T>): Promise<T> {
+export async function withLock<T>(action: () => Promise<T>): Promise<T> {
   const lock = join(cacheFolder, 'lock')
   for (;;) {
     try {
