@@ -95,21 +95,22 @@ export async function prepareTools(say: (line: string) => void): Promise<Tools> 
 /** The same for the cluster. The first time on a machine this takes about ten minutes of two cores. */
 export async function prepareKubernetesTools(say: (line: string) => void): Promise<KubernetesTools> {
   const tools = await prepareTools(say)
+  const shimNew = await prepareShim(say)
+  const helm = await prepareHelm(say)
   return withLock(async () => {
     if (!(await succeeds('openssl', ['version']))) await install('openssl', say)
-    const shim = 'github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2'
-    const kubernetes = await moduleVersion(kubernetesSources, 'k8s.io/kubernetes')
     const packages = await unpackPackages(nodePackages, 'node-packages', say, { links: iptablesLinks })
     // Older releases have it in /bin.
     const inBin = join(packages, 'bin/busybox')
+    const version = await moduleVersion(kubernetesSources, 'k8s.io/kubernetes')
     return {
       ...tools,
+      shimNew,
+      helm,
       nodePackages: packages,
       busybox: (await exists(inBin)) ? inBin : join(packages, 'usr/bin/busybox'),
-      shimNew: await buildModule(shim, recentContainerd, say),
-      helm: await buildModule('helm.sh/helm/v3/cmd/helm', recentHelm, say),
       coredns: await buildSources(corednsSources, 'github.com/coredns/coredns', say),
-      kubernetes: await buildSources(kubernetesSources, 'k8s.io/kubernetes', say, kubernetesVersionFlags(kubernetes)),
+      kubernetes: await buildSources(kubernetesSources, 'k8s.io/kubernetes', say, kubernetesVersionFlags(version)),
     }
   })
 }

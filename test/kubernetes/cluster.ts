@@ -180,7 +180,7 @@ export class Cluster {
   }
 
   /** Starts a program of somebody who may do everything, with kubectl and helm on their PATH. */
-  spawn(command: string, args: readonly string[], options: { stdio?: 'inherit' } = {}): ChildProcess {
+  spawn(command: string, args: readonly string[], options: { stdio?: 'inherit'; cwd?: string } = {}): ChildProcess {
     return this.controlPlane.host.spawn(command, args, {
       ...options,
       env: {

@@ -16,10 +16,10 @@ import type { ClusterNode } from './node.ts'
 import { imageVolumePod, waitDaemonSet } from './objects.ts'
 import {
   DaemonWatch,
-  installSpegel,
+  inCheckout,
   mirrorPods,
   publishSpegel,
-  uninstallSpegel,
+  readmeCommands,
   untilMirrored,
   upgradeSpegel,
 } from './spegel.ts'
@@ -27,6 +27,13 @@ import {
 const MiB = 1024 * 1024
 const pullTimeoutMs = 60_000
 const say = (line: string) => process.stderr.write(`${line}\n`)
+
+/** Says how long something took. */
+async function timed(what: string, action: () => Promise<unknown>): Promise<void> {
+  const startMs = Date.now()
+  await action()
+  say(`${((Date.now() - startMs) / 1000).toFixed(1)} s: ${what}`)
+}
 
 /** Somebody else's, who sends pulls of docker.io to another registry. */
 const foreignHosts = `server = "https://registry-1.docker.io"
@@ -103,17 +110,19 @@ describe('spegel-ts in a cluster', () => {
     return [{ node, fromMs, toMs: Date.now() }]
   }
 
-  it('is installed, and the next pull goes through a peer', async () => {
-    const startMs = Date.now()
-    await installSpegel(cluster)
-    const installedMs = Date.now()
+  it('is installed by the commands of README, and the next pull goes through a peer', async () => {
+    const { install, seeThatItWorks } = readmeCommands()
+    expect(install).toContainEqual(expect.stringMatching(/^helm install /))
+    for (const command of install) await timed(command, () => inCheckout(cluster, command))
+
     const { reference, image } = await cluster.publish('first:v1', { sizeBytes: MiB, layers: 2, seed: 'first' })
-    for (const { cri } of cluster.nodes) await cri.pull(reference, pullTimeoutMs)
-    say(`installed after ${installedMs - startMs} ms, three nodes pulled after ${Date.now() - installedMs} ms more`)
+    for (const { cri, name } of cluster.nodes)
+      await timed(`pull on ${name}`, () => cri.pull(reference, pullTimeoutMs))
     for (const { digest } of [...image.layers, ...image.configs.slice(0, 1)]) {
       const gets = cluster.upstream.requests().filter(({ method, path }) => method === 'GET' && path.endsWith(digest))
       expect(gets.map(({ client }) => client)).toEqual([cluster.node(1).host.ip])
     }
+    expect(await inCheckout(cluster, seeThatItWorks)).toContain(image.layers[0]?.digest)
   })
 
   it('stands before what somebody else has written to hosts.toml', async () => {
@@ -239,7 +248,9 @@ describe('spegel-ts in a cluster', () => {
   })
 
   it('is uninstalled, and nothing is left on any node', async () => {
-    await uninstallSpegel(cluster)
+    const { uninstall } = readmeCommands()
+    expect(uninstall).toContainEqual(expect.stringMatching(/^helm uninstall /))
+    for (const command of uninstall) await timed(command, () => inCheckout(cluster, command))
     for (const node of cluster.nodes) {
       expect(await hostFiles(node), node.name).toEqual(filesBefore.get(node.name))
     }

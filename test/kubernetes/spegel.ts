@@ -1,54 +1,49 @@
 /** spegel-ts in a cluster, as its users install it. */
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { readLayoutImage } from '../../src/benchmark/local/layout-image.ts'
-import { UserError } from '../../src/lib/errors.ts'
-import { waitUntil } from '../../src/testbed/process.ts'
+import { output, waitUntil } from '../../src/testbed/process.ts'
+import { prepareImage } from '../support/image.ts'
 import { type Pod, hasCondition } from './api.ts'
 import type { Cluster } from './cluster.ts'
 import type { ClusterNode } from './node.ts'
 
 const release = 'spegel-ts'
 const namespace = 'spegel-ts'
-const chart = join(import.meta.dirname, '../../charts/spegel-ts')
+const root = join(import.meta.dirname, '../..')
+const chart = join(root, 'charts/spegel-ts')
 const mirrorLabels = 'app.kubernetes.io/component=mirror'
 const sampleMs = 100
 
 /** Puts the image into the registry, under the name that the chart asks for. */
 export async function publishSpegel(cluster: Cluster): Promise<void> {
-  const [, repository = '', tag = ''] =
-    /image: "?[^/"]+\/([^:"]+):([^"\s]+)/.exec(await cluster.helm('template', release, chart, '--validate')) ?? []
-  const layout = await spegelImage()
-  const { target } = await readLayoutImage(layout)
-  await cluster.place(layout, { digest: target, mediaType: '', size: 0 }, `${repository}:${tag}`)
+  const rendered = await cluster.helm('template', release, chart, '--validate')
+  const [, repository = '', tag = ''] = /image: "?[^/"]+\/([^:"]+):([^"\s]+)/.exec(rendered) ?? []
+  const { layout, image } = await prepareImage((line) => process.stderr.write(`set-up: ${line}\n`))
+  await cluster.place(layout, image.target, `${repository}:${tag}`)
 }
 
-/** An OCI layout with the image under test. */
-function spegelImage(): Promise<string> {
-  const layout = process.env['SPEGEL_TS_IMAGE']
-  if (layout === undefined) {
-    throw new UserError('SPEGEL_TS_IMAGE is not set: give the folder of an OCI layout with the image')
-  }
-  return Promise.resolve(layout)
+/** What README tells its readers to type, in this order. */
+export function readmeCommands(): { install: string[]; seeThatItWorks: string; uninstall: string[] } {
+  const readme = readFileSync(join(root, 'README.md'), 'utf8')
+  const section = /^## On Kubernetes\n(.*?)^## /ms.exec(readme)?.[1] ?? ''
+  const install = /^```\n(.*?)^```/ms.exec(section)?.[1]?.trim().split('\n') ?? []
+  const inText = [...section.matchAll(/`((?:helm|kubectl) [^`]+)`/g)].map(([, command = '']) => command)
+  const [seeThatItWorks = '', ...uninstall] = inText
+  return { install, seeThatItWorks, uninstall }
 }
 
-/** What README says. `options`: further ones for Helm. */
-export async function installSpegel(cluster: Cluster, ...options: string[]): Promise<void> {
-  await cluster.kubectl('create', 'namespace', namespace)
-  await cluster.helm('install', release, chart, '--namespace', namespace, ...options)
-  await untilRolledOut(cluster)
+/** As README says. */
+export async function installSpegel(cluster: Cluster): Promise<void> {
+  for (const command of readmeCommands().install) await inCheckout(cluster, command)
+}
+
+/** Runs a command of README, from where its readers are. Returns what it prints. */
+export function inCheckout(cluster: Cluster, command: string): Promise<string> {
+  return output(cluster.spawn('sh', ['-c', command], { cwd: root }))
 }
 
 export async function upgradeSpegel(cluster: Cluster, ...options: string[]): Promise<void> {
   await cluster.helm('upgrade', release, chart, '--namespace', namespace, '--reuse-values', ...options)
-  await untilRolledOut(cluster)
-}
-
-export async function uninstallSpegel(cluster: Cluster): Promise<void> {
-  await cluster.helm('uninstall', release, '--namespace', namespace)
-  await cluster.kubectl('delete', 'namespace', namespace)
-}
-
-async function untilRolledOut(cluster: Cluster): Promise<void> {
   await cluster.kubectl('rollout', 'status', `daemonset/${release}`, '--namespace', namespace, '--timeout=120s')
 }
 
