@@ -21,7 +21,8 @@ const upstreamRate = '200mbit'
 const pullTimeoutMs = 60_000
 /** The kernel's times of files are up to 4 ms old; the machine may be busy. */
 const knownWithinMs = 150
-const never = new AbortController().signal
+/** For each thing that a test waits for. */
+const waitTimeoutMs = 60_000
 
 interface Seen extends TransferEvent {
   /** Of the wall clock, which files' times are taken from. */
@@ -73,13 +74,21 @@ describe.each([
 
   /** Resolves with the event, and the folder of the download at that moment. */
   function told(kind: TransferEvent['kind'], digest: Digest, haveBytes = 0): Promise<string | undefined> {
-    return new Promise((resolve) => {
+    const promise = new Promise<string | undefined>((resolve, reject) => {
+      const timer = setTimeout(() => {
+        const seen = events.filter((one) => one.digest === digest).map((one) => `${one.kind} ${one.haveBytes}`)
+        reject(new Error(`no event ${kind} with ${haveBytes} bytes of ${digest}, but ${seen.join(', ') || 'none'}`))
+      }, waitTimeoutMs)
       const stop = transfers.watch((event) => {
         if (event.kind !== kind || event.digest !== digest || event.haveBytes < haveBytes) return
+        clearTimeout(timer)
         stop()
         resolve(ingestOf(digest))
       })
     })
+    // Awaited later, perhaps after its end.
+    promise.catch(() => undefined)
+    return promise
   }
 
   function ingestOf(digest: Digest): string | undefined {
@@ -157,6 +166,8 @@ describe.each([
   })
 
   it('a pull whose registry is killed: failed, and the next one is another', async () => {
+    // Twelve seconds for the layer: a machine that stands still for a while does not miss the middle of it.
+    await cluster.upstreamHost.setRate('50mbit')
     const { reference, image } = await publish(1)
     const { digest, size } = layerOf(image)
     const started = told('started', digest)
@@ -189,6 +200,7 @@ describe.each([
     expect(old?.state).toBe('failed')
     await expect(old?.open()).rejects.toBeInstanceOf(ContentNotFound)
 
+    await cluster.upstreamHost.setRate(upstreamRate)
     await cluster.upstream.start()
     const again = told('started', digest).then(() => hashTail(digest, 0))
     await cluster.node(1).cri.pull(reference, pullTimeoutMs)
@@ -211,7 +223,7 @@ describe.each([
           bytes += chunk.byteLength
           return Promise.resolve()
         },
-        never,
+        AbortSignal.timeout(waitTimeoutMs),
       )
     } finally {
       await content.close()
