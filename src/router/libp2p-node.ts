@@ -27,6 +27,7 @@ import {
 import { ownAgent } from './kinds.ts'
 import type { ProviderStore } from './provider-store.ts'
 import { reachable } from './reachable.ts'
+import { sendWindowUpdatesRarely } from './window-updates.ts'
 
 /** Spegel's swarm: nodes of both kinds find each other. */
 export const dhtProtocol = '/spegel/kad/1.0.0'
@@ -58,6 +59,7 @@ export interface SwarmNodeInit {
 
 /** Creates and starts the node. */
 export async function startSwarmNode(init: SwarmNodeInit): Promise<SwarmNode> {
+  sendWindowUpdatesRarely()
   const libp2p = await createLibp2p({
     privateKey: init.privateKey,
     nodeInfo: { name: 'spegel-ts', version: init.version, userAgent: `${ownAgent}${init.version}` },
