@@ -1,9 +1,10 @@
 /**
  * Pairs of buffers for streams, reused. Large chunks are cheap, small ones keep small requests quick: few streams, and
  * streams while nobody asks for anything small, move large ones. Memory is bounded by the number of streams, which the
- * caller bounds.
+ * caller bounds, and most of it is given back when the last stream has ended.
  */
 import {
+  buffersKeptIdle,
   buffersKeptMax,
   carefulChunks,
   chunkBytesLarge,
@@ -31,9 +32,10 @@ export function noteSmallRequest(): void {
   smallChunksLeft = carefulChunks
 }
 
-export function takeBufferPair(): BufferPair {
+export function takeBufferPair(bodyBytes: number): BufferPair {
   streams += 1
-  const bytes = streams <= streamsWithLargeBuffers ? chunkBytesLarge : chunkBytesSmall
+  const isLarge = bodyBytes > chunkBytesSmall && streams <= streamsWithLargeBuffers
+  const bytes = isLarge ? chunkBytesLarge : chunkBytesSmall
   const [first, second] = [takeBuffer(bytes), takeBuffer(bytes)]
   return {
     first,
@@ -49,9 +51,17 @@ export function takeBufferPair(): BufferPair {
         const kept = free.get(bytes)
         if (kept === undefined) free.set(bytes, [buffer])
         else if (kept.length < buffersKeptMax) kept.push(buffer)
+        else giveBack(buffer)
       }
+      if (streams > 0) return
+      for (const kept of free.values()) for (const buffer of kept.splice(buffersKeptIdle)) giveBack(buffer)
     },
   }
+}
+
+/** At once: the garbage collector does not know how much they are, and an idle process does not collect. */
+function giveBack(buffer: Buffer): void {
+  if (buffer.buffer instanceof ArrayBuffer) buffer.buffer.transfer(0)
 }
 
 function takeBuffer(bytes: number): Buffer {

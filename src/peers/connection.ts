@@ -218,7 +218,7 @@ export class PeerConnection {
     }
     this.#state = 'body'
     this.#fillsSecond = false
-    if (early.length < head.bodyBytes) this.#pair = takeBufferPair()
+    if (early.length < head.bodyBytes) this.#pair = takeBufferPair(head.bodyBytes)
     if (early.length > 0) this.#takeChunk(early)
     this.#head?.resolve(head)
     // Until somebody wants the body.

@@ -28,7 +28,7 @@ export class TailFile implements Content {
   }
 
   async send(range: ByteRange, write: WriteChunk, signal: AbortSignal): Promise<void> {
-    const buffers = takeBufferPair()
+    const buffers = takeBufferPair(range.last - range.first + 1)
     const end = range.last + 1
     let position = range.first
     let [current, next] = [buffers.first, buffers.second]

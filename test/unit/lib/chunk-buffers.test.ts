@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { type BufferPair, noteSmallRequest, takeBufferPair } from '../../../src/lib/chunk-buffers.ts'
 import {
+  buffersKeptIdle,
   carefulChunks,
   chunkBytesLarge,
   chunkBytesSmall,
@@ -9,8 +10,10 @@ import {
   streamsWithLargeBuffers,
 } from '../../../src/limits.ts'
 
+const bodyBytes = 100 * chunkBytesLarge
 let pairs: BufferPair[] = []
-const take = (count: number) => (pairs = [...pairs, ...Array.from({ length: count }, takeBufferPair)])
+const take = (count: number) =>
+  (pairs = [...pairs, ...Array.from({ length: count }, () => takeBufferPair(bodyBytes))])
 const untilLarge = (pair: BufferPair) => {
   for (let chunks = 0; ; chunks++) if (pair.nextChunkBytes() === chunkBytesLarge) return chunks
 }
@@ -48,6 +51,18 @@ describe('chunks', () => {
     expect(all.at(-1)?.first.length).toBe(chunkBytesSmall)
     noteSmallRequest()
     for (const { nextChunkBytes } of all) expect(nextChunkBytes()).toBe(chunkBytesSmall)
+  })
+
+  it('of a small body are small', () => {
+    const pair = takeBufferPair(chunkBytesSmall)
+    expect([pair.first.length, pair.nextChunkBytes()]).toEqual([chunkBytesSmall, chunkBytesSmall])
+    pair.release()
+  })
+
+  it('give most of their memory back after the last stream', () => {
+    const all = take(streamsWithLargeBuffers).flatMap(({ first, second }) => [first, second])
+    for (const pair of pairs.splice(0)) pair.release()
+    expect(all.filter(({ length }) => length > 0)).toHaveLength(buffersKeptIdle)
   })
 
   it('take buffers that were handed back', () => {
