@@ -1,7 +1,8 @@
 /** Bundles the program into one file below dist/, for the image: it starts faster than a thousand small files. */
 import { execFileSync } from 'node:child_process'
 import { readFileSync, rmSync } from 'node:fs'
-import { build } from 'esbuild'
+import { isBuiltin } from 'node:module'
+import { type Plugin, build } from 'esbuild'
 
 const { version } = JSON.parse(readFileSync(new URL('package.json', import.meta.url), 'utf8')) as { version: string }
 
@@ -16,6 +17,22 @@ function commit(): string {
   } catch {
     return 'unknown'
   }
+}
+
+/**
+ * Node's own modules as CommonJS. Importing them as ES modules reads each of their properties, and some of those of
+ * node:http load all that fetch needs: 50 ms of a start, 3 MiB.
+ */
+const builtins: Plugin = {
+  name: 'builtins',
+  setup(bundler) {
+    bundler.onResolve({ filter: /./ }, ({ path, kind }) =>
+      kind !== 'require-call' && isBuiltin(path) ? { path, namespace: 'builtin' } : undefined,
+    )
+    bundler.onLoad({ filter: /./, namespace: 'builtin' }, ({ path }) => ({
+      contents: `module.exports = process.getBuiltinModule(${JSON.stringify(path)})`,
+    }))
+  },
 }
 
 const folder = new URL('dist', import.meta.url).pathname
@@ -33,9 +50,10 @@ await build({
   format: 'esm',
   target: 'node24',
   minifySyntax: true,
-  // 0.1 s and 5 MiB of memory less. Names stay as they are, so stacks can be read.
+  // 50 ms and 3 MiB of memory less. Names stay as they are, so stacks can be read.
   minifyWhitespace: true,
   legalComments: 'linked',
+  plugins: [builtins],
   define: { buildVersion: JSON.stringify(version), buildCommit: JSON.stringify(commit()) },
   // CommonJS packages in the bundle call require.
   banner: {

@@ -1,5 +1,5 @@
 /** The same question through undici: for peers whose answers are right but not as we parse them. */
-import { Agent } from 'undici'
+import type { Agent } from 'undici'
 import { formatHostPort } from '../lib/address.ts'
 import { errorCode } from '../lib/errors.ts'
 import { libraryConnectionsMax, peerConnectTimeoutMs, peerHeaderBytesMax, peerIdleConnectionMs } from '../limits.ts'
@@ -23,30 +23,22 @@ export interface LibraryClientConfig {
 
 export class LibraryClient {
   readonly #config: LibraryClientConfig
-  readonly #agent: Agent
+  #agent: Promise<Agent> | undefined
 
   constructor(config: LibraryClientConfig) {
     this.#config = config
-    this.#agent = new Agent({
-      connections: libraryConnectionsMax,
-      pipelining: 1,
-      connect: { timeout: peerConnectTimeoutMs },
-      keepAliveTimeout: peerIdleConnectionMs,
-      keepAliveMaxTimeout: peerIdleConnectionMs,
-      maxHeaderSize: peerHeaderBytesMax,
-      headersTimeout: config.stallTimeoutMs,
-      bodyTimeout: config.stallTimeoutMs,
-    })
   }
 
   /** Asks the first address: the peer answered there before. Rejects with PeerFailure, PeerBusy or the signal's reason. */
   async open(peer: Peer, question: PeerQuestion, signal: AbortSignal): Promise<PeerResponse | RangeRefused> {
+    this.#agent ??= loadAgent(this.#config)
+    const agent = await this.#agent
     // undici would end the body as well.
     const untilHeaders = new AbortController()
     const onAbort = () => untilHeaders.abort(signal.reason)
     signal.addEventListener('abort', onAbort, { once: true })
     if (signal.aborted) onAbort()
-    const answer = await this.#agent
+    const answer = await agent
       .request({
         origin: `http://${formatHostPort(peer.addresses[0] ?? '', this.#config.registryPort)}`,
         path: questionPath(question),
@@ -80,8 +72,23 @@ export class LibraryClient {
   }
 
   async close(): Promise<void> {
-    await this.#agent.destroy()
+    await (await this.#agent)?.destroy()
   }
+}
+
+/** Not before it is needed, which is seldom: undici costs every start 50 ms and 4 MiB. */
+async function loadAgent({ stallTimeoutMs }: LibraryClientConfig): Promise<Agent> {
+  const undici = await import('undici')
+  return new undici.Agent({
+    connections: libraryConnectionsMax,
+    pipelining: 1,
+    connect: { timeout: peerConnectTimeoutMs },
+    keepAliveTimeout: peerIdleConnectionMs,
+    keepAliveMaxTimeout: peerIdleConnectionMs,
+    maxHeaderSize: peerHeaderBytesMax,
+    headersTimeout: stallTimeoutMs,
+    bodyTimeout: stallTimeoutMs,
+  })
 }
 
 async function sendAnswer(body: AsyncIterable<Uint8Array>, bodyBytes: number, write: WriteChunk): Promise<void> {
