@@ -102,6 +102,7 @@ export class KadRouter implements Router {
     this.#table = table
     this.#rpc = rpc
     this.#membership = new Membership({ libp2p, table, rpc, clock, random })
+    libp2p.addEventListener('peer:disconnect', () => this.#membership.noteDisconnection())
     this.#provider = new Provider({ table, store, rpc, clock, random, metrics }, self)
     this.#bootstrap = new BootstrapLoop(
       {

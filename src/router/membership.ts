@@ -1,8 +1,9 @@
 /**
  * Gets to know the swarm and keeps knowing it. kad-dht looks around once when it starts and then each five minutes, and
  * a peer that does not answer its ping in time is not tried again while it stays connected: when many nodes boot
- * together on busy machines, some know one or two others for minutes. So: ask around soon and often at first, seldom
- * later; dial those who are named; and try connected peers again that are not in the table.
+ * together on busy machines, some know one or two others for minutes. It keeps a peer whose connection has ended, too, until
+ * somebody asks it in vain. So: ask around soon and often at first, seldom later; dial those who are named; try connected
+ * peers again that are not in the table, and those in the table that are not connected.
  */
 import { randomBytes } from 'node:crypto'
 import type { Libp2p } from '@libp2p/interface'
@@ -19,6 +20,7 @@ import {
   membershipLastMs,
   membershipRoundTimeoutMs,
   replication,
+  swarmConnectionsMax,
 } from '../limits.ts'
 import type { Peer as PeerMessage } from './generated/kad-dht.ts'
 import { dhtProtocol } from './libp2p-node.ts'
@@ -57,6 +59,12 @@ export class Membership {
     this.#running ??= this.#run()
   }
 
+  /** Somebody's connection has ended. When connections are many, libp2p itself ends some of them all the time. */
+  noteDisconnection(): void {
+    if (this.#running !== undefined && this.#components.libp2p.getPeers().length < swarmConnectionsMax / 2)
+      this.start()
+  }
+
   async close(): Promise<void> {
     this.#stop.abort()
     await this.#running
@@ -91,7 +99,24 @@ export class Membership {
     await Promise.allSettled(questions)
     const strangers = shuffled([...named.values()], random).slice(0, membershipDialsMax)
     await Promise.allSettled(strangers.map((addresses) => libp2p.dial(addresses, { signal })))
-    await this.#addConnected(signal)
+    await Promise.all([this.#addConnected(signal), this.#dialLost(signal)])
+  }
+
+  /** Who is gone holds no records, and coordinates nothing. */
+  async #dialLost(signal: AbortSignal): Promise<void> {
+    const { table, libp2p, random } = this.#components
+    const lost = table.peers.filter(({ peerId }) => libp2p.getConnections(peerId).length === 0)
+    await Promise.all(
+      shuffled(lost, random)
+        .slice(0, membershipDialsMax)
+        .map(async (peer) => {
+          try {
+            await libp2p.dial(peer.peerId, { signal })
+          } catch {
+            if (!this.#stop.signal.aborted) await table.noteFailure(peer)
+          }
+        }),
+    )
   }
 
   /**

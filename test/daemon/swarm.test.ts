@@ -77,4 +77,18 @@ describe(`a swarm of ${size} daemons in ${processes} processes`, () => {
     for (let holder = 1; holder <= size; holder++) expect(await finds(number, holder)).toEqual([])
     for (const asker of [1, 7, 20]) expect(await finds(asker, number)).toEqual([])
   })
+
+  it('forgets nodes that are gone, and finds what the others have', async () => {
+    const gone = Array.from({ length: 10 }, (_, index) => size - index)
+    const left = Array.from({ length: size - gone.length }, (_, index) => index + 1)
+    await Promise.all(gone.map((number) => swarm.stop(ipOf(number))))
+    for (const number of left) {
+      // And the newcomer of before.
+      await eventually(async () => expect(await knownPeers(number)).toBe(left.length), 60_000)
+    }
+    const missing = await Promise.all(
+      left.map(async (asker) => (await Promise.all(left.map((holder) => finds(asker, holder)))).flat()),
+    )
+    expect(missing.flat()).toEqual([])
+  }, 90_000)
 })
