@@ -3,6 +3,7 @@
  * for. Downloaded by apt and unpacked below `.cache/tools`, nothing is installed. What was unpacked once is used again.
  */
 import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -16,7 +17,10 @@ type Say = (line: string) => void
 
 /** Builds images from a Dockerfile, as a plain program of root's. */
 export async function prepareBuildah(say: Say): Promise<string> {
-  const target = await once('buildah', say, async (folder) => {
+  // It runs itself again from memory and without its environment, so it must know by path where its libraries are: in a
+  // checkout that was moved it is unpacked again.
+  const name = `buildah-${createHash('sha256').update(cacheFolder).digest('hex').slice(0, 12)}`
+  const target = await once(name, say, async (folder) => {
     const debs = join(folder, 'debs')
     await mkdir(join(debs, 'partial'), { recursive: true })
     await apt(['update'])
@@ -32,10 +36,9 @@ export async function prepareBuildah(say: Say): Promise<string> {
       'patchelf',
     ])
     await unpackAll(debs, folder)
-    // It runs itself again without its environment, so it must know where its libraries are.
     const { stdout } = await run('find', [folder, '-name', 'lib*.so*', '-printf', String.raw`%h\n`])
     const libraries = [...new Set(stdout.trim().split('\n'))].map((path) =>
-      path.replace(folder, join(cacheFolder, 'buildah')),
+      path.replace(folder, join(cacheFolder, name)),
     )
     const patch = ['--force-rpath', '--set-rpath', libraries.join(':'), join(folder, 'usr/bin/buildah')]
     await run(join(folder, 'usr/bin/patchelf'), patch)
