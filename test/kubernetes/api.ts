@@ -35,8 +35,13 @@ export interface Pod {
     phase: string
     podIP?: string
     conditions?: Condition[]
-    containerStatuses?: { name: string; restartCount: number; state: { waiting?: { reason: string } } }[]
+    containerStatuses?: { name: string; restartCount: number; state: ContainerState }[]
   }
+}
+
+interface ContainerState {
+  waiting?: { reason: string }
+  running?: { startedAt: string }
 }
 
 export interface NodeObject {

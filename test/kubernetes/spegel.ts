@@ -32,9 +32,21 @@ export function readmeCommands(): { install: string[]; seeThatItWorks: string; u
   return { install, seeThatItWorks, uninstall }
 }
 
+/** As README says, with further options of helm, and a command that prepares the namespace. */
+export async function installSpegel(
+  cluster: Cluster,
+  { options = [], before }: { options?: readonly string[]; before?: string | undefined } = {},
+): Promise<void> {
+  for (const command of readmeCommands().install) {
+    const isInstall = command.startsWith('helm install ')
+    if (isInstall && before !== undefined) await inCheckout(cluster, before)
+    await inCheckout(cluster, isInstall ? [command, ...options].join(' ') : command)
+  }
+}
+
 /** As README says. */
-export async function installSpegel(cluster: Cluster): Promise<void> {
-  for (const command of readmeCommands().install) await inCheckout(cluster, command)
+export async function uninstallSpegel(cluster: Cluster): Promise<void> {
+  for (const command of readmeCommands().uninstall) await inCheckout(cluster, command)
 }
 
 /** Runs a command of README, from where its readers are. Returns what it prints. */
@@ -47,10 +59,22 @@ export async function upgradeSpegel(cluster: Cluster, ...options: string[]): Pro
   await cluster.kubectl('rollout', 'status', `daemonset/${release}`, '--namespace', namespace, '--timeout=120s')
 }
 
-/** Until the daemon of a node is ready. */
-export async function untilMirrored(cluster: Cluster, node: ClusterNode): Promise<void> {
-  const ready = async () => (await readyNodes(cluster)).has(node.name)
+/**
+ * Until the daemon of a node is ready that started after that moment: of a node that reboots the API server tells for a
+ * while what was before.
+ */
+export async function untilMirrored(cluster: Cluster, node: ClusterNode, afterMs = 0): Promise<void> {
+  const ready = async () => (await readyPods(cluster)).some((pod) => isOn(node, pod) && startedMs(pod) >= afterMs)
   await waitUntil(`spegel-ts on ${node.name}`, ready, { timeoutMs: 120_000 })
+}
+
+function isOn({ name }: ClusterNode, { spec }: Pod): boolean {
+  return spec.nodeName === name
+}
+
+/** To the second. */
+function startedMs({ status }: Pod): number {
+  return Date.parse(status.containerStatuses?.[0]?.state.running?.startedAt ?? '')
 }
 
 /** Those of the daemons. */
@@ -58,12 +82,11 @@ export function mirrorPods({ api }: Cluster): Promise<Pod[]> {
   return api.pods(namespace, mirrorLabels)
 }
 
-/** Nodes with a daemon that is ready and stays. */
-async function readyNodes(cluster: Cluster): Promise<ReadonlySet<string>> {
-  const staying = (await mirrorPods(cluster)).filter(
+/** Of the daemons that are ready and stay. */
+async function readyPods(cluster: Cluster): Promise<Pod[]> {
+  return (await mirrorPods(cluster)).filter(
     ({ metadata, status }) => metadata.deletionTimestamp === undefined && hasCondition(status.conditions, 'Ready'),
   )
-  return new Set(staying.map(({ spec }) => spec.nodeName ?? ''))
 }
 
 /** Remembers when which node's daemon was ready. */
@@ -94,8 +117,10 @@ export class DaemonWatch {
     while (!signal.aborted) {
       const atMs = Date.now()
       // Without an API server nothing is known, and nothing changes that Kubernetes has a part in.
-      const ready = await readyNodes(this.#cluster).catch(() => undefined)
-      if (ready !== undefined) this.#samples.push({ atMs, ready })
+      const pods = await readyPods(this.#cluster).catch(() => undefined)
+      if (pods !== undefined) {
+        this.#samples.push({ atMs, ready: new Set(pods.map(({ spec }) => spec.nodeName ?? '')) })
+      }
       await new Promise((resolve) => setTimeout(resolve, sampleMs))
     }
   }
