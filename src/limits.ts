@@ -238,6 +238,10 @@ export const rescanMissingMs = 2_000
 export const ingestsMax = 512
 /** Of these with a watch of their own; the kernel gives a user 8,192 or more. Above: their growth is seen by the re-scan. */
 export const ingestWatchesMax = 128
+/** A download that grows is looked at this often. Its last bytes are not late for it: the end is told by an event. */
+export const ingestPaceMs = 30
+/** One that has not grown for this long is left to the kernel's events. */
+export const ingestRestMs = 300
 /** Re-scan while something is downloaded: one stat per download, and one read of a folder that is nearly empty. */
 export const ingestRescanMs = 1_000
 /** Downloads that have ended are remembered for who asks how. Full: the least recent is forgotten. */

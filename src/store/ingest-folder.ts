@@ -3,6 +3,10 @@
  * folders, of bytes and of the end within milliseconds, in all versions; one watch for each download and two for the
  * folders above. containerd 1.6 makes `ingest` when it starts, later versions at the first pull, so its parent is
  * watched too. Events that the kernel lost are made up for by reading the folder again.
+ *
+ * While a download grows, each write of containerd would be an event: 1,000 a second with a fast upstream, each a wake-up
+ * here and in each follower. So a file that grows is looked at each 30 ms, and watched again when it rests. Its end is
+ * told by the folder above.
  */
 import { type FSWatcher, lstatSync, readdirSync, watch } from 'node:fs'
 import { basename, join } from 'node:path'
@@ -10,7 +14,9 @@ import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
 import {
   endedTransfersMax,
+  ingestPaceMs,
   ingestRescanMs,
+  ingestRestMs,
   ingestWatchesMax,
   ingestsMax,
   rescanIntervalMs,
@@ -23,6 +29,8 @@ import type { Transfer, TransferEvent, Transfers } from './transfers.ts'
 interface Entry {
   watcher: FSWatcher | undefined
   ingest: ReturnType<typeof openIngest>
+  /** While it grows: looked at regularly until then, and not watched. */
+  growsUntilMs: number | undefined
 }
 
 export class IngestFolder implements Transfers {
@@ -41,6 +49,7 @@ export class IngestFolder implements Transfers {
   #handling: NodeJS.Immediate | undefined
   #rescanDueMs = Infinity
   #cancelRescan: (() => void) | undefined
+  #cancelPace: (() => void) | undefined
   #stopped = false
 
   constructor(contentPath: string, namespace: string, clock: Clock) {
@@ -59,6 +68,7 @@ export class IngestFolder implements Transfers {
     this.#stopped = true
     clearImmediate(this.#handling)
     this.#cancelRescan?.()
+    this.#cancelPace?.()
     for (const path of this.#watchers.keys()) this.#unwatch(path)
     for (const [name, { ingest }] of this.#entries) {
       this.#drop(name)
@@ -161,14 +171,14 @@ export class IngestFolder implements Transfers {
       if (!isFolder(join(this.#ingestPath, name))) this.#drop(name)
       return
     }
-    entry.watcher ??= this.#watchIngest(name)
+    if (entry.growsUntilMs === undefined) entry.watcher ??= this.#watchIngest(name)
     if (entry.ingest === 'incomplete') this.#openOrDrop(name, entry)
-    else this.#look(name, entry.ingest)
+    else this.#look(name, entry, entry.ingest)
   }
 
   #add(name: string): Entry | undefined {
     if (this.#entries.size >= ingestsMax || !isFolder(join(this.#ingestPath, name))) return undefined
-    const entry: Entry = { watcher: undefined, ingest: 'incomplete' }
+    const entry: Entry = { watcher: undefined, ingest: 'incomplete', growsUntilMs: undefined }
     this.#entries.set(name, entry)
     return entry
   }
@@ -185,16 +195,35 @@ export class IngestFolder implements Transfers {
     }
   }
 
-  #look(name: string, ingest: Ingest): void {
+  #look(name: string, entry: Entry, ingest: Ingest): void {
     const news = ingest.look()
     if (news === undefined) return
-    if (news !== 'grew') {
+    if (news === 'grew') {
+      entry.watcher?.close()
+      entry.watcher = undefined
+      entry.growsUntilMs = this.#clock.nowMs() + ingestRestMs
+      this.#cancelPace ??= this.#clock.after(ingestPaceMs, () => this.#lookAtGrowing())
+    } else {
       this.#drop(name)
       this.#ended.set(ingest.digest, ingest)
     }
     this.#report(news, ingest)
     // A file that shrank, or a folder that came anew, is the next try.
     if (news !== 'grew') this.#check(name)
+  }
+
+  #lookAtGrowing(): void {
+    this.#cancelPace = undefined
+    const nowMs = this.#clock.nowMs()
+    let growing = false
+    for (const [name, entry] of this.#entries) {
+      if (entry.growsUntilMs === undefined) continue
+      // It rests: from now on it is watched.
+      if (nowMs >= entry.growsUntilMs) entry.growsUntilMs = undefined
+      this.#check(name)
+      growing ||= entry.growsUntilMs !== undefined
+    }
+    if (growing) this.#cancelPace ??= this.#clock.after(ingestPaceMs, () => this.#lookAtGrowing())
   }
 
   /** Undefined: there are too many, or the kernel has no more; it is looked at by each re-scan. */

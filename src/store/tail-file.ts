@@ -38,7 +38,7 @@ export class TailFile implements Content {
         // A taker that fails while we wait for bytes ends the wait: nobody else would.
         if (this.#growth.haveBytes <= position) await writing
         await this.#growth.grownPast(position, signal)
-        // Whatever is there and no more: a follower gets each step of containerd's (1 MiB) as soon as it is written.
+        // Whatever is there and no more: a follower gets each step as soon as it is known.
         const lengthBytes = Math.min(buffers.nextChunkBytes(), end - position, this.#growth.haveBytes - position)
         const { bytesRead } = await this.#handle.read(current, 0, lengthBytes, position)
         await writing
