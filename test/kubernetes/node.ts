@@ -8,7 +8,6 @@ import { openSync, readFileSync } from 'node:fs'
 import { copyFile, mkdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { ContainerdClient } from '../../src/containerd/client.ts'
 import { CriClient } from '../../src/containerd/cri.ts'
 import type { Host } from '../../src/testbed/network.ts'
 import { end, logTo, output, waitUntil } from '../../src/testbed/process.ts'
@@ -128,17 +127,17 @@ export class ClusterNode {
 
   async startContainerd(): Promise<void> {
     const child = this.#start('containerd', ['containerd', '--config', '/etc/containerd/config.toml'])
-    const client = new ContainerdClient(this.#containerdSocket, 'k8s.io')
-    try {
-      const answers = async () => (await client.version()) !== ''
-      await waitUntil(`containerd of ${this.name}`, answers, {
-        timeoutMs: startTimeoutMs,
-        child,
-        log: this.logOf('containerd'),
-      })
-    } finally {
-      client.close()
-    }
+    // Its part for the kubelet comes last, and a kubelet that starts before that ends.
+    const answers = () =>
+      this.cri.images().then(
+        () => true,
+        () => false,
+      )
+    await waitUntil(`containerd of ${this.name}`, answers, {
+      timeoutMs: startTimeoutMs,
+      child,
+      log: this.logOf('containerd'),
+    })
   }
 
   /** Containers go on without it. */
