@@ -38,7 +38,9 @@ export async function fetchFrom(
  */
 export async function statusFrom(host: Host, port: number, path: string): Promise<number | undefined> {
   const request = `exec 3<>/dev/tcp/127.0.0.1/${port} && printf 'GET ${path} HTTP/1.0\\r\\n\\r\\n' >&3 && head -n 1 <&3`
-  const line = await output(host.spawn('timeout', ['5', 'bash', '-c', request])).catch(() => '')
+  // Node's pipes are sockets, and a bash whose input is one takes itself for a remote shell, and runs .bashrc first.
+  const child = host.spawn('timeout', ['5', 'bash', '--norc', '-c', request], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const line = await output(child).catch(() => '')
   const status = /^HTTP\/1\.\d (\d{3})/.exec(line)?.[1]
   return status === undefined ? undefined : Number(status)
 }
