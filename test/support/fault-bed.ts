@@ -217,7 +217,9 @@ export class FaultBed {
     const request = `GET ${path} HTTP/1.1\\r\\nHost: x\\r\\nX-Spegel-Mirrored: true\\r\\n\\r\\n`
     // One byte is read, so that the transfer is known to run.
     const script = `exec 3<>/dev/tcp/${holder.host.ip}/5000 && printf '${request}' >&3 && head -c 1 <&3 && exec sleep 600`
-    const child = this.cluster.client.spawn('bash', ['-c', script], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = this.cluster.client.spawn('bash', ['--norc', '-c', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
     await new Promise((resolve, reject) => {
       child.stdout?.once('data', resolve)
       child.once('exit', () => reject(new Error('the holder could not be occupied')))
@@ -283,7 +285,7 @@ export async function metric(node: ContainerdNode, name: string): Promise<number
 async function ask(node: ContainerdNode, port: number, path: string, headers = ''): Promise<string> {
   const request = `GET ${path} HTTP/1.0\r\nConnection: close\r\n${headers}\r\n`
   const script = `exec 3<>/dev/tcp/127.0.0.1/${port} && printf %s "$0" >&3 && head -c 1000000 <&3`
-  return output(node.host.spawn('timeout', ['10', 'bash', '-c', script, request]))
+  return output(node.host.spawn('timeout', ['10', 'bash', '--norc', '-c', script, request]))
 }
 
 /** Bytes that the node has sent, from the counters of its network card. */

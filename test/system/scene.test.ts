@@ -348,9 +348,9 @@ describe('faults', () => {
   /** Asked by a neighbour: over the cable. 0: no answer. */
   const answerOverCable = async (patienceSeconds: number) => {
     const script = `exec 3<>/dev/tcp/${host.ip}/5000 && printf 'GET /livez HTTP/1.0\\r\\n\\r\\n' >&3 && head -n 1 <&3`
-    const line = await output(client.spawn('timeout', [String(patienceSeconds), 'bash', '-c', script])).catch(
-      () => '',
-    )
+    const line = await output(
+      client.spawn('timeout', [String(patienceSeconds), 'bash', '--norc', '-c', script]),
+    ).catch(() => '')
     return Number(/^HTTP\/1\.\d (\d+)/.exec(line)?.[1] ?? 0)
   }
   const receivedBytes = async () => {
