@@ -1,6 +1,6 @@
 /** Downloads of real containerd, followed while they run over a slow link; prints how soon each thing was known. */
 import { createHash } from 'node:crypto'
-import { type Stats, readFileSync, readdirSync, statSync } from 'node:fs'
+import { type Stats, existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { WrittenImage } from '../../src/images/image.ts'
@@ -188,6 +188,8 @@ describe.each([
     expect(await tail).toBeInstanceOf(TransferFailed)
     await failed
     const { atMs, haveBytes } = event('failed', digest)
+    // containerd removes the file first, and then the folder that it was in.
+    await eventually(() => expect(existsSync(folder ?? '')).toBe(false))
     const failedMs = atMs - statSync(dirname(folder ?? '')).mtimeMs
     expect(await pull).toBeTypeOf('string')
     process.stderr.write(
