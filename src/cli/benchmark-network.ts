@@ -23,7 +23,11 @@ const serveOptions: OptionTable<ServeOptions> = {
     }),
     parseHostPort,
   ),
-  life: durationOption({ flag: '--life', defaultMs: 0, help: 'The agent ends by itself after this time. 0s: never.' }),
+  life: durationOption({
+    flag: '--life',
+    defaultMs: 0,
+    help: 'The agent ends by itself after this time. 0s: never.',
+  }),
 }
 
 interface RunOptions {
@@ -149,7 +153,7 @@ async function runRun(options: RunOptions, surroundings: Surroundings): Promise<
     signal: stop,
   }).catch((error: unknown) => {
     if (!stop.aborted) throw error
-    throw new UserError('broken off')
+    throw new UserError(`broken off: what was measured until then is in ${resultDir}/result.json`)
   })
   write(`${resultDir}/result.json: see it with spegel-ts benchmark analyze --path ${resultDir}\n`)
   const failures = [...result.loopback, ...result.turns].filter((turn) => turn.kind === 'failed')

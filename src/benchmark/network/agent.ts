@@ -4,7 +4,7 @@ import { type Socket as UdpSocket, createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { type IncomingMessage, type ServerResponse, createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import type { Duplex, Writable } from 'node:stream'
+import type { Duplex } from 'node:stream'
 import { type HostPort, formatHostPort } from '../../lib/address.ts'
 import { UserError, errorMessage } from '../../lib/errors.ts'
 import {
@@ -105,19 +105,13 @@ function answer(request: IncomingMessage, response: ServerResponse, version: str
   if (Number(size) <= chunk.length) return void response.end(chunk.subarray(0, Number(size)))
   response.setTimeout(idleTimeoutMs, () => response.destroy())
   let leftBytes = Number(size)
-  const fill = () => {
+  const next = () => {
     const part = chunk.subarray(0, Math.min(leftBytes, chunk.length))
     leftBytes -= part.length
     if (leftBytes === 0) response.end(part)
-    else response.write(part)
+    else response.write(part, (error) => (error ? response.destroy() : setImmediate(next)))
   }
-  takeTurns(response, fill)
-}
-
-/** A chunk is more than a socket holds, so each is followed by a drain; the others have their turn before the next. */
-function takeTurns(stream: Writable, fill: () => void): void {
-  stream.on('drain', () => setImmediate(() => (stream.destroyed || stream.writableEnded ? undefined : fill())))
-  fill()
+  next()
 }
 
 function refuse(response: ServerResponse, status: number): void {
@@ -152,7 +146,11 @@ function echo(stream: Duplex): void {
 
 function send(stream: Duplex): void {
   stream.resume()
-  takeTurns(stream, () => stream.write(chunk))
+  // The kernel may take a chunk at once: the others have their turn before the next.
+  const next = () => {
+    stream.write(chunk, (error) => (error ? stream.destroy() : setImmediate(next)))
+  }
+  next()
 }
 
 /** One request after the other; a request may come in pieces, and several at once. */

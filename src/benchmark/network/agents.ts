@@ -35,7 +35,7 @@ export function readAgent({ host, port }: HostPort, signal: AbortSignal): Promis
           if (response.statusCode !== 200) throw new UserError(`status ${response.statusCode}`)
           resolve(parseCheckedJson(text, `http://${formatHostPort(host, port)}${agentPath}`, agentSchema))
         } catch (error) {
-          reject(error as Error)
+          reject(error)
         }
       })
     })

@@ -221,7 +221,10 @@ export function datagramAsker(bytes: number): (address: HostPort, signal: AbortS
 }
 
 /** The stream that allows datagrams, and the token that they must carry. */
-async function openSession(address: HostPort, signal: AbortSignal): Promise<{ connection: Connection; token: Buffer }> {
+async function openSession(
+  address: HostPort,
+  signal: AbortSignal,
+): Promise<{ connection: Connection; token: Buffer }> {
   let token = Buffer.alloc(0)
   let complete: () => void = nobody
   const given = new Promise<void>((resolve) => (complete = resolve))

@@ -3,15 +3,7 @@ import type { HostPort } from '../../lib/address.ts'
 import { formatDuration } from '../../lib/duration.ts'
 import type { NetworkTurn } from '../result/network-schema.ts'
 import { readAgent } from './agents.ts'
-import {
-  type Asker,
-  type OpenAsker,
-  datagramAsker,
-  echoAsker,
-  getAsker,
-  httpAsker,
-  setAsker,
-} from './askers.ts'
+import { type Asker, type OpenAsker, datagramAsker, echoAsker, getAsker, httpAsker, setAsker } from './askers.ts'
 import { closedLoop } from './closed-loop.ts'
 import { openStream } from './connection.ts'
 import { openLoop } from './open-loop.ts'
@@ -116,10 +108,7 @@ export async function measureOne(
 ): Promise<Outcome> {
   const { mostMs } = timesOf(measurement, settings)
   const timeout = new AbortController()
-  const timer = setTimeout(
-    () => timeout.abort(new Error(`not finished within ${formatDuration(mostMs)}`)),
-    mostMs,
-  )
+  const timer = setTimeout(() => timeout.abort(new Error(`not finished within ${formatDuration(mostMs)}`)), mostMs)
   const signal = AbortSignal.any([stop, timeout.signal])
   try {
     return await start(measurement, address, settings, maximumPerSecond, signal)

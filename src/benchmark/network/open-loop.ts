@@ -55,13 +55,13 @@ export async function openLoop(
       }
       const pace = () => {
         if (isOver) return
-        while (next < total && dueMs(next) <= performance.now()) {
-          const asker = free.pop()
-          if (asker === undefined) break
-          lag.recordMs(performance.now() - dueMs(next))
-          send(asker)
-        }
         const nowMs = performance.now()
+        const asker = next < total && dueMs(next) <= nowMs ? free.pop() : undefined
+        if (asker !== undefined) {
+          lag.recordMs(nowMs - dueMs(next))
+          send(asker)
+          return pace()
+        }
         if (nowMs > giveUpMs) return finish()
         const untilMs = (next < total ? dueMs(next) : giveUpMs) - nowMs
         if (untilMs > pollBelowMs) setTimeout(pace, untilMs - pollBelowMs)

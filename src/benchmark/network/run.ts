@@ -5,9 +5,14 @@ import { mkdir } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import { type HostPort, formatHostPort, parseHostPort } from '../../lib/address.ts'
 import { UserError, errorMessage } from '../../lib/errors.ts'
-import { type LatencySummary, type NetworkResult, type NetworkTurn, networkSchemaName } from '../result/network-schema.ts'
+import {
+  type LatencySummary,
+  type NetworkResult,
+  type NetworkTurn,
+  networkSchemaName,
+} from '../result/network-schema.ts'
 import { writeResult } from '../result/result-file.ts'
-import { checkAgent } from './agents.ts'
+import { type AgentFacts, checkAgent } from './agents.ts'
 import { type Path, measurePaths } from './measure-paths.ts'
 import { type Settings, allMeasurements, instrumentMeasurements, measurementName, timesOf } from './measurements.ts'
 
@@ -69,7 +74,7 @@ function parseAddress(text: string, option: string, defaultPort: number): HostPo
 /** Returns the complete result. When it is broken off, what was measured is in the folder. */
 export async function runNetwork(init: NetworkInit): Promise<NetworkResult> {
   const { folder, paths, rounds, settings, target, facts, say, now, signal } = init
-  const agents = []
+  const agents: AgentFacts[] = []
   for (const { name, address } of paths) agents.push(await checkAgent(name, address, signal))
   await mkdir(folder, { recursive: true })
   const stamp = () => now().toISOString()
@@ -147,7 +152,10 @@ async function startLoopbackAgent(
     clearTimeout(timer)
   }
   try {
-    return { address: await addressOf(child, AbortSignal.any([signal, AbortSignal.timeout(agentReadyTimeoutMs)])), end }
+    return {
+      address: await addressOf(child, AbortSignal.any([signal, AbortSignal.timeout(agentReadyTimeoutMs)])),
+      end,
+    }
   } catch (error) {
     if (child.pid !== undefined) await end()
     signal.throwIfAborted()
@@ -186,8 +194,10 @@ function valueOf(turn: NetworkTurn): string {
     case 'blob':
       return `${(turn.duration / 1e9).toFixed(2)} s`
     case 'http-rate':
-      return `${middle(turn.latencies)}${turn.reached ? '' : ', RATE NOT REACHED'}`
-    default:
+      return `${middle(turn.latencies)}${turn.reached ? '' : ', rate not reached'}`
+    case 'request-response':
+    case 'values':
+    case 'http-maximum':
       return `${turn.perSecond.toFixed(0)} per second`
   }
 }

@@ -25,7 +25,9 @@ const latencies = z.strictObject({
 
 const cpu = z
   .strictObject({ client: z.number().min(0), server: z.number().min(0) })
-  .describe("seconds that the two processes took, warm-up included; the kernel's part that no process is charged is missing")
+  .describe(
+    "seconds that the two processes took, warm-up included; the kernel's part that no process is charged is missing",
+  )
 
 const perSecond = z.number().min(0)
 
