@@ -24,7 +24,7 @@ const [iperfPort, sockperfPort, agentPort] = [5201, 11_111, 5010]
 
 describe('benchmark network', () => {
   let tools: Awaited<ReturnType<typeof prepareNetworkTools>>
-  let network: Network
+  let network: Network | undefined
   let client: Host
   let hosts: Host[]
   let folder: string
@@ -32,10 +32,10 @@ describe('benchmark network', () => {
   const others: ChildProcess[] = []
 
   beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'spegel-ts-network-'))
     await prepareTools((line) => say(`set-up: ${line}`))
     tools = await prepareNetworkTools((line) => say(`set-up: ${line}`))
     const delayLine = await prepareDelayLine((line) => say(`set-up: ${line}`))
-    folder = await mkdtemp(join(tmpdir(), 'spegel-ts-network-'))
     network = await Network.create()
     client = await network.addHost('client')
     const far = await network.addHost('far')
@@ -49,6 +49,7 @@ describe('benchmark network', () => {
         sockperf(host, 'server', host, []),
         sockperf(host, 'server', host, ['--tcp']),
       )
+      await waitUntil('iperf3 and sockperf', () => isServing(host), { timeoutMs: 10_000 })
     }
   })
   afterAll(async () => {
@@ -61,6 +62,12 @@ describe('benchmark network', () => {
     return from.spawn(tools.sockperf, [mode, '-i', to.ip, '-p', String(sockperfPort), ...more], {
       stdio: ['ignore', mode === 'server' ? 'ignore' : 'pipe', 'ignore'],
     })
+  }
+
+  /** sockperf has the same port over TCP and UDP. */
+  async function isServing(host: Host): Promise<boolean> {
+    const listeners = await output(host.spawn('ss', ['-Hltun']))
+    return listeners.includes(`:${iperfPort} `) && listeners.split(`:${sockperfPort} `).length === 3
   }
 
   /** µs, there and back. */
@@ -82,7 +89,7 @@ describe('benchmark network', () => {
   async function measure(...more: string[]): Promise<NetworkResult> {
     const paths = hosts.map(({ name, ip }) => `${name}=${ip}`)
     const args = ['benchmark', 'network', 'run', '--result-dir', folder, '--path', ...paths, ...more]
-    const child = client.spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = client.spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
     expect(await output(child)).toContain(`benchmark analyze --path ${folder}`)
     const path = join(folder, 'result.json')
     return parseCheckedJson(await readFile(path, 'utf8'), path, networkResultSchema)

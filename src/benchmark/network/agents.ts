@@ -18,11 +18,15 @@ const agentSchema = z.object({
 export type AgentFacts = z.infer<typeof agentSchema>
 
 /** Rejects when there is no agent, or when it takes longer than a few seconds. */
-export function readAgent({ host, port }: HostPort, signal: AbortSignal): Promise<AgentFacts> {
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(answerTimeoutMs)])
+export async function readAgent(address: HostPort, signal: AbortSignal): Promise<AgentFacts> {
+  const text = await get(address, AbortSignal.any([signal, AbortSignal.timeout(answerTimeoutMs)]))
+  return parseCheckedJson(text, agentPath, agentSchema)
+}
+
+/** On a connection of its own: one that is kept could be closed in this very moment. */
+function get({ host, port }: HostPort, signal: AbortSignal): Promise<string> {
   return new Promise((resolve, reject) => {
-    // A connection of its own: one that is kept could be closed in this very moment.
-    const asked = request({ host, port, path: agentPath, agent: false, signal: limit }, (response) => {
+    const asked = request({ host, port, path: agentPath, agent: false, signal }, (response) => {
       let text = ''
       response.setEncoding('utf8')
       response.on('error', reject)
@@ -31,12 +35,8 @@ export function readAgent({ host, port }: HostPort, signal: AbortSignal): Promis
         if (text.length > answerBytesMax) asked.destroy(new Error('the answer is too long'))
       })
       response.on('end', () => {
-        try {
-          if (response.statusCode !== 200) throw new UserError(`status ${response.statusCode}`)
-          resolve(parseCheckedJson(text, `http://${formatHostPort(host, port)}${agentPath}`, agentSchema))
-        } catch (error) {
-          reject(error)
-        }
+        if (response.statusCode === 200) resolve(text)
+        else reject(new Error(`status ${response.statusCode}`))
       })
     })
     asked.on('error', reject)

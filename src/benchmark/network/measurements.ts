@@ -23,7 +23,7 @@ const messageBytes = 64
 const bodies: readonly number[] = [350, 4096]
 const loadPercents: readonly number[] = [10, 30, 50, 70, 90]
 const streamCounts: readonly number[] = [1, 2, 4]
-export const blobBytes = 100 * 1024 ** 2
+const blobBytes = 100 * 1024 ** 2
 
 const MiB = 1024 ** 2
 /** Connections, caches and shapers come to rest. */
@@ -133,9 +133,10 @@ async function start(
     open: (address: HostPort, signal: AbortSignal) => Promise<A>,
     use: (askers: readonly A[]) => Promise<T>,
   ) => {
-    const askers: A[] = []
+    const opened = await Promise.allSettled(Array.from({ length: count }, () => open(address, signal)))
+    const askers = opened.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []))
     try {
-      for (let index = 0; index < count; index++) askers.push(await open(address, signal))
+      for (const each of opened) if (each.status === 'rejected') throw each.reason
       return await use(askers)
     } finally {
       for (const asker of askers) asker.close()

@@ -141,7 +141,12 @@ describe('an agent', () => {
 
     // With another stream's token as a witness: that of a stream that has ended is worth nothing.
     let other = Buffer.alloc(0)
-    const witness = await openStream(address, datagramsPath, (bytes) => (other = Buffer.concat([other, bytes])), signal)
+    const witness = await openStream(
+      address,
+      datagramsPath,
+      (bytes) => (other = Buffer.concat([other, bytes])),
+      signal,
+    )
     stream.close()
     while ((await readAgent(address, signal)) && other.length < tokenBytes);
     await sendAndWait(message(requestType, 5), message(requestType, 6, other))

@@ -33,10 +33,7 @@ describe('turns', () => {
           .filter((turn) => turn.measurement === measurement && turn.round === round)
           .map(({ path, position }) => `${position}${path.name}`),
       )
-      expect(orders.toSorted()).toEqual([
-        ['1a', '2b', '3c'],
-        ['1c', '2b', '3a'],
-      ])
+      expect(new Set(orders.map((order) => order.join(' ')))).toEqual(new Set(['1a 2b 3c', '1c 2b 3a']))
     }
     // Within a round too, so that none is always the first after the others' load.
     const first = turns.filter(({ round, position }) => round === 1 && position === 1).map(({ path }) => path.name)
@@ -78,7 +75,7 @@ describe('paths', () => {
       turn.kind === 'http-maximum' && turn.bodyBytes === 350 ? [turn.perSecond] : [],
     )
     // The same arrivals for both, of what the slower one can.
-    for (const rate of rates) expect(rate).toMatchObject({ wantedPerSecond: Math.min(...maxima) * 0.3 })
+    for (const rate of rates) expect(rate.wantedPerSecond).toBeCloseTo(Math.min(...maxima) * 0.3, 6)
     for (const turn of turns) {
       if (turn.kind === 'throughput') expect(turn.bytesPerSecond).toBeGreaterThan(1e6)
       if (turn.kind === 'blob') expect(turn).toMatchObject({ bytes: 100 * 1024 ** 2 })
@@ -89,7 +86,13 @@ describe('paths', () => {
   it('that break leave turns that failed, and the others go on', async () => {
     const [good, bad] = [await pathTo('good'), await pathTo('bad')]
     await agents.pop()?.close()
-    const turns = await measure([good, bad], [{ kind: 'ping-pong', protocol: 'TCP' }, { kind: 'throughput', streams: 2 }])
+    const turns = await measure(
+      [good, bad],
+      [
+        { kind: 'ping-pong', protocol: 'TCP' },
+        { kind: 'throughput', streams: 2 },
+      ],
+    )
     expect(turns.map(({ kind, path }) => `${path} ${kind}`)).toEqual([
       'good ping-pong',
       'bad failed',

@@ -33,7 +33,7 @@ async function askersOfStallingServer(count: number): Promise<Asker[]> {
   const askers = await Promise.all(
     Array.from({ length: count }, () => open({ host: '127.0.0.1', port }, new AbortController().signal)),
   )
-  cleanUps.push(() => askers.forEach((asker) => asker.close()))
+  for (const asker of askers) cleanUps.push(() => asker.close())
   return askers
 }
 
@@ -104,14 +104,14 @@ describe('a constant rate', () => {
     expect(ms(lag, 50)).toBeLessThan(2)
     expect(ms(latencies, 50)).toBeGreaterThanOrEqual(4)
     // The generator's thread is held up: requests are late by it, and say so.
-    const held = openLoop([slowAsker(1)], { perSecond: 100, durationMs: 500, patienceMs: 500 })
+    const held = openLoop([slowAsker(1), slowAsker(1)], { perSecond: 100, durationMs: 500, patienceMs: 500 })
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200)
     const { lag: heldLag } = await held
     expect(heldLag.maxNs / 1e6).toBeGreaterThan(150)
   })
 
   it('ends with the error of a connection that is lost', async () => {
-    const lost = Promise.reject<never>(new Error('gone'))
+    const lost = Promise.reject(new Error('gone'))
     lost.catch(() => undefined)
     const asker: Asker = { ask: () => undefined, close: () => undefined, lost }
     await expect(openLoop([asker], { perSecond: 10, durationMs: 1_000, patienceMs: 100 })).rejects.toThrow('gone')
