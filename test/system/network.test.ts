@@ -3,12 +3,17 @@
  * iperf3 and sockperf measure the same links in the same run.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseCheckedJson } from '../../src/benchmark/checked-json.ts'
+import { type Asker, httpAsker } from '../../src/benchmark/network/askers.ts'
+import { closedLoop } from '../../src/benchmark/network/closed-loop.ts'
 import { Latencies } from '../../src/benchmark/network/latencies.ts'
+import { openLoop } from '../../src/benchmark/network/open-loop.ts'
 import { type NetworkResult, networkResultSchema } from '../../src/benchmark/result/network-schema.ts'
 import { type Host, Network } from '../../src/testbed/network.ts'
 import { end, output, waitUntil } from '../../src/testbed/process.ts'
@@ -172,6 +177,59 @@ describe('benchmark network', () => {
       await end(agent)
       expect(agent.exitCode).toBe(0)
     }
+  })
+})
+
+/** A real server in a thread of its own, which stops for 100 ms in each second. */
+const stallingServer = `
+const { createServer } = require('node:http')
+const { parentPort } = require('node:worker_threads')
+const body = Buffer.alloc(350)
+const cell = new Int32Array(new SharedArrayBuffer(4))
+const server = createServer((request, response) => response.writeHead(200, { 'content-length': 350 }).end(body))
+server.listen(0, '127.0.0.1', () => {
+  setInterval(() => Atomics.wait(cell, 0, 0, 100), 1000)
+  parentPort.postMessage(server.address().port)
+})`
+
+describe('a server that stops for 100 ms in each second', () => {
+  let worker: Worker
+  let port: number
+  const opened: Asker[] = []
+  beforeAll(async () => {
+    worker = new Worker(stallingServer, { eval: true })
+    ;[port] = (await once(worker, 'message')) as [number]
+  })
+  afterAll(async () => {
+    for (const asker of opened) asker.close()
+    await worker.terminate()
+  })
+  const open = async () => {
+    const asker = await httpAsker(350)({ host: '127.0.0.1', port }, new AbortController().signal)
+    opened.push(asker)
+    return asker
+  }
+  const ms = (latencies: Latencies, percentile: number) => (latencies.percentileNs(percentile) ?? Number.NaN) / 1e6
+
+  // Again when the machine itself stopped meanwhile: that only adds to latencies.
+  it('is seen at a constant rate as it is computed', { retry: 3 }, async () => {
+    const askers = await Promise.all(Array.from({ length: 16 }, open))
+    const times = { perSecond: 1_000, durationMs: 6_000, patienceMs: 1_000 }
+    const { latencies, reached } = await openLoop(askers, times)
+    expect({ reached, count: latencies.count }).toEqual({ reached: true, count: 6_000 })
+    const seen = [92, 95, 99, 99.5].map((percentile) => ms(latencies, percentile))
+    say(`p92, p95, p99, p99.5 of a server that stops: ${seen.map(text).join(', ')} ms; computed 20, 50, 90, 95 ms`)
+    // The share that waits longer than t is (100 ms − t) ÷ 1 s.
+    for (const [index, expected] of [20, 50, 90, 95].entries()) {
+      expect(Math.abs((seen[index] ?? Number.NaN) - expected)).toBeLessThan(10)
+    }
+    expect(ms(latencies, 50)).toBeLessThan(5)
+  })
+
+  it('is not seen by a connection that waits for its answers, which leaves the waiting out', { retry: 3 }, async () => {
+    const { latencies } = await closedLoop([await open()], { warmUpMs: 0, durationMs: 3_000 })
+    expect(ms(latencies, 99)).toBeLessThan(10)
+    expect(latencies.maxNs / 1e6).toBeGreaterThan(90)
   })
 })
 

@@ -4,9 +4,9 @@ import { Latencies } from '../../network/latencies.ts'
 import { measurementName } from '../../network/measurements.ts'
 import type { LatencySummary, NetworkResult, NetworkTurn } from '../../result/network-schema.ts'
 
-export type MeasuredTurn = Exclude<NetworkTurn, { kind: 'failed' }>
+type MeasuredTurn = Exclude<NetworkTurn, { kind: 'failed' }>
 export type Kind = MeasuredTurn['kind']
-export type TurnOf<K extends Kind> = Extract<MeasuredTurn, { kind: K }>
+type TurnOf<K extends Kind> = Extract<MeasuredTurn, { kind: K }>
 
 export interface Cell<K extends Kind> {
   /** What was measured, such as `throughput, 4 streams`. */

@@ -64,6 +64,7 @@ function percentilePlot(
 ): Plot | undefined {
   const points = panels.flatMap(({ lines }) => lines.flatMap((line) => line.points))
   if (points.length === 0) return undefined
+  const drawn = paths.filter((path) => panels.some(({ lines }) => lines.some((line) => line.path === path.name)))
   const columns = Math.min(columnsMax, panels.length)
   const rows = Math.ceil(panels.length / columns)
   const place = (index: number) => ({
@@ -78,7 +79,7 @@ function percentilePlot(
   const farthest = 10 ** Math.ceil(Math.log10(Math.max(10, ...points.map(([oneOf]) => oneOf))))
   return {
     name,
-    description: `${title}: latency by percentile for ${paths.map((path) => path.name).join(', ')}`,
+    description: `${title}: latency by percentile for ${drawn.map((path) => path.name).join(', ')}`,
     width: Math.max(620, left + columns * panelWidth + (columns - 1) * columnGap + 30),
     height: top + rows * panelHeight + (rows - 1) * rowGap + 60,
     option: {
@@ -96,7 +97,7 @@ function percentilePlot(
         itemWidth: 18,
         itemHeight: 4,
         selectedMode: false,
-        data: paths.map((path) => shortened(path.name, 24)),
+        data: drawn.map((path) => shortened(path.name, 24)),
         textStyle: { fontSize: 12, color: ink, fontFamily },
       },
       grid: panels.map((_, index) => ({ ...place(index), width: panelWidth, height: panelHeight })),
