@@ -83,7 +83,10 @@ describe('a constant rate', () => {
 
   it('tells how late the generator itself was; it is in the latencies', async () => {
     const clock = new ManualClock()
-    const late = { nowMs: () => clock.nowMs(), after: (delayMs: number, callback: () => void) => clock.after(delayMs + 3, callback) }
+    const late = {
+      nowMs: () => clock.nowMs(),
+      after: (delayMs: number, callback: () => void) => clock.after(delayMs + 3, callback),
+    }
     const askers = Array.from({ length: 8 }, () => answering(clock, () => 5))
     const { lag, latencies } = await run(clock, askers, { perSecond: 100, durationMs: 2_000, patienceMs: 500 }, late)
     expect(lag.count).toBe(200)
