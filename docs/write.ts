@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { readResults } from '../src/bench/result.ts'
 import { benchmarkReference, withBenchmarks } from '../src/bench/table.ts'
+import { networkResultReference } from '../src/benchmark/result/network-schema.ts'
 import { resultReference } from '../src/benchmark/result/schema.ts'
 import { loadScenes } from '../src/benchmark/scene/scene.ts'
 import { sceneReference } from '../src/benchmark/scene/scene-reference.ts'
@@ -12,6 +13,7 @@ import { chartPresets, chartReadme, chartValues } from './chart.ts'
 writeFileSync(join(import.meta.dirname, 'configuration.md'), configurationReference())
 writeFileSync(join(import.meta.dirname, 'metrics.md'), metricsReference())
 writeFileSync(join(import.meta.dirname, 'benchmark-result.schema.json'), resultReference())
+writeFileSync(join(import.meta.dirname, 'benchmark-network-result.schema.json'), networkResultReference())
 const readme = join(import.meta.dirname, '../README.md')
 const results = readResults(join(import.meta.dirname, '../benchmark/results'))
 writeFileSync(join(import.meta.dirname, '../benchmark/parts.md'), benchmarkReference(results))

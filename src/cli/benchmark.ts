@@ -7,6 +7,7 @@ import { UserError } from '../lib/errors.ts'
 import type { ImageSet, MirrorSpec } from '../benchmark/target.ts'
 import { systemClock } from '../lib/clock.ts'
 import { type CommandSpec, type Surroundings, command } from './command.ts'
+import { networkCommands } from './benchmark-network.ts'
 import { UsageError } from './option.ts'
 import {
   type AnalyzeOptions,
@@ -28,6 +29,7 @@ export const benchmarkCommands: readonly CommandSpec[] = [
   command('benchmark suite', 'Measure the images of the published benchmark.', suiteOptions, runSuite),
   command('benchmark analyze', 'Compare results: tables, plots, one report.', analyzeOptions, runAnalyze),
   command('benchmark local down', 'Remove what a killed measurement left.', localDownOptions, runLocalDown),
+  ...networkCommands,
 ]
 
 async function runGenerate(options: GenerateOptions, surroundings: Surroundings): Promise<void> {

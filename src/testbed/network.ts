@@ -24,6 +24,8 @@ export interface Host {
   setRate(rate: string): Promise<void>
   /** Limits what the host receives. */
   setInRate(rate: string): Promise<void>
+  /** Makes the host's cable longer: what passes it arrives so much later. `program` is the delay line, which carries it. */
+  setDelay(program: string, delayMs: number): Promise<void>
   /** What passed the host's cable so far, headers included. */
   traffic(): Promise<{ sentBytes: number; receivedBytes: number }>
   /** Plugs the cable in or out: packets are lost without a word. */
@@ -66,6 +68,7 @@ export class Network {
         const [link] = JSON.parse(stdout) as { stats64: { rx: { bytes: number }; tx: { bytes: number } } }[]
         return { sentBytes: link?.stats64.tx.bytes ?? 0, receivedBytes: link?.stats64.rx.bytes ?? 0 }
       },
+      setDelay: (program, delayMs) => lengthen(ethernetSwitch, name, program, delayMs),
       setCable: (plugged) => ip(ethernetSwitch, 'link', 'set', port, plugged ? 'up' : 'down'),
     }
   }
@@ -88,6 +91,21 @@ export class Network {
 async function shape(namespace: string, device: string, rate: string): Promise<void> {
   const bucket = ['root', 'tbf', 'rate', rate, 'burst', '256kb', 'latency', '100ms']
   await run('tc', ['-n', namespace, 'qdisc', 'replace', 'dev', device, ...bucket])
+}
+
+/** Between the bridge and the host's port come two devices, joined by the program, and a bridge for the port alone. */
+async function lengthen(ethernetSwitch: string, name: string, program: string, delayMs: number): Promise<void> {
+  const [near, far, bridge] = [`dn-${name}`, `df-${name}`, `db-${name}`]
+  const args = [`--net=${namespaceFolder}/${ethernetSwitch}`, program, near, far, String(Math.round(delayMs * 1000))]
+  const child = spawn('nsenter', args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  let isReady = false
+  child.stdout.once('data', () => (isReady = true))
+  await waitUntil('the delay line', () => Promise.resolve(isReady), { timeoutMs: endTimeoutMs, child })
+  await ip(ethernetSwitch, 'link', 'add', bridge, 'type', 'bridge')
+  for (const device of [bridge, near, far]) await ip(ethernetSwitch, 'link', 'set', device, 'up')
+  await ip(ethernetSwitch, 'link', 'set', near, 'master', 'br0')
+  await ip(ethernetSwitch, 'link', 'set', far, 'master', bridge)
+  await ip(ethernetSwitch, 'link', 'set', `p-${name}`, 'master', bridge)
 }
 
 async function ip(namespace: string, ...args: string[]): Promise<void> {

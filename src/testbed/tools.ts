@@ -17,6 +17,7 @@ const run = promisify(execFile)
 export const cacheFolder = fileURLToPath(new URL('../../.cache/tools', import.meta.url))
 const goPeerSources = fileURLToPath(new URL('../../test/interop/go-peer', import.meta.url))
 const apiCheckSources = fileURLToPath(new URL('../../test/chart/api-check', import.meta.url))
+const delayLineSources = fileURLToPath(new URL('../../test/network/delay-line', import.meta.url))
 const kubernetesSources = fileURLToPath(new URL('../../test/kubernetes/programs/kubernetes', import.meta.url))
 const corednsSources = fileURLToPath(new URL('../../test/kubernetes/programs/coredns', import.meta.url))
 
@@ -163,6 +164,28 @@ async function unpackPackages(
 export async function prepareNginx(say: (line: string) => void): Promise<string> {
   await mkdir(cacheFolder, { recursive: true })
   return withLock(async () => join(await unpackPackages(['nginx', 'nginx-core'], 'nginx', say), 'usr/sbin/nginx'))
+}
+
+/** What networks are measured with elsewhere. `env` lets iperf3 find its library. */
+export async function prepareNetworkTools(
+  say: (line: string) => void,
+): Promise<{ iperf3: string; sockperf: string; env: NodeJS.ProcessEnv }> {
+  await mkdir(cacheFolder, { recursive: true })
+  const packages = await withLock(() =>
+    unpackPackages(['iperf3', 'libiperf0', 'libsctp1', 'sockperf'], 'network', say),
+  )
+  const triplet = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu'
+  return {
+    iperf3: join(packages, 'usr/bin/iperf3'),
+    sockperf: join(packages, 'usr/bin/sockperf'),
+    env: { ...process.env, LD_LIBRARY_PATH: join(packages, 'usr/lib', triplet) },
+  }
+}
+
+/** What makes a cable longer, built from this checkout's sources: not every kernel has netem. */
+export async function prepareDelayLine(say: (line: string) => void): Promise<string> {
+  await mkdir(cacheFolder, { recursive: true })
+  return withLock(() => buildHere(delayLineSources, say))
 }
 
 /** What containerd starts containers with. */

@@ -110,7 +110,7 @@ export const parts: Readonly<Record<string, Part>> = {
   },
   benchmark: {
     imports: ['testbed', 'images', 'oci', 'lib'],
-    libraries: ['zod', 'echarts', '@resvg/resvg-wasm', 'jstat'],
+    libraries: ['zod', 'echarts', '@resvg/resvg-wasm', 'jstat', 'hdr-histogram-js'],
   },
   main: { imports: ['cli'], libraries: [] },
 }

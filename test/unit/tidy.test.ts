@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { readResults } from '../../src/bench/result.ts'
 import { benchmarkReference, withBenchmarks } from '../../src/bench/table.ts'
+import { networkResultReference } from '../../src/benchmark/result/network-schema.ts'
 import { resultReference } from '../../src/benchmark/result/schema.ts'
 import { configurationReference, metricsReference } from '../../src/cli/reference.ts'
 import { type SourceFile, parts, sourceFiles, violations } from '../support/borders.ts'
@@ -80,6 +81,7 @@ describe('generated files', () => {
     ['docs/configuration.md', configurationReference],
     ['docs/metrics.md', metricsReference],
     ['docs/benchmark-result.schema.json', resultReference],
+    ['docs/benchmark-network-result.schema.json', networkResultReference],
   ])('%s is up to date (npm run docs)', (path, generate) => {
     expect(readFileSync(join(root, path), 'utf8')).toBe(generate())
   })

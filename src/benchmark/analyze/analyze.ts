@@ -8,6 +8,7 @@ import { printable } from './format.ts'
 import { load } from './load.ts'
 import type { Measurements } from './measurements.ts'
 import { renderSvg } from './plots/chart.ts'
+import { networkSection } from './network/section.ts'
 import { type ToPng, pngRenderer } from './plots/png.ts'
 import { htmlReport } from './report.ts'
 import { type Section, markdownSection, plotFileName, section, terminalSection } from './section.ts'
@@ -25,9 +26,9 @@ export interface AnalyzeOptions {
 
 /** Throws a UserError for a path that is no result. */
 export async function analyze({ paths, outputDir, write }: AnalyzeOptions): Promise<void> {
-  const { measurements, leftOut } = await load(paths)
+  const { measurements, networks, leftOut } = await load(paths)
   const notes = leftOut.map((path) => `Left out, not a result: ${path}`)
-  const sections = measurements.map(section)
+  const sections = [...measurements.map(section), ...networks.map(networkSection)]
   const comparisons = comparedToFirst(measurements)
   for (const note of notes) write(`${printable(note)}\n`)
   for (const part of sections) write(`${terminalSection(part)}\n\n`)

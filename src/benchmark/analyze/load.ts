@@ -1,26 +1,32 @@
 /** From paths to measurements: folders and files, of this tool and of the Go tool. */
 import { readFile, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { z } from 'zod'
 import { UserError, errorMessage } from '../../lib/errors.ts'
+import { parseCheckedJson } from '../checked-json.ts'
 import { type GoRun, isGoResult, parseGoResult } from '../result/go-tool.ts'
-import { parseResult } from '../result/result-file.ts'
-import { schemaName } from '../result/schema.ts'
+import { networkResultSchema, networkSchemaName } from '../result/network-schema.ts'
+import { resultSchema, schemaName } from '../result/schema.ts'
 import { type Measurements, fromGoRuns, fromResult } from './measurements.ts'
+import { type NetworkMeasurements, fromNetworkResult } from './network/measurements.ts'
 
 export interface Loaded {
   /** In the order of the paths. All files of the Go tool are one entry, in the place of the first. */
   measurements: Measurements[]
+  /** Of `benchmark network`, in the order of the paths. */
+  networks: NetworkMeasurements[]
   /** JSON files in the folders that are no results. */
   leftOut: string[]
 }
 
-const whatToGive = 'give a folder that `benchmark measure --output-dir` wrote, or a result file'
+const whatToGive = 'give a folder that `benchmark measure` or `benchmark network run` wrote, or a result file'
 
 export async function load(paths: readonly string[]): Promise<Loaded> {
   if (paths.length === 0) throw new UserError(`no --path: ${whatToGive}`)
   const goRuns: GoRun[] = []
   const leftOut: string[] = []
   const found: (Measurements | 'go')[] = []
+  const networks: NetworkMeasurements[] = []
   for (const path of paths) {
     const { files, isFolder } = await jsonFiles(path)
     let results = 0
@@ -31,7 +37,11 @@ export async function load(paths: readonly string[]): Promise<Loaded> {
         if (goRuns.length === 0) found.push('go')
         goRuns.push(parseGoResult(document, file))
       } else if (hasSchema(document)) {
-        found.push(fromResult(parseOwn(text, document, file), file))
+        if (document.schema === networkSchemaName) {
+          networks.push(fromNetworkResult(parseOwn(text, file, networkResultSchema), file))
+        } else {
+          found.push(fromResult(parseOwn(text, file, resultSchemaOf(document, file)), file))
+        }
       } else if (isFolder) {
         leftOut.push(file)
         continue
@@ -42,7 +52,7 @@ export async function load(paths: readonly string[]): Promise<Loaded> {
     }
     if (results === 0) throw new UserError(`${path}: no result in this folder: ${whatToGive}`)
   }
-  return { measurements: found.map((entry) => (entry === 'go' ? fromGoRuns(goRuns) : entry)), leftOut }
+  return { measurements: found.map((entry) => (entry === 'go' ? fromGoRuns(goRuns) : entry)), networks, leftOut }
 }
 
 async function jsonFiles(path: string): Promise<{ files: string[]; isFolder: boolean }> {
@@ -80,14 +90,16 @@ function hasSchema(document: unknown): document is { schema: string } {
   return typeof schema === 'string' && schema.startsWith(schemaName.replace(/[^/]*$/, ''))
 }
 
-function parseOwn(text: string, { schema }: { schema: string }, path: string): ReturnType<typeof parseResult> {
-  if (schema !== schemaName) {
-    throw new UserError(
-      `${path}: schema ${schema}, this version reads ${schemaName}: analyze it with the spegel-ts that wrote it`,
-    )
-  }
+function resultSchemaOf({ schema }: { schema: string }, path: string): typeof resultSchema {
+  if (schema === schemaName) return resultSchema
+  throw new UserError(
+    `${path}: schema ${schema}, this version reads ${schemaName} and ${networkSchemaName}: analyze it with the spegel-ts that wrote it`,
+  )
+}
+
+function parseOwn<Schema extends z.ZodType>(text: string, path: string, schema: Schema): z.output<Schema> {
   try {
-    return parseResult(text, path)
+    return parseCheckedJson(text, path, schema)
   } catch (error) {
     throw new UserError(`${errorMessage(error)}; measure again, or leave the file out`)
   }

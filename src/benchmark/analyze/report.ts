@@ -62,12 +62,12 @@ export function htmlReport(
 <meta charset="utf-8" />
 <meta name="viewport" content="width=device-width, initial-scale=1" />
 <meta http-equiv="Content-Security-Policy" content="${escapeXml(policy)}" />
-<title>Image pulls: ${escapeXml(sections.map(({ name }) => name).join(', '))}</title>
+<title>Benchmark: ${escapeXml(sections.map(({ name }) => name).join(', '))}</title>
 <style>${style}</style>
 </head>
 <body>
 <main>
-<h1>Image pulls, measured</h1>
+<h1>Benchmark</h1>
 ${list(notes, 'notes')}
 ${sections.map((section) => sectionBlock(section, sections.length > 1)).join('\n')}
 ${compared}
@@ -88,7 +88,7 @@ function sectionBlock(
   const facts = setUp.map(({ what, value }) => `<dt>${escapeXml(what)}</dt><dd>${escapeXml(value)}</dd>`)
   return `<section>
 <h2>${escapeXml(hasOthers ? `${name} (${path})` : name)}</h2>
-${failureBlock(summary.failedPulls)}
+${failureBlock(summary.failures)}
 ${list(summary.headlines, 'headlines')}
 ${list(summary.rounds, 'notes')}
 ${tables.map(tableBlock).join('\n')}

@@ -48,7 +48,7 @@ export function section(measurements: Measurements): Section {
 }
 
 export function terminalSection({ name, path, summary: said, tables, setUp }: Section): string {
-  const [failed = '', ...each] = said.failedPulls
+  const [failed = '', ...each] = said.failures
   const more = each.length - failuresInTerminal
   const lines = [
     `${name} (${path})`,
@@ -68,7 +68,7 @@ export function terminalSection({ name, path, summary: said, tables, setUp }: Se
 }
 
 export function markdownSection({ name, summary: said, tables, everyRound, setUp, plots: drawn }: Section): string {
-  const [failed = '', ...each] = said.failedPulls
+  const [failed = '', ...each] = said.failures
   const list = (lines: readonly string[]) => lines.map((line) => `- ${markdownText(line)}`).join('\n')
   return [
     `# ${markdownText(name)}`,

@@ -1,17 +1,17 @@
-/** What is said before the tables: failed pulls first, then the headlines, then how many rounds count. */
+/** What is said before the tables: failures first, then the headlines, then how many rounds count. */
 import { cells, isGood } from './cells.ts'
 import { allImages, compareMirrors, pullRow } from './comparison.ts'
 import { type Measurements, type PhaseRun, phaseNames } from './measurements.ts'
 
 export interface Summary {
   /** The first line says how many; then one line for each. */
-  failedPulls: string[]
+  failures: string[]
   headlines: string[]
   rounds: string[]
 }
 
 export function summary(measurements: Measurements): Summary {
-  return { failedPulls: failedPulls(measurements), headlines: headlines(measurements), rounds: rounds(measurements) }
+  return { failures: failedPulls(measurements), headlines: headlines(measurements), rounds: rounds(measurements) }
 }
 
 function failedPulls({ runs, expectFailures }: Measurements): string[] {

@@ -4,11 +4,12 @@ import { join } from 'node:path'
 import { writeFileAtomic } from '../../lib/atomic-file.ts'
 import { UserError, errorMessage } from '../../lib/errors.ts'
 import { parseCheckedJson } from '../checked-json.ts'
+import type { NetworkResult } from './network-schema.ts'
 import { type Result, resultSchema } from './schema.ts'
 
 const resultFileName = 'result.json'
 
-export async function writeResult(folder: string, result: Result): Promise<void> {
+export async function writeResult(folder: string, result: Result | NetworkResult): Promise<void> {
   await writeFileAtomic(join(folder, resultFileName), `${JSON.stringify(result, undefined, 1)}\n`, 0o644)
 }
 

@@ -7,11 +7,26 @@ import { z } from 'zod'
 
 export const schemaName = 'spegel-ts/benchmark/v1'
 
-const duration = z.int().min(0).describe('ns')
-const bytes = z.int().min(0)
+export const duration = z.int().min(0).describe('ns')
+export const bytes = z.int().min(0)
 const rate = z.number().positive().describe('bytes of payload per second')
 const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/)
-const instant = z.iso.datetime().describe('RFC 3339')
+export const instant = z.iso.datetime().describe('RFC 3339')
+
+export const tool = z.strictObject({
+  version: z.string(),
+  commit: z.string(),
+  node: z.string(),
+  command: z.array(z.string()),
+})
+
+export const machine = z.strictObject({
+  cpu: z.string(),
+  cores: z.int(),
+  memoryBytes: bytes,
+  kernel: z.string(),
+  load: z.number().describe('over one minute, at the start'),
+})
 
 const blob = z.strictObject({
   digest,
@@ -105,14 +120,8 @@ export const resultSchema = z.strictObject({
   started: instant,
   updated: instant,
   complete: z.boolean().describe('false: broken off; the same command goes on'),
-  tool: z.strictObject({ version: z.string(), commit: z.string(), node: z.string(), command: z.array(z.string()) }),
-  machine: z.strictObject({
-    cpu: z.string(),
-    cores: z.int(),
-    memoryBytes: bytes,
-    kernel: z.string(),
-    load: z.number().describe('over one minute, at the start'),
-  }),
+  tool,
+  machine,
   set: z.strictObject({
     target: z.enum(['local', 'kubernetes', 'simulated']),
     seed: z.string(),

@@ -1,11 +1,20 @@
 /** What all plots share: one drawing library, one size of letters, one set of colours. */
-import { BarChart, CustomChart } from 'echarts/charts'
+import { BarChart, CustomChart, LineChart } from 'echarts/charts'
 import { GridComponent, LegendComponent, MarkLineComponent, TitleComponent } from 'echarts/components'
 import { type EChartsCoreOption, init, use } from 'echarts/core'
 import { SVGRenderer } from 'echarts/renderers'
 import { printable } from '../format.ts'
 
-use([BarChart, CustomChart, GridComponent, LegendComponent, MarkLineComponent, TitleComponent, SVGRenderer])
+use([
+  BarChart,
+  CustomChart,
+  LineChart,
+  GridComponent,
+  LegendComponent,
+  MarkLineComponent,
+  TitleComponent,
+  SVGRenderer,
+])
 
 export interface Plot {
   /** A file name without its ending. */
@@ -24,7 +33,7 @@ export interface Shades {
 
 export const ink = '#1f2933'
 export const softInk = '#52606d'
-const gridLine = '#e1e7ec'
+export const gridLine = '#e1e7ec'
 export const failedColour = '#b3001b'
 /** No name that needs quotes: the drawing library puts it into an attribute as it is. */
 export const fontFamily = 'Inter, Helvetica, Arial, sans-serif'

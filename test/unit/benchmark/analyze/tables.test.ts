@@ -249,12 +249,12 @@ describe('tables', () => {
   })
 
   it('put failed pulls first, each with its error', () => {
-    const { failedPulls } = summary(measured({ mirror: 'none', number: 2, attempt: 2, pulls: [-10, 500] }))
-    expect(failedPulls).toEqual([
+    const { failures } = summary(measured({ mirror: 'none', number: 2, attempt: 2, pulls: [-10, 500] }))
+    expect(failures).toEqual([
       'Failed pulls: 1 of 2',
       '10MB-1, update, none, round 2, attempt 2, node-1: no space left',
     ])
-    expect(summary(threeRounds()).failedPulls).toEqual(['Failed pulls: none of 14'])
+    expect(summary(threeRounds()).failures).toEqual(['Failed pulls: none of 14'])
   })
 
   it('are spelled in three ways, and no name gets out of its cell', () => {

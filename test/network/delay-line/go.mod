@@ -1,0 +1,3 @@
+module spegel-ts/test/network/delay-line
+
+go 1.21
