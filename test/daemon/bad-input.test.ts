@@ -27,7 +27,7 @@ const port = 5000
 /** Connections that the daemons keep to one another for 30 s: as many as there were questions at once. */
 const descriptorsTolerance = 60
 /** What V8, malloc and the buffers for bodies keep once they have had it: four times as many requests add 70 MiB. */
-const residentToleranceMiB = 300
+const residentToleranceMiB = 200
 
 /** What may be said to a complete request, and what Node says to one that is none. */
 const answersOfOurs = [200, 206, 401, 404, 405, 416]

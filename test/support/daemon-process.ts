@@ -27,6 +27,8 @@ export class DaemonProcess {
     const log = join(folder, `${ip}.log`)
     await mkdir(layout)
     const args = [
+      // As bin/spegel-ts and the image start it.
+      '--max-semi-space-size=2',
       mainProgram,
       'registry',
       `--oci-layout=${layout}`,
