@@ -14,6 +14,8 @@ export default defineConfig({
       // Helm and the check by Kubernetes' code are built the first time.
       { test: { name: 'chart', include: ['test/chart/**/*.test.ts'], ...fast, hookTimeout: 600_000 } },
       { test: { name: 'system', include: ['test/system/**/*.test.ts'], ...slow } },
+      // Measurements, beside other tools: they want the machine for themselves.
+      { test: { name: 'network', include: ['test/network/**/*.test.ts'], ...slow } },
       // The first time, all of Kubernetes is built.
       { test: { name: 'kubernetes', include: ['test/kubernetes/**/*.test.ts'], ...slow, hookTimeout: 2_400_000 } },
     ],

@@ -7,7 +7,7 @@ import { ManualClock } from '../../../support/manual-clock.ts'
 const ms = (latencies: Latencies, percentile: number) => (latencies.percentileNs(percentile) ?? Number.NaN) / 1e6
 const never = new Promise<never>(() => undefined)
 
-/** Servers on the test's own time; a real one that stops is in test/system/network.test.ts. */
+/** Servers on the test's own time; a real one that stops is in `npm run test:network`. */
 function answering(clock: ManualClock, delayMs: () => number): Asker {
   return { ask: (answered) => void clock.after(delayMs(), answered), close: () => undefined, lost: never }
 }
