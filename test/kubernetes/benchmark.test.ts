@@ -1,6 +1,6 @@
 /** `spegel-ts benchmark` in a cluster: as its users call it, with the rights that it prints, and killed at each step. */
 import type { ChildProcess } from 'node:child_process'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
@@ -17,6 +17,7 @@ const MiB = 2 ** 20
 const program = join(import.meta.dirname, '../../bin/spegel-ts')
 const namespace = 'spegel-ts-benchmark'
 const nodeCount = 3
+const certs = 'etc/containerd/certs.d'
 const stepTimeoutMs = 120_000
 
 describe('measuring in a cluster', () => {
@@ -29,9 +30,11 @@ describe('measuring in a cluster', () => {
     cluster = await Cluster.start({ nodes: nodeCount, containerd: ['new', 'old'], upstreamRate: '100mbit' })
     await publishSpegel(cluster)
     // Somebody's own, which the mirror's is written before.
-    const certs = join(cluster.node(2).disk, 'etc/containerd/certs.d/docker.io')
-    await mkdir(certs)
-    await writeFile(join(certs, 'hosts.toml'), 'server = "https://registry-1.docker.io" # ours\n')
+    const foreign = join(cluster.node(2).disk, certs, 'docker.io')
+    await mkdir(foreign)
+    await writeFile(join(foreign, 'hosts.toml'), 'server = "https://registry-1.docker.io" # ours\n')
+    // Here the mirror makes the folder; its daemon must not lose it.
+    await rm(join(cluster.node(3).disk, certs), { recursive: true })
     await installSpegel(cluster)
     for (const node of cluster.nodes) filesBefore.set(node.name, await files(node))
     for (const version of ['v1', 'v2']) {
@@ -191,8 +194,9 @@ describe('measuring in a cluster', () => {
   /** hosts.toml is written anew; all else is untouched. */
   async function files(node: Cluster['nodes'][number]): Promise<Record<string, string>> {
     const all = Object.entries(await hostFiles(node))
+    const { ino } = await stat(join(node.disk, certs))
     return Object.fromEntries(
-      all.map(([path, value]) => [
+      [...all, ['the folder itself', String(ino)] as const].map(([path, value]) => [
         path,
         /certs\.d\/[^_].*hosts\.toml$/.test(path) ? value.replace(/ [\d.]+ /, ' ') : value,
       ]),

@@ -89,7 +89,7 @@ export class KubernetesTarget implements Target {
       await client.ask({ method: 'POST', path: '/api/v1/namespaces', body: namespaceObject(namespace) }, signal)
       say(`made namespace ${namespace}`)
     }
-    this.#events = await EventLog.open(client, namespace, this.#closed.signal)
+    this.#events = await EventLog.open(client, namespace, say, this.#closed.signal)
     return {
       links: undefined,
       nodes: nodes.map(({ name, runtime, instanceType, cpu, memory }) => ({

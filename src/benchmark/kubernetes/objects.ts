@@ -143,7 +143,8 @@ function restoreContainer(image: string, { container, folder }: HostsWriter): V1
     name: 'hosts-off',
     image,
     imagePullPolicy: 'IfNotPresent',
-    args: ['cleanup', `--addr=:${restorePort}`, `--containerd-registry-config-path=${folder}`],
+    // The daemon runs on, and reads the folder too.
+    args: ['cleanup', `--addr=:${restorePort}`, '--keep-folder=true', `--containerd-registry-config-path=${folder}`],
     readinessProbe: readiness(restorePort),
     terminationMessagePolicy: 'FallbackToLogsOnError',
     ...(container.securityContext === undefined ? {} : { securityContext: container.securityContext }),

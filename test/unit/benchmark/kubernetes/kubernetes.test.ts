@@ -236,7 +236,12 @@ describe('objects', () => {
     expect(off?.initContainers).toEqual([])
     expect(off?.containers[1]).toMatchObject({
       image: 'agent:1',
-      args: ['cleanup', '--addr=:8081', '--containerd-registry-config-path=/host/etc/containerd/certs.d'],
+      args: [
+        'cleanup',
+        '--addr=:8081',
+        '--keep-folder=true',
+        '--containerd-registry-config-path=/host/etc/containerd/certs.d',
+      ],
       securityContext: { runAsUser: 0 },
       volumeMounts: [{ name: 'parent', mountPath: '/host/etc/containerd' }],
     })
