@@ -75,7 +75,7 @@ export class KubernetesClient {
 
   /**
    * Calls back with every object that is there, then with every change, until the signal aborts. A watch that breaks is
-   * opened anew. Resolves when what is there has been told; rejects when that cannot be read.
+   * opened anew. Resolves when what is there has been told and changes will be; rejects when that is not possible.
    */
   async watch<Item>(
     { path, query = {} }: ApiRequest,
@@ -87,45 +87,41 @@ export class KubernetesClient {
       for (const object of items) onEvent({ type: 'ADDED', object }, false)
       return metadata?.resourceVersion ?? ''
     }
-    const follow = async (first: string) => {
-      for (let version: string | undefined = first; !signal.aborted;) {
+    let version: string | undefined = await list()
+    let stream: IncomingMessage | undefined = await this.#openWatch(version, path, query, signal)
+    const follow = async () => {
+      while (!signal.aborted) {
         try {
           version ??= await list()
-          version = await this.#watchFrom<Item>(version, { path, query }, (event) => onEvent(event, true), signal)
+          stream ??= await this.#openWatch(version, path, query, signal)
+          version = await readEvents<Item>(stream, version, (event) => onEvent(event, true))
         } catch {
           // What was missed meanwhile is in the list.
           version = undefined
           await new Promise((resolve) => setTimeout(resolve, watchAgainMs))
         }
+        stream = undefined
       }
     }
-    void follow(await list())
+    void follow()
   }
 
-  /** Returns the version to go on from; undefined: the server does not know it any more. */
-  async #watchFrom<Item>(
-    version: string,
-    { path, query }: ApiRequest,
-    onEvent: (event: WatchEvent<Item>) => void,
+  async #openWatch(
+    resourceVersion: string,
+    path: string,
+    query: Readonly<Record<string, string>>,
     signal: AbortSignal,
-  ): Promise<string | undefined> {
+  ): Promise<IncomingMessage> {
     const watching = {
       ...query,
       watch: 'true',
-      resourceVersion: version,
+      resourceVersion,
       allowWatchBookmarks: 'true',
       timeoutSeconds: String(watchSeconds),
     }
     const response = await this.#send({ path, query: watching }, signal)
-    if (response.statusCode !== 200) throw refused({ path }, response.statusCode ?? 0, await readAll(response))
-    let seen = version
-    for await (const line of createInterface(response)) {
-      const event = JSON.parse(line) as WatchEvent<Item & { metadata?: { resourceVersion?: string } }>
-      if (event.type === 'ERROR') return undefined
-      seen = event.object.metadata?.resourceVersion ?? seen
-      if (event.type !== 'BOOKMARK') onEvent(event)
-    }
-    return seen
+    if (response.statusCode === 200) return response
+    throw refused({ path }, response.statusCode ?? 0, await readAll(response))
   }
 
   async #send({ method = 'GET', path, query = {}, body }: ApiRequest, signal: AbortSignal): Promise<IncomingMessage> {
@@ -185,6 +181,26 @@ function wordsOf(text: string): string {
     // No JSON: a proxy in between.
   }
   return text.slice(0, 200).trim()
+}
+
+/** Returns the version to go on from; undefined: the server does not know it any more. */
+async function readEvents<Item>(
+  stream: IncomingMessage,
+  version: string,
+  onEvent: (event: WatchEvent<Item>) => void,
+): Promise<string | undefined> {
+  let seen = version
+  try {
+    for await (const line of createInterface(stream)) {
+      const event = JSON.parse(line) as WatchEvent<Item & { metadata?: { resourceVersion?: string } }>
+      if (event.type === 'ERROR') return undefined
+      seen = event.object.metadata?.resourceVersion ?? seen
+      if (event.type !== 'BOOKMARK') onEvent(event)
+    }
+    return seen
+  } finally {
+    stream.destroy()
+  }
 }
 
 async function readAll(response: IncomingMessage): Promise<string> {
