@@ -4,9 +4,10 @@ import { findLeftovers, takeDown } from '../benchmark/kubernetes/down.ts'
 import { readKubeconfig } from '../benchmark/kubernetes/kubeconfig.ts'
 import { KubernetesTarget, readNodes, waveSizeOf } from '../benchmark/kubernetes/kubernetes-target.ts'
 import { type InstalledMirror, findMirror } from '../benchmark/kubernetes/mirror.ts'
-import { registryImageSet, registrySuiteImageSets } from '../benchmark/measure/images.ts'
+import { imageSet, registryImageSet, registrySuiteImageSets, suiteImageSets } from '../benchmark/measure/images.ts'
 import { Progress } from '../benchmark/measure/progress.ts'
 import type { ImageSet, MirrorSpec } from '../benchmark/target.ts'
+import { parsePushTarget } from '../images/push-target.ts'
 import { systemClock } from '../lib/clock.ts'
 import { UserError } from '../lib/errors.ts'
 import type { KubernetesDownOptions, MeasureOptions, SuiteOptions } from './benchmark-options.ts'
@@ -28,11 +29,14 @@ export async function measureInCluster(options: MeasureOptions, surroundings: Su
       'benchmark measure: --images wants two images of a registry: what pods have first, and its update',
     )
   }
-  await runInCluster([registryImageSet(create, update)], options, surroundings)
+  const images = options.push === undefined ? registryImageSet(create, update) : imageSet(create, update)
+  await runInCluster([images], options, surroundings)
 }
 
 export async function suiteInCluster(options: SuiteOptions, surroundings: Surroundings): Promise<void> {
-  await runInCluster(registrySuiteImageSets(options.repository, options.large), options, surroundings)
+  const { push, repository, large } = options
+  const images = push === undefined ? registrySuiteImageSets(repository, large) : suiteImageSets(large)
+  await runInCluster(images, options, surroundings)
 }
 
 async function runInCluster(
@@ -41,6 +45,17 @@ async function runInCluster(
   surroundings: Surroundings,
 ): Promise<void> {
   refuseLocalOptions(options)
+  const { push } = options
+  if (push !== undefined) {
+    // Before anything is made.
+    parsePushTarget(`${push}:tag`)
+    const sources = images.flatMap(({ create, update }) => [...create, ...update])
+    if (sources.some(({ kind }) => kind === 'layout')) {
+      throw new UsageError(
+        '--push makes images anew: give names such as v1-10MB-4; benchmark generate pushes layouts',
+      )
+    }
+  }
   const { writeError, isTerminal, env } = surroundings
   const { kubeconfig: files, context, namespace, containerdSock } = options
   const config = readKubeconfig({ files, context, home: env['HOME'] })
@@ -63,7 +78,7 @@ async function runInCluster(
     namespace,
     installed,
     mirrors,
-    images,
+    push: push === undefined ? undefined : { repository: push, env },
     agentImage,
     containerdSock,
     nodes,

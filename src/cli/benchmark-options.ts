@@ -38,6 +38,7 @@ interface ClusterOptions {
 }
 
 interface KubernetesOptions extends ClusterOptions {
+  push: string | undefined
   mirrorDaemonset: string | undefined
   agentImage: string | undefined
   containerdSock: string
@@ -122,6 +123,11 @@ const clusterOptions: OptionTable<ClusterOptions> = {
 
 const kubernetesOptions: OptionTable<KubernetesOptions> = {
   ...clusterOptions,
+  push: textOption({
+    flag: '--push',
+    placeholder: '<host/repository>',
+    help: 'In a cluster: make the images anew for every round, and push them there, as the nodes name it (http:// before it for a registry without TLS). They stay there.',
+  }),
   mirrorDaemonset: mapOption(
     textOption({
       flag: '--mirror-daemonset',
@@ -196,7 +202,7 @@ export const measureOptions: OptionTable<MeasureOptions> = {
   images: listOption({
     flag: '--images',
     placeholder: '<image...>',
-    help: 'Two images: what nodes have first, and what replaces it. Names such as v1-10MB-1 v2-10MB-1 (made anew for every round), or folders of `benchmark generate`; in a cluster images of a registry. Beside --scene one name, such as 100MB-12: what its images are instead.',
+    help: 'Two images: what nodes have first, and what replaces it. Names such as v1-10MB-1 v2-10MB-1 (made anew for every round), or folders of `benchmark generate`; in a cluster images of a registry, or such names with --push. Beside --scene one name, such as 100MB-12: what its images are instead.',
   }),
   scene: textOption({
     flag: '--scene',

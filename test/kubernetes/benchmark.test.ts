@@ -16,6 +16,7 @@ import { installSpegel, publishSpegel } from './spegel.ts'
 const MiB = 2 ** 20
 const program = join(import.meta.dirname, '../../bin/spegel-ts')
 const namespace = 'spegel-ts-benchmark'
+const restricted = 'measured'
 const nodeCount = 3
 const certs = 'etc/containerd/certs.d'
 const stepTimeoutMs = 120_000
@@ -56,9 +57,10 @@ describe('measuring in a cluster', () => {
   it('compares no mirror with the installed one, and needs no more rights than it prints', async () => {
     const kubeconfig = await restrictedKubeconfig()
     const askedBefore = cluster.upstream.requests().length
-    const { code, errors } = await ended(
-      start(['measure', '--kubeconfig', kubeconfig, '--rounds', '1', '--repeats', '0', ...measureArgs()]),
-    )
+    // Pushed by us, so that every round has images of its own.
+    const push = ['--push', `${cluster.upstreamHost.ip}/benchmark`, '--images', 'v1-10MB-4', 'v2-10MB-4']
+    const set = ['--namespace', restricted, '--result-dir', folder, '--rounds', '1', '--repeats', '0']
+    const { code, errors } = await ended(start(['measure', '--kubeconfig', kubeconfig, ...set, ...push]))
     expect(errors).toMatch(/: 3 nodes\n/)
     expect({ code, errors: code === 0 ? '' : errors }).toEqual({ code: 0, errors: '' })
     const result = await readResult()
@@ -99,8 +101,7 @@ describe('measuring in a cluster', () => {
 
     await expectAsBefore()
     // Who made the namespace removes it.
-    expect(await cluster.api.find(`/api/v1/namespaces/${namespace}`)).toBeDefined()
-    await cluster.kubectl('delete', 'namespace', namespace)
+    expect(await cluster.api.find(`/api/v1/namespaces/${restricted}`)).toBeDefined()
   })
 
   it('says what is wrong, before anything is made', async () => {
@@ -169,8 +170,10 @@ describe('measuring in a cluster', () => {
     return ['--result-dir', folder, '--seed', seed ?? '', '--images', ...images]
   }
 
+  /** It trusts the registry's certificate. */
   function start(args: readonly string[]): ChildProcess {
-    const child = cluster.spawn(program, ['benchmark', ...args])
+    const authority = join(cluster.node(1).disk, 'etc/kubernetes/authority.crt')
+    const child = cluster.spawn('env', [`NODE_EXTRA_CA_CERTS=${authority}`, program, 'benchmark', ...args])
     running.add(child)
     return child
   }
@@ -181,10 +184,10 @@ describe('measuring in a cluster', () => {
 
   /** A kubeconfig of the service account that `rights` describes. */
   async function restrictedKubeconfig(): Promise<string> {
-    const { output } = await ended(start(['kubernetes', 'rights']))
+    const { output } = await ended(start(['kubernetes', 'rights', '--namespace', restricted]))
     const { items } = JSON.parse(output) as { items: object[] }
     await cluster.apply(...items)
-    const token = (await cluster.kubectl('create', 'token', 'spegel-ts-benchmark', '--namespace', namespace)).trim()
+    const token = (await cluster.kubectl('create', 'token', 'spegel-ts-benchmark', '--namespace', restricted)).trim()
     const path = join(folder, 'restricted.kubeconfig')
     const admin = await readFile(cluster.controlPlane.kubeconfig, 'utf8')
     await writeFile(path, withToken(admin, token))

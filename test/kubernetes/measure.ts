@@ -3,7 +3,7 @@
  * `bin/run node test/kubernetes/measure.ts NODES UPSTREAM_RATE RESULT_FOLDER IMAGE [OPTION...]`,
  * such as `8 100mbit /tmp/result 10MB-4 --rounds 3`.
  */
-import { resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { parseBenchmarkTag } from '../../src/images/benchmark-tag.ts'
 import { output } from '../../src/testbed/process.ts'
 import { Cluster } from './cluster.ts'
@@ -13,20 +13,18 @@ const [nodes = '', upstreamRate = '', folder = '', image = '', ...options] = pro
 if (image === '')
   throw new Error('write NODES UPSTREAM_RATE RESULT_FOLDER IMAGE, such as 8 100mbit /tmp/result 10MB-4')
 const program = resolve(import.meta.dirname, '../../bin/spegel-ts')
-const tags = ['v1', 'v2'].map((version) => parseBenchmarkTag(`${version}-${image}`))
+const tags = ['v1', 'v2'].map((version) => parseBenchmarkTag(`${version}-${image}`).tag)
 const cluster = await Cluster.start({ nodes: Number(nodes), containerd: ['new', 'old'], upstreamRate })
 // Ctrl-C is for what runs in the cluster; then the cluster goes.
 process.on('SIGINT', () => undefined)
 try {
   await publishSpegel(cluster)
   await installSpegel(cluster)
-  for (const { tag, version, sizeBytes, layers } of tags) {
-    await cluster.publish(`benchmark:${tag}`, { sizeBytes, layers, seed: version })
-  }
   const before = cluster.upstream.requests().length
-  const references = tags.map(({ tag }) => `registry.test/benchmark:${tag}`)
-  const args = ['benchmark', 'measure', '--result-dir', resolve(folder), '--images', ...references, ...options]
-  await output(cluster.spawn(program, args, { stdio: 'inherit' }))
+  const push = ['--push', `${cluster.upstreamHost.ip}/benchmark`, '--images', ...tags]
+  const args = ['benchmark', 'measure', '--result-dir', resolve(folder), ...push, ...options]
+  const authority = `NODE_EXTRA_CA_CERTS=${join(cluster.node(1).disk, 'etc/kubernetes/authority.crt')}`
+  await output(cluster.spawn('env', [authority, program, ...args], { stdio: 'inherit' }))
   const sentBytes = cluster.upstream
     .requests()
     .slice(before)

@@ -2,10 +2,16 @@
  * Nodes of a Kubernetes cluster: a DaemonSet of the first image on all of them at once, then its rolling update to the
  * second. What is installed as a mirror stays as it is, but for hosts.toml, which is switched off for rounds without it.
  */
+import { createHash } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { V1DaemonSet } from '@kubernetes/client-node'
+import { writeBenchmarkImage } from '../../images/benchmark-image.ts'
+import { pushImage } from '../../images/push.ts'
 import { UserError } from '../../lib/errors.ts'
 import type { Phase, Result } from '../result/schema.ts'
-import type { ImageSet, Measured, MirrorSpec, PhaseOrder, Target } from '../target.ts'
+import type { ImageSet, ImageSource, Measured, MirrorSpec, PhaseOrder, Target } from '../target.ts'
 import type { KubernetesClient } from './client.ts'
 import { type MirrorCounters, growth } from './counters.ts'
 import { takeDown } from './down.ts'
@@ -41,8 +47,8 @@ export interface KubernetesTargetInit {
   /** What is installed; undefined: nothing that we know. */
   installed: InstalledMirror | undefined
   mirrors: readonly MirrorSpec[]
-  /** All that will be measured. */
-  images: readonly ImageSet[]
+  /** Where images that are made anew for every round are pushed; `env` says who we are there. */
+  push: { repository: string; env: Readonly<Record<string, string | undefined>> } | undefined
   agentImage: string
   containerdSock: string
   nodes: readonly MeasuredNode[]
@@ -52,24 +58,22 @@ export interface KubernetesTargetInit {
 export class KubernetesTarget implements Target {
   readonly kind = 'kubernetes'
   readonly #init: KubernetesTargetInit
-  readonly #plan: AgentPlan
+  readonly #plan: Omit<AgentPlan, 'images'>
   readonly #closed = new AbortController()
   #isOpen = false
   #events: EventLog | undefined
   #images: Record<PhaseOrder['phase'], string> = { create: '', update: '' }
+  /** Of the turn before. */
+  #imagesBefore: readonly string[] = []
 
   constructor(init: KubernetesTargetInit) {
-    const { agentImage, nodes, containerdSock, images, installed, mirrors } = init
+    const { agentImage, nodes, containerdSock, installed, mirrors } = init
     this.#init = init
-    const references = images
-      .flatMap(({ create, update }) => [...create, ...update])
-      .map(({ reference }) => reference)
     const isSwitched = installed !== undefined && mirrors.some(({ name }) => name === 'none')
     this.#plan = {
       image: agentImage,
       hostnames: nodes.map(({ hostname }) => hostname),
       containerdSock,
-      images: [...new Set(references)],
       mirror: isSwitched ? mirrorPath(installed) : undefined,
     }
   }
@@ -102,11 +106,11 @@ export class KubernetesTarget implements Target {
     }
   }
 
-  prepare({ create, update }: ImageSet): Promise<void> {
-    const [first, second] = [create[0]?.reference, update[0]?.reference]
+  async prepare({ create, update }: ImageSet, salt: string): Promise<void> {
+    const [first, second] = [create[0], update[0]]
     if (first === undefined || second === undefined) throw new Error('an image set without images')
-    this.#images = { create: first, update: second }
-    return Promise.resolve()
+    this.#imagesBefore = Object.values(this.#images).filter(Boolean)
+    this.#images = { create: await this.#place(first, salt), update: await this.#place(second, salt) }
   }
 
   async measure({ mirror, phase }: PhaseOrder, signal: AbortSignal): Promise<Measured> {
@@ -115,6 +119,7 @@ export class KubernetesTarget implements Target {
     const image = this.#images[phase]
     const events = this.#opened()
     const before = await this.#counters()
+    const isOff = mirror.command === undefined
     const seenBefore = events.count
     say(`${phase}: ${image} with ${mirror.name}`)
     const changedMs = Date.now()
@@ -129,14 +134,17 @@ export class KubernetesTarget implements Target {
     const waveSize = phase === 'create' ? names.length : waveSizeOf(names.length)
     const pulls = pullsOf(image, names, events.since(seenBefore))
     const after = await this.#counters()
+    const counted = growth(before, after)
+    const given = isOff ? (counted.toContainerdBytes ?? 0) : 0
     const replaced = [...before.keys()].filter((uid) => !after.has(uid)).length
     return {
       phase: describePhase(
         { image, pulls, changedMs, rolledOutMs: atMs, waveSize },
-        mirror.command === undefined ? noMirror : growth(before, after),
+        isOff ? { ...noMirror, toContainerdBytes: given } : counted,
       ),
       missed: [
         ...pulls.problems.map((problem) => `${phase}: ${problem}`),
+        ...(given === 0 ? [] : [`${phase}: the mirror gave ${given} bytes, though it was off`]),
         ...(replaced === 0 ? [] : [`${phase}: ${replaced} pods of the mirror were replaced`]),
       ],
     }
@@ -165,7 +173,8 @@ export class KubernetesTarget implements Target {
         : isOff
           ? { off: installed.writer }
           : { on: installed.writer }
-    const object = agentDaemonSet(namespace, this.#plan, { turn: crypto.randomUUID(), hosts })
+    const images = [...new Set([...this.#imagesBefore, ...Object.values(this.#images)])]
+    const object = agentDaemonSet(namespace, { ...this.#plan, images }, { turn: crypto.randomUUID(), hosts })
     const applied: V1DaemonSet = await apply(client, object)
     const { pods } = await untilRolledOut(client, applied, {
       timeoutMs: agentTimeoutMs,
@@ -175,6 +184,28 @@ export class KubernetesTarget implements Target {
     })
     const state = hosts === 'untouched' ? '' : `, and hosts.toml is ${isOff ? 'without' : 'with'} the mirror`
     say(`images are cleared on ${pods} nodes${state}`)
+  }
+
+  /** A reference that pods can pull. */
+  async #place(source: ImageSource, salt: string): Promise<string> {
+    if (source.kind === 'reference') return source.reference
+    const { push, say } = this.#init
+    if (source.kind === 'layout' || push === undefined) throw new Error('nowhere to push an image')
+    // A tag of its own for every turn: neither mirrors nor what lies before the registry can know it.
+    const turn = createHash('sha256').update(salt).digest('hex').slice(0, 8)
+    const url = `${push.repository}:${source.reference}-${turn}`
+    const reference = url.replace(/^https?:\/\//, '')
+    const layout = await mkdtemp(join(tmpdir(), 'spegel-ts-push-'))
+    try {
+      const { sizeBytes, layers, sharedLayers } = source
+      const seed = `${salt}/${source.reference}`
+      const image = await writeBenchmarkImage(layout, { name: reference, sizeBytes, layers, seed, sharedLayers })
+      await pushImage({ layout, image, url, env: push.env })
+    } finally {
+      await rm(layout, { recursive: true })
+    }
+    say(`pushed ${reference}`)
+    return reference
   }
 
   async #counters(): Promise<Map<string, MirrorCounters>> {

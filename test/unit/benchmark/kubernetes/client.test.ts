@@ -76,7 +76,9 @@ describe('asking the API server as the user of a kubeconfig', () => {
 
   it('says that a server does not answer', async () => {
     await server.stop()
-    await expect(client.ask({ path: '/x' })).rejects.toThrow(/^https:\/\/127\.0\.0\.1:\d+ does not answer: .*ECONNREFUSED/)
+    await expect(client.ask({ path: '/x' })).rejects.toThrow(
+      /^https:\/\/127\.0\.0\.1:\d+ does not answer: .*ECONNREFUSED/,
+    )
   })
 
   it('says at once that a watch is not allowed', async () => {
