@@ -4,7 +4,7 @@ import type { Result, Phase, PhaseName } from './result/schema.ts'
 /** A mirror under test. */
 export interface MirrorSpec {
   name: string
-  /** With placeholders; undefined: no mirror. */
+  /** How it is started, with placeholders, or what is installed; undefined: no mirror. */
   command: string | undefined
   /** Only in the first so many rounds, and without a warm-up. Undefined: in all. */
   rounds?: number
@@ -20,6 +20,8 @@ export interface ImageSet {
 /** One image, and where it comes from. */
 export type ImageSource =
   | { kind: 'layout'; reference: string; layout: string }
+  /** In a registry, where it stays. */
+  | { kind: 'reference'; reference: string }
   /** Made anew for every round, so that no cache can have it. */
   | { kind: 'generated'; reference: string; sizeBytes: number; layers: number; sharedLayers: number }
 

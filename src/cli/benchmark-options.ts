@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { parseSizeBytes } from '../images/size.ts'
+import { type HostPort, parseHostPort } from '../lib/address.ts'
 import { UserError } from '../lib/errors.ts'
 import {
   type OptionTable,
@@ -30,10 +31,23 @@ interface LocalOptions {
   workDir: string | undefined
 }
 
+interface ClusterOptions {
+  kubeconfig: string | undefined
+  context: string | undefined
+  namespace: string
+}
+
+interface KubernetesOptions extends ClusterOptions {
+  push: string | undefined
+  mirrorDaemonset: string | undefined
+  agentImage: string | undefined
+  containerdSock: string
+}
+
 interface RoundOptions {
   resultDir: string
-  name: string
-  target: 'local'
+  name: string | undefined
+  target: 'local' | 'kubernetes' | undefined
   mirror: readonly string[]
   noneRounds: number
   rounds: number
@@ -89,6 +103,55 @@ const localOptions: OptionTable<LocalOptions> = {
   }),
 }
 
+const clusterOptions: OptionTable<ClusterOptions> = {
+  kubeconfig: textOption({
+    flag: '--kubeconfig',
+    env: 'KUBECONFIG',
+    placeholder: '<file>',
+    help: 'The cluster, and who we are there. Without it: ~/.kube/config.',
+  }),
+  context: textOption({
+    flag: '--context',
+    help: "Which of the kubeconfig's contexts. Without it: the current one.",
+  }),
+  namespace: textOption({
+    flag: '--namespace',
+    default: 'spegel-ts-benchmark',
+    help: 'Where pods are made. The namespace is made and removed if it is not there.',
+  }),
+}
+
+const kubernetesOptions: OptionTable<KubernetesOptions> = {
+  ...clusterOptions,
+  push: textOption({
+    flag: '--push',
+    placeholder: '<host/repository>',
+    help: 'In a cluster: make the images anew for every round, and push them there, as the nodes name it (http:// before it for a registry without TLS). They stay there.',
+  }),
+  mirrorDaemonset: mapOption(
+    textOption({
+      flag: '--mirror-daemonset',
+      placeholder: '<namespace/name>',
+      help: 'In a cluster with several mirrors: which one.',
+    }),
+    (text, flag) => {
+      if (text !== undefined && !/^[^/]+\/[^/]+$/.test(text))
+        throw new UserError(`${flag}: "${text}" is not NAMESPACE/NAME`)
+      return text
+    },
+  ),
+  agentImage: textOption({
+    flag: '--agent-image',
+    placeholder: '<image>',
+    help: "In a cluster: spegel-ts' image, which clears the nodes. Without it: the one that is installed, else that of this version.",
+  }),
+  containerdSock: textOption({
+    flag: '--containerd-sock',
+    default: '/run/containerd/containerd.sock',
+    help: "In a cluster: containerd's socket on the nodes.",
+  }),
+}
+
 const roundOptions: OptionTable<RoundOptions> = {
   resultDir: mapOption(
     textOption({
@@ -99,12 +162,19 @@ const roundOptions: OptionTable<RoundOptions> = {
     }),
     required,
   ),
-  name: textOption({ flag: '--name', default: 'local', help: 'What the result is called in reports.' }),
-  target: choiceOption({ flag: '--target', choices: ['local'], default: 'local', help: 'Where images are pulled.' }),
+  name: textOption({
+    flag: '--name',
+    help: 'What the result is called in reports. Without it: local, or the name of the cluster.',
+  }),
+  target: choiceOption({
+    flag: '--target',
+    choices: ['local', 'kubernetes'],
+    help: 'Where images are pulled: on nodes made on this machine, or in a cluster. Without it: kubernetes if a kubeconfig is given (--kubeconfig or KUBECONFIG), else local.',
+  }),
   mirror: listOption({
     flag: '--mirror',
     placeholder: '<mirror...>',
-    help: 'What is compared: none, spegel-ts, or NAME=COMMAND (see benchmark/README.md). Without it: none spegel-ts.',
+    help: 'What is compared: none, spegel-ts, or NAME=COMMAND (see benchmark/README.md). Without it: none spegel-ts. In a cluster: none, and a name for what is installed there.',
   }),
   rounds: integerOption({ flag: '--rounds', default: 5, min: 1, help: 'Rounds that count. One more warms up.' }),
   noneRounds: integerOption({
@@ -122,7 +192,7 @@ const roundOptions: OptionTable<RoundOptions> = {
   seed: textOption({ flag: '--seed', default: 'spegel-ts', help: 'The order of mirrors and the content of images.' }),
 }
 
-export interface MeasureOptions extends RoundOptions, LocalOptions {
+export interface MeasureOptions extends RoundOptions, LocalOptions, KubernetesOptions {
   images: readonly string[]
   scene: string | undefined
 }
@@ -132,7 +202,7 @@ export const measureOptions: OptionTable<MeasureOptions> = {
   images: listOption({
     flag: '--images',
     placeholder: '<image...>',
-    help: 'Two images: what nodes have first, and what replaces it. Names such as v1-10MB-1 v2-10MB-1 (made anew for every round), or folders of `benchmark generate`. Beside --scene one name, such as 100MB-12: what its images are instead.',
+    help: 'Two images: what nodes have first, and what replaces it. Names such as v1-10MB-1 v2-10MB-1 (made anew for every round), or folders of `benchmark generate`; in a cluster images of a registry, or such names with --push. Beside --scene one name, such as 100MB-12: what its images are instead.',
   }),
   scene: textOption({
     flag: '--scene',
@@ -140,16 +210,25 @@ export const measureOptions: OptionTable<MeasureOptions> = {
     help: 'A scene, as a file or as the name of one in benchmark/scenarios/. It says which images, who pulls when, and what breaks.',
   }),
   ...localOptions,
+  ...kubernetesOptions,
 }
 
-export interface SuiteOptions extends RoundOptions, LocalOptions {
+export interface SuiteOptions extends RoundOptions, LocalOptions, KubernetesOptions {
   large: boolean
+  repository: string
 }
 
 export const suiteOptions: OptionTable<SuiteOptions> = {
   ...roundOptions,
   large: boolOption({ flag: '--large', default: false, help: 'The 1 GB images too.' }),
+  repository: textOption({
+    flag: '--repository',
+    placeholder: '<host/repository>',
+    default: 'ghcr.io/spegel-org/benchmark',
+    help: 'In a cluster: where the images are, as benchmark generate --suite --push puts them.',
+  }),
   ...localOptions,
+  ...kubernetesOptions,
 }
 
 export interface AnalyzeOptions {
@@ -229,3 +308,65 @@ export const generateOptions: OptionTable<GenerateOptions> = {
 
 export type LocalDownOptions = Record<string, never>
 export const localDownOptions: OptionTable<LocalDownOptions> = {}
+
+export interface KubernetesDownOptions extends Omit<ClusterOptions, 'namespace'> {
+  namespace: string | undefined
+}
+
+export const kubernetesDownOptions: OptionTable<KubernetesDownOptions> = {
+  ...clusterOptions,
+  namespace: textOption({
+    flag: '--namespace',
+    help: 'Where to look. Without it: in all namespaces that we may see.',
+  }),
+}
+
+export interface KubernetesRightsOptions {
+  namespace: string
+  mirrorNamespace: string
+}
+
+export const kubernetesRightsOptions: OptionTable<KubernetesRightsOptions> = {
+  namespace: clusterOptions.namespace,
+  mirrorNamespace: textOption({
+    flag: '--mirror-namespace',
+    default: 'spegel-ts',
+    help: 'Where the mirror is installed.',
+  }),
+}
+
+export interface KubernetesClearOptions {
+  containerdSock: string
+  addr: HostPort
+  images: readonly string[]
+}
+
+export const kubernetesClearOptions: OptionTable<KubernetesClearOptions> = {
+  containerdSock: kubernetesOptions.containerdSock,
+  addr: mapOption(
+    textOption({
+      flag: '--addr',
+      placeholder: '<addr>',
+      default: ':8080',
+      help: 'Where /readyz answers when they are removed.',
+    }),
+    parseHostPort,
+  ),
+  images: listOption({ flag: '--images', placeholder: '<image...>', help: 'Images to remove.' }),
+}
+
+export interface ExportOptions {
+  path: string
+  outputDir: string
+}
+
+export const exportOptions: OptionTable<ExportOptions> = {
+  path: mapOption(
+    textOption({ flag: '--path', placeholder: '<folder>', help: 'A result of benchmark measure or suite.' }),
+    required,
+  ),
+  outputDir: mapOption(
+    textOption({ flag: '--output-dir', placeholder: '<folder>', help: 'Where the files go, one for each mirror.' }),
+    required,
+  ),
+}

@@ -1,9 +1,7 @@
 /** The commands `spegel-ts benchmark …`. What they need is loaded when they run: the daemon does without it. */
-import { totalmem } from 'node:os'
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Scene } from '../benchmark/scene/scene.ts'
-import { UserError } from '../lib/errors.ts'
 import type { ImageSet, MirrorSpec } from '../benchmark/target.ts'
 import { systemClock } from '../lib/clock.ts'
 import { type CommandSpec, type Surroundings, command } from './command.ts'
@@ -11,25 +9,51 @@ import { networkCommands } from './benchmark-network.ts'
 import { UsageError } from './option.ts'
 import {
   type AnalyzeOptions,
+  type ExportOptions,
   type GenerateOptions,
+  type KubernetesClearOptions,
+  type KubernetesDownOptions,
+  type KubernetesRightsOptions,
   type LocalDownOptions,
   type MeasureOptions,
   type SuiteOptions,
   analyzeOptions,
+  exportOptions,
   generateOptions,
+  kubernetesClearOptions,
+  kubernetesDownOptions,
+  kubernetesRightsOptions,
   localDownOptions,
   measureOptions,
   suiteOptions,
 } from './benchmark-options.ts'
-import { versionInfo } from './version.ts'
 
 export const benchmarkCommands: readonly CommandSpec[] = [
   command('benchmark generate', 'Make images to measure with.', generateOptions, runGenerate),
   command('benchmark measure', 'Measure image pulls with and without mirrors.', measureOptions, runMeasure),
   command('benchmark suite', 'Measure the images of the published benchmark.', suiteOptions, runSuite),
   command('benchmark analyze', 'Compare results: tables, plots, one report.', analyzeOptions, runAnalyze),
+  command('benchmark export', 'Write a result as files of the Go tool.', exportOptions, runExport),
   command('benchmark local down', 'Remove what a killed measurement left.', localDownOptions, runLocalDown),
   ...networkCommands,
+  command(
+    'benchmark kubernetes rights',
+    'Print what a measurement must be allowed in a cluster, for kubectl apply.',
+    kubernetesRightsOptions,
+    runKubernetesRights,
+  ),
+  command(
+    'benchmark kubernetes down',
+    'Remove what a killed measurement left in a cluster, and restore its nodes.',
+    kubernetesDownOptions,
+    runKubernetesDown,
+  ),
+  command(
+    'benchmark kubernetes clear',
+    "What a measurement's agent does on its node: remove images, then answer /readyz until stopped.",
+    kubernetesClearOptions,
+    runKubernetesClear,
+  ),
 ]
 
 async function runGenerate(options: GenerateOptions, surroundings: Surroundings): Promise<void> {
@@ -38,6 +62,11 @@ async function runGenerate(options: GenerateOptions, surroundings: Surroundings)
 }
 
 async function runMeasure(options: MeasureOptions, surroundings: Surroundings): Promise<void> {
+  if (targetOf(options) === 'kubernetes') {
+    const { measureInCluster } = await import('./benchmark-kubernetes.ts')
+    await measureInCluster(options, surroundings)
+    return
+  }
   const { imageSet, sceneImageSet } = await import('../benchmark/measure/images.ts')
   const [create, update, ...more] = options.images
   if (options.scene !== undefined) {
@@ -59,6 +88,11 @@ async function runMeasure(options: MeasureOptions, surroundings: Surroundings): 
   await runRounds([imageSet(create, update)], { ...options, scene: undefined }, surroundings)
 }
 
+/** A kubeconfig that only lies in its usual place does not count: nobody's cluster shall be measured by accident. */
+function targetOf({ target, kubeconfig }: MeasureOptions | SuiteOptions): 'local' | 'kubernetes' {
+  return target ?? (kubeconfig === undefined ? 'local' : 'kubernetes')
+}
+
 /** A name alone is one of those that come with the program. */
 function scenePath(text: string): string {
   if (text.includes('/') || text.endsWith('.json')) return text
@@ -66,6 +100,11 @@ function scenePath(text: string): string {
 }
 
 async function runSuite(options: SuiteOptions, surroundings: Surroundings): Promise<void> {
+  if (targetOf(options) === 'kubernetes') {
+    const { suiteInCluster } = await import('./benchmark-kubernetes.ts')
+    await suiteInCluster(options, surroundings)
+    return
+  }
   const { suiteImageSets } = await import('../benchmark/measure/images.ts')
   await runRounds(suiteImageSets(options.large), { ...options, scene: undefined }, surroundings)
 }
@@ -73,10 +112,10 @@ async function runSuite(options: SuiteOptions, surroundings: Surroundings): Prom
 async function runRounds(
   images: readonly ImageSet[],
   options: Omit<MeasureOptions, 'images' | 'scene'> & { scene: { name: string; scene: Scene } | undefined },
-  { writeError, write, isTerminal, stop, env, commandLine }: Surroundings,
+  surroundings: Surroundings,
 ): Promise<void> {
   const [
-    { measure },
+    { measureRounds },
     { Progress },
     { LocalTarget },
     { findPrograms },
@@ -86,7 +125,7 @@ async function runRounds(
     { memoryWarning, roundBytes },
     { defaultWorkFolder },
   ] = await Promise.all([
-    import('../benchmark/measure/measure.ts'),
+    import('./benchmark-rounds.ts'),
     import('../benchmark/measure/progress.ts'),
     import('../benchmark/local/local-target.ts'),
     import('../benchmark/local/programs.ts'),
@@ -96,10 +135,11 @@ async function runRounds(
     import('../benchmark/measure/noise.ts'),
     import('../benchmark/local/down.ts'),
   ])
+  const { writeError, isTerminal, env, commandLine } = surroundings
   const progress = new Progress(writeError, isTerminal, systemClock)
   const mirrors = await parseMirrors(options, commandLine[0] ?? '')
   const machine = describeMachine()
-  const { nodes, stagger: staggerMs, rounds, seed, upstreamRate, nodeRate } = options
+  const { nodes, stagger: staggerMs, seed, upstreamRate, nodeRate } = options
   // Without a file its image stands for those that are measured.
   const scene = options.scene?.scene ?? defaultScene({ sizeBytes: 1, layers: 1 }, staggerMs)
   const waveSize = firstWave(scene, nodes)
@@ -120,51 +160,17 @@ async function runRounds(
     workFolder,
     say: (line) => progress.say(line),
   })
-  const { version } = versionInfo()
-  const result = await measure({
-    folder: options.resultDir,
-    target,
-    mirrors,
-    images,
-    rounds,
-    repeatsMax: options.repeats,
-    facts: {
-      name: options.name,
-      tool: { version, commit: machine.commit, node: machine.node, command: commandLine.slice(1) },
-      machine: {
-        cpu: machine.cpu,
-        cores: machine.cores,
-        memoryBytes: totalmem(),
-        kernel: machine.kernel,
-        load: machine.load,
-      },
-      set: {
-        seed,
-        rounds,
-        waveSize,
-        stagger: staggerMs * 1e6,
-        ...(upstreamRate === undefined ? {} : { upstreamRate }),
-        ...(nodeRate === undefined ? {} : { nodeRate }),
-        ...(options.scene === undefined ? {} : { scene: options.scene.name }),
-        storage: workFolder,
-        expectFailures: scene.expectFailures,
-      },
-    },
-    now: () => new Date(),
-    progress,
-    signal: stop,
-  }).catch((error: unknown) => {
-    if (!stop.aborted) throw error
-    throw new UserError('broken off: the same command goes on')
-  })
-  write(`${options.resultDir}/result.json: see it with spegel-ts benchmark analyze --path ${options.resultDir}\n`)
-  const failures = result.rounds
-    .flatMap(({ phases }) => [phases.create, phases.update])
-    .map((phase) => phase?.pulls.filter(({ error }) => error !== undefined) ?? [])
-  const unexpected = failures.filter(({ length }) => length > scene.expectFailures)
-  const [first] = unexpected.flat()
-  if (first === undefined) return
-  throw new UserError(`${unexpected.flat().length} pulls failed, the first on ${first.node}: ${first.error}`)
+  const set = {
+    waveSize,
+    stagger: staggerMs * 1e6,
+    ...(upstreamRate === undefined ? {} : { upstreamRate }),
+    ...(nodeRate === undefined ? {} : { nodeRate }),
+    ...(options.scene === undefined ? {} : { scene: options.scene.name }),
+    storage: workFolder,
+    expectFailures: scene.expectFailures,
+  }
+  const name = options.name ?? 'local'
+  await measureRounds({ target, mirrors, images, progress, name, options, set, machine }, surroundings)
 }
 
 async function parseMirrors(
@@ -198,4 +204,32 @@ async function runLocalDown(_options: LocalDownOptions, { write }: Surroundings)
   const { removeLeftoversOfBeds } = await import('../benchmark/local/down.ts')
   const removed = await removeLeftoversOfBeds()
   write(removed.length === 0 ? 'nothing was left\n' : removed.map((line) => `removed ${line}\n`).join(''))
+}
+
+async function runExport({ path, outputDir }: ExportOptions, { write }: Surroundings): Promise<void> {
+  const { exportGoSuites } = await import('../benchmark/result/go-tool-files.ts')
+  for (const file of await exportGoSuites(path, outputDir)) write(`${file}\n`)
+}
+
+async function runKubernetesRights(
+  { namespace, mirrorNamespace }: KubernetesRightsOptions,
+  { write }: Surroundings,
+): Promise<void> {
+  const { rights } = await import('../benchmark/kubernetes/rights.ts')
+  // JSON is YAML.
+  const items = rights(namespace, mirrorNamespace)
+  write(`${JSON.stringify({ apiVersion: 'v1', kind: 'List', items }, undefined, 2)}\n`)
+}
+
+async function runKubernetesDown(options: KubernetesDownOptions, surroundings: Surroundings): Promise<void> {
+  const { takeClusterDown } = await import('./benchmark-kubernetes.ts')
+  await takeClusterDown(options, surroundings)
+}
+
+async function runKubernetesClear(
+  { containerdSock, addr, images }: KubernetesClearOptions,
+  { stop }: Surroundings,
+): Promise<void> {
+  const { clearNode } = await import('../benchmark/kubernetes/clear.ts')
+  await clearNode({ socketPath: containerdSock, images, addr, signal: stop })
 }

@@ -170,8 +170,8 @@ async function runPrepare({ dataDir, owner }: PrepareOptions): Promise<void> {
 
 async function runCleanup(options: CleanupOptions, { stop }: Surroundings): Promise<void> {
   const logger = createLogger(options.logLevel)
-  const { containerdRegistryConfigPath: folder, dataDir } = options
-  const outcome = folder === '' ? undefined : await restoreHosts(folder)
+  const { containerdRegistryConfigPath: folder, dataDir, keepFolder } = options
+  const outcome = folder === '' ? undefined : await restoreHosts(folder, { keepFolder })
   if (dataDir !== undefined) {
     const { removeIdentity } = await import('../router/identity.ts')
     await removeIdentity(dataDir)

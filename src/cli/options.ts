@@ -394,6 +394,7 @@ export interface CleanupOptions {
   addr: HostPort
   /** Empty: none to restore. */
   containerdRegistryConfigPath: string
+  keepFolder: boolean
   dataDir: string | undefined
 }
 
@@ -409,6 +410,11 @@ export const cleanupOptions: OptionTable<CleanupOptions> = {
     requiredAddress,
   ),
   containerdRegistryConfigPath: hostsFolder,
+  keepFolder: boolOption({
+    flag: '--keep-folder',
+    default: false,
+    help: 'Leave the folder of hosts.toml files also if it was not there before: a mirror that runs on has it mounted.',
+  }),
   dataDir: mapOption(
     textOption({
       flag: '--data-dir',

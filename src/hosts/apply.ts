@@ -50,11 +50,17 @@ export async function configureHosts(config: HostsConfig, logger: Logger): Promi
   }
 }
 
-/** Makes the folder what it was, also if it was not there. Nothing to do without a backup. */
-export async function restoreHosts(folder: string): Promise<'restored' | 'nothing to restore'> {
+/**
+ * Makes the folder what it was, also if it was not there. Nothing to do without a backup. `keepFolder`: one that was not
+ * there stays, empty but for its mark; a process that has it mounted would not see the next one.
+ */
+export async function restoreHosts(
+  folder: string,
+  { keepFolder = false }: { keepFolder?: boolean } = {},
+): Promise<'restored' | 'nothing to restore'> {
   try {
     await rm(beside(folder, 'done'), { recursive: true, force: true })
-    if (await exists(join(folder, absentName))) {
+    if (!keepFolder && (await exists(join(folder, absentName)))) {
       // Gone at once: without the mark, what is left would be taken for the user's.
       await rename(folder, beside(folder, 'done'))
       await rm(beside(folder, 'done'), { recursive: true })

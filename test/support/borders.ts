@@ -109,8 +109,8 @@ export const parts: Readonly<Record<string, Part>> = {
     libraries: [],
   },
   benchmark: {
-    imports: ['testbed', 'images', 'oci', 'lib'],
-    libraries: ['zod', 'echarts', '@resvg/resvg-wasm', 'jstat', 'hdr-histogram-js'],
+    imports: ['testbed', 'images', 'containerd', 'oci', 'lib'],
+    libraries: ['zod', 'echarts', '@resvg/resvg-wasm', 'jstat', 'hdr-histogram-js', '@kubernetes/client-node'],
   },
   main: { imports: ['cli'], libraries: [] },
 }

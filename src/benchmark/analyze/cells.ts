@@ -40,6 +40,14 @@ export const lastNode: Metric = {
   of: ({ measured }) => measured.duration / 1e9,
 }
 
+export const rollout: Metric = {
+  name: 'roll-out',
+  unit: 's',
+  less: 'faster',
+  more: 'slower',
+  of: ({ measured }) => (measured.rollout === undefined ? undefined : measured.rollout / 1e9),
+}
+
 export const upstreamShare: Metric = {
   name: 'upstream ÷ image',
   unit: '×',
@@ -59,7 +67,7 @@ export const mirrorCpu: Metric = {
   of: ({ measured }) => measured.mirror?.cpuSecondsPerGiB,
 }
 
-export const comparedMetrics: readonly Metric[] = [meanPull, lastNode, upstreamShare, mirrorCpu]
+export const comparedMetrics: readonly Metric[] = [meanPull, lastNode, rollout, upstreamShare, mirrorCpu]
 
 export function goodPulls(pulls: readonly Pull[]): Pull[] {
   return pulls.filter(({ error }) => error === undefined)

@@ -78,7 +78,7 @@ export function compareResults(first: Measurements, second: Measurements): Compa
 function differences(first: Measurements, second: Measurements): string[] {
   const valueIn = (measurements: Measurements, what: string) =>
     measurements.setUp.find((fact) => fact.what === what)?.value
-  const differing = ['machine', 'nodes', 'links, set', 'scene'].filter(
+  const differing = ['machine', 'nodes', 'Kubernetes', 'links, set', 'scene'].filter(
     (what) => valueIn(first, what) !== valueIn(second, what),
   )
   return differing.length === 0

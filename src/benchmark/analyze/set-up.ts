@@ -1,6 +1,6 @@
 /** How it was measured, as pairs of words: the machine, the links, the rounds. */
 import type { GoRun } from '../result/go-tool.ts'
-import type { Result } from '../result/schema.ts'
+import type { Phase, Result } from '../result/schema.ts'
 import { bytesText, rateText, seconds, trimmed } from './format.ts'
 
 export interface Fact {
@@ -8,7 +8,18 @@ export interface Fact {
   value: string
 }
 
-export function setUp({ name, started, updated, complete, tool, machine, set, links, mirrors }: Result): Fact[] {
+export function setUp({
+  name,
+  started,
+  updated,
+  complete,
+  tool,
+  machine,
+  set,
+  links,
+  mirrors,
+  rounds,
+}: Result): Fact[] {
   const runtimes = [...new Set(set.nodes.map(({ runtime }) => runtime))].join(', ')
   const facts: (Fact | undefined)[] = [
     {
@@ -26,6 +37,8 @@ export function setUp({ name, started, updated, complete, tool, machine, set, li
       what: 'nodes',
       value: `${set.nodes.length} (${set.target}), ${runtimes}; updates in waves of ${set.waveSize}, pulls of a wave ${seconds(set.stagger)} s apart`,
     },
+    ...(set.kubernetes === undefined ? [] : [{ what: 'Kubernetes', value: set.kubernetes }]),
+    ...(set.leftOut ?? []).map(({ name: node, why }) => ({ what: 'node left out', value: `${node}: ${why}` })),
     ...(set.storage === undefined ? [] : [{ what: 'nodes keep their files in', value: set.storage }]),
     { what: 'links, set', value: `upstream ${set.upstreamRate ?? 'as it is'}, node ${set.nodeRate ?? 'as it is'}` },
     links === undefined
@@ -39,8 +52,18 @@ export function setUp({ name, started, updated, complete, tool, machine, set, li
       : { what: 'scene', value: `${set.scene}, at most ${set.expectFailures} failed pulls per phase expected` },
     { what: 'rounds', value: `${set.rounds} wanted, mirrors take turns in each, seed ${set.seed}` },
     ...mirrors.map((mirror) => ({ what: `mirror ${mirror.name}`, value: mirror.command ?? 'no command' })),
+    ...[...new Set(rounds.flatMap(({ phases }) => [phases.create, phases.update]).flatMap(remarksOf))].map(
+      (value) => ({
+        what: 'remark',
+        value,
+      }),
+    ),
   ]
   return facts.filter((fact) => fact !== undefined)
+}
+
+function remarksOf(phase: Phase | undefined): readonly string[] {
+  return phase?.remarks ?? []
 }
 
 export function goSetUp({ name, path, kubernetesVersion, timestamp, nodes }: GoRun): Fact[] {

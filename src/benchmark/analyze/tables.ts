@@ -8,6 +8,7 @@ import {
   meanPull,
   middle,
   mirrorCpu,
+  rollout,
   spreadText,
   upstreamShare,
 } from './cells.ts'
@@ -110,6 +111,7 @@ export function costTable(measurements: Measurements): Table {
     cell.phase,
     cell.mirror,
     spreadText(cell, lastNode, significant),
+    spreadText(cell, rollout, significant),
     spreadText(cell, stretch, significant),
     spreadText(cell, upstreamShare, significant),
     known(middle(cell, peerBytes), bytesText),
@@ -125,6 +127,7 @@ export function costTable(measurements: Measurements): Table {
       'phase',
       'mirror',
       'last node s',
+      'roll-out s',
       'stretch',
       'upstream ÷ image',
       'peer bytes',
@@ -136,7 +139,7 @@ export function costTable(measurements: Measurements): Table {
     wordColumns: 3,
     rows,
     notes: [
-      'Last node: from the first pull call to the end of the last pull. Stretch: the last layer in the last node, against how fast the links allow it at best.',
+      'Last node: from the first pull call to the end of the last pull. Roll-out: in a cluster, from the change of the DaemonSet until all pods are available. Stretch: the last layer in the last node, against how fast the links allow it at best.',
       'Upstream ÷ image: 1 is each byte fetched once; without a mirror it is the number of nodes. Peak RSS: of the largest mirror.',
       `${nothing}: not measured.`,
     ],

@@ -224,6 +224,7 @@ export class LocalTarget implements Target {
   }
 
   async #place(source: ImageSource, salt: string): Promise<ReadyImage> {
+    if (source.kind === 'reference') throw new Error('the local target has a registry of its own')
     const { folder, registry, scripted } = this.#opened()
     // A tag of its own for every turn: a mirror that remembers tags must not give what it had before.
     const turn = createHash('sha256').update(salt).digest('hex').slice(0, 8)

@@ -1,8 +1,9 @@
-/** What is pulled: layouts of `benchmark generate`, or names such as `v1-10MB-1`, made on the fly. */
+/** What is pulled: layouts of `benchmark generate`, names such as `v1-10MB-1`, made on the fly, or images of a registry. */
 import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { type BenchmarkTag, parseBenchmarkTag, suiteImages } from '../../images/benchmark-tag.ts'
 import { UserError, errorMessage } from '../../lib/errors.ts'
+import { parseImageReference } from '../../oci/reference.ts'
 import type { Scene } from '../scene/scene.ts'
 import type { ImageSet, ImageSource } from '../target.ts'
 
@@ -46,6 +47,34 @@ export function sceneImageSet(name: string, { images, phases }: Scene): ImageSet
 export function suiteImageSets(withLarge: boolean): ImageSet[] {
   const wanted = suiteImages().filter(({ sizeBytes }) => withLarge || sizeBytes < large)
   return wanted.filter(({ version }) => version === 'v1').map(({ tag }) => imageSet(tag, tag.replace(/^v1-/, 'v2-')))
+}
+
+/** The same for images that a registry has: `ghcr.io/org/benchmark:v1-10MB-4` and its update are called `10MB-4`. */
+export function registryImageSet(create: string, update: string): ImageSet {
+  if (create === update) throw new UserError('--images: the update must be another image than the first')
+  const references = [create, update]
+  for (const text of references) {
+    const name = parseImageReference(text)
+    if (name?.tag !== undefined || name?.digest !== undefined) continue
+    throw new UserError(
+      `--images: "${text}" is not an image of a registry: write HOST/REPOSITORY:TAG, as in a pod; benchmark generate --push puts images there`,
+    )
+  }
+  const [first, second] = references.map((reference): ImageSource => ({ kind: 'reference', reference }))
+  const names = references.map((text) => /:(?:v\d+-)?([\w.-]+)$/.exec(text)?.[1] ?? text)
+  return {
+    name: [...new Set(names)].join('+'),
+    create: first === undefined ? [] : [first],
+    update: second === undefined ? [] : [second],
+  }
+}
+
+/** The images of the published benchmark in a repository that has them. */
+export function registrySuiteImageSets(repository: string, withLarge: boolean): ImageSet[] {
+  return suiteImageSets(withLarge).map(({ create, update }) => {
+    const [first, second] = [...create, ...update].map(({ reference }) => `${repository}:${reference}`)
+    return registryImageSet(first ?? '', second ?? '')
+  })
 }
 
 function imageSource(text: string): ImageSource {

@@ -150,7 +150,8 @@ async function measureTurn(
 function refuseOther(before: Result, { folder, mirrors, images, facts, rounds }: MeasureInit): void {
   const differs = (what: string, was: unknown, is: unknown) =>
     JSON.stringify(was) === JSON.stringify(is) ? [] : [`${what} was ${JSON.stringify(was)}, is ${JSON.stringify(is)}`]
-  const { nodes: _nodes, target: _target, ...set } = before.set
+  const { nodes: _nodes, target: _target, leftOut: _leftOut, ...set } = before.set
+  const { leftOut: _leftOutNow, ...setNow } = facts.set
   const problems = [
     ...differs(
       'mirrors',
@@ -163,7 +164,7 @@ function refuseOther(before: Result, { folder, mirrors, images, facts, rounds }:
       images.map(({ name }) => name),
     ),
     ...differs('rounds', before.set.rounds, rounds),
-    ...differs('options', set, facts.set),
+    ...differs('options', set, setNow),
   ]
   if (problems.length > 0) {
     throw new UserError(`${folder} holds another measurement (${problems.join('; ')}): choose an empty --result-dir`)
@@ -171,7 +172,7 @@ function refuseOther(before: Result, { folder, mirrors, images, facts, rounds }:
 }
 
 function describeSource(source: ImageSource): Result['images'][number]['create'][number] {
-  if (source.kind === 'layout') return { reference: source.reference, bytes: 0, layers: [] }
+  if (source.kind !== 'generated') return { reference: source.reference, bytes: 0, layers: [] }
   const { reference, sizeBytes, layers } = source
   return { reference, bytes: sizeBytes, layers: Array.from({ length: layers }, () => Math.floor(sizeBytes / layers)) }
 }

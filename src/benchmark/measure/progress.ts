@@ -96,11 +96,13 @@ export class Progress {
 
 const clearLine = '\r\u001B[2K'
 
-function describe(name: string, { pulls, upstream, imageBytes }: Phase): string {
+function describe(name: string, { pulls, upstream, imageBytes, rollout }: Phase): string {
   const good = pulls.filter(({ error }) => error === undefined)
   const failed = pulls.length - good.length
   const mean = good.reduce((sum, { duration }) => sum + duration, 0) / Math.max(1, good.length) / 1e9
+  const sentBytes = upstream.linkBytes ?? upstream.blobBytes
   const copies =
-    upstream.linkBytes === undefined ? '' : `, upstream ${(upstream.linkBytes / imageBytes).toFixed(2)} ×`
-  return `${name} mean ${mean.toFixed(2)} s${copies}${failed > 0 ? `, ${failed} FAILED` : ''}`
+    sentBytes === undefined || imageBytes === 0 ? '' : `, upstream ${(sentBytes / imageBytes).toFixed(2)} ×`
+  const wall = rollout === undefined ? '' : `, roll-out ${(rollout / 1e9).toFixed(1)} s`
+  return `${name} mean ${mean.toFixed(2)} s${wall}${copies}${failed > 0 ? `, ${failed} FAILED` : ''}`
 }

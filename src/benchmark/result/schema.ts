@@ -62,21 +62,28 @@ const phase = z.strictObject({
   started: instant,
   duration: duration.describe('from the first pull call to the end of the last pull'),
   pulls: z.array(pull),
+  rollout: duration
+    .optional()
+    .describe('from the change of the DaemonSet until Kubernetes counted all pods as available'),
   lastByte: duration.optional().describe("the last layer is whole in the last node's content store"),
   floor: duration.optional().describe('how fast the links allow it at best'),
   stretch: z.number().optional().describe('lastByte ÷ floor'),
   imageBytes: bytes.describe('F: compressed bytes of one platform, of all images that one node pulled'),
   upstream: z.strictObject({
     linkBytes: bytes.optional().describe('what the registry sent, headers included'),
-    blobBytes: bytes.optional().describe('bodies of blobs, from its access log'),
+    blobBytes: bytes
+      .optional()
+      .describe('bodies of blobs: from its access log, or what the nodes got and their mirrors did not give them'),
     requests: z.array(requests).optional(),
   }),
-  peerBytes: bytes.optional().describe('what all nodes sent to each other, headers included'),
+  peerBytes: bytes
+    .optional()
+    .describe('what all nodes sent to each other: headers included, or as their mirrors count it'),
   mirror: z
     .strictObject({
       cpuSeconds: z.number().describe('of all nodes'),
       cpuSecondsPerGiB: z.number().describe('per GiB delivered to a node'),
-      peakRssBytes: z.array(bytes).describe('one per node'),
+      peakRssBytes: z.array(bytes).describe('one per node; none: not seen'),
     })
     .optional(),
   containerdCpuSeconds: z.number().optional().describe('of all nodes'),
@@ -87,6 +94,7 @@ const phase = z.strictObject({
     })
     .optional(),
   faults: z.array(z.strictObject({ at: duration, what: z.string() })).optional(),
+  remarks: z.array(z.string()).optional().describe('worth knowing, without making the figures doubtful'),
 })
 
 const round = z.strictObject({
@@ -126,7 +134,20 @@ export const resultSchema = z.strictObject({
     target: z.enum(['local', 'kubernetes', 'simulated']),
     seed: z.string(),
     rounds: z.int(),
-    nodes: z.array(z.strictObject({ name: z.string(), runtime: z.string().describe('such as containerd 2.3.4') })),
+    nodes: z.array(
+      z.strictObject({
+        name: z.string(),
+        runtime: z.string().describe('such as containerd 2.3.4'),
+        instanceType: z.string().optional(),
+        cpu: z.string().optional().describe('as Kubernetes counts it'),
+        memory: z.string().optional().describe('as Kubernetes counts it'),
+      }),
+    ),
+    leftOut: z
+      .array(z.strictObject({ name: z.string(), why: z.string() }))
+      .optional()
+      .describe('nodes of the cluster that are not measured'),
+    kubernetes: z.string().optional().describe('version of the API server'),
     waveSize: z.int().min(1).describe('nodes at once in an update'),
     stagger: duration,
     upstreamRate: z.string().optional(),

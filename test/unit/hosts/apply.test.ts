@@ -122,6 +122,23 @@ describe('configuration and cleanup', () => {
     expect(await restoreHosts(folder)).toBe('nothing to restore')
   })
 
+  it('leaves it where it is for who has it mounted, until it is taken away', async () => {
+    await rm(folder, { recursive: true })
+    await configureHosts(config(), logger)
+    const { ino } = await lstat(folder)
+    const written = withoutTimes(await snapshot(folder))
+    for (const outcome of ['restored', 'nothing to restore']) {
+      expect(await restoreHosts(folder, { keepFolder: true })).toBe(outcome)
+      expect((await readdir(folder)).filter((name) => !name.startsWith('_'))).toEqual([])
+      expect((await lstat(folder)).ino).toBe(ino)
+    }
+    await configureHosts(config(), logger)
+    expect(withoutTimes(await snapshot(folder))).toEqual(written)
+    expect((await lstat(folder)).ino).toBe(ino)
+    expect(await restoreHosts(folder)).toBe('restored')
+    expect(await readdir(parent)).toEqual([])
+  })
+
   it('takes it away also when it was broken off while making or removing it', async () => {
     await rm(folder, { recursive: true })
     await mkdir(`${folder}.partial`)
