@@ -17,6 +17,7 @@ import { imageVolumePod, waitDaemonSet } from './objects.ts'
 import {
   DaemonWatch,
   inCheckout,
+  mirrorLogs,
   mirrorPods,
   publishSpegel,
   readmeCommands,
@@ -65,7 +66,9 @@ describe('spegel-ts in a cluster', () => {
   })
   afterAll(() => cluster.stop())
   afterEach(async ({ task }) => {
-    if (task.result?.state === 'fail') process.stderr.write(await cluster.lastWords())
+    if (task.result?.state !== 'fail') return
+    process.stderr.write(await cluster.lastWords())
+    process.stderr.write(await mirrorLogs(cluster))
   })
 
   /** Pulls go on before, during and after the action, which returns what is excused. */

@@ -1,6 +1,7 @@
 /** spegel-ts in a cluster, as its users install it. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { errorMessage } from '../../src/lib/errors.ts'
 import { output, waitUntil } from '../../src/testbed/process.ts'
 import { prepareImage } from '../support/image.ts'
 import { type Pod, hasCondition } from './api.ts'
@@ -75,6 +76,12 @@ function isOn({ name }: ClusterNode, { spec }: Pod): boolean {
 /** To the second. */
 function startedMs({ status }: Pod): number {
   return Date.parse(status.containerStatuses?.[0]?.state.running?.startedAt ?? '')
+}
+
+/** What the daemons have written lately: for a test that failed. */
+export function mirrorLogs(cluster: Cluster): Promise<string> {
+  const options = ['--prefix', '--tail=-1', '--since=60s', '--max-log-requests=20']
+  return cluster.kubectl('logs', '--namespace', namespace, '--selector', mirrorLabels, ...options).catch(errorMessage)
 }
 
 /** Those of the daemons. */
