@@ -58,10 +58,8 @@ export const streamsWithLargeBuffers = 16
 export const streamsMax = 128
 /** Of these for our own containerd: a seed that feeds many must not send its own node upstream. */
 export const streamsReserved = 16
-/** Buffers of each size kept for reuse; the others are given back. */
+/** Buffers of each size kept for reuse; the others are left to the garbage collector. */
 export const buffersKeptMax = 32
-/** The same while there is no stream: enough for the next pull, whose layers containerd fetches three at a time. */
-export const buffersKeptIdle = 8
 
 /** Registries counted by name in the metrics; clients may name any. Full: further ones are counted as "other". */
 export const registryLabelsMax = 100

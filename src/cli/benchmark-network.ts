@@ -1,9 +1,9 @@
 /** The commands `spegel-ts benchmark network …`. */
-import { totalmem } from 'node:os'
 import { type HostPort, formatHostPort, parseHostPort } from '../lib/address.ts'
 import { formatDuration } from '../lib/duration.ts'
 import { UserError } from '../lib/errors.ts'
 import { systemRandom } from '../lib/random.ts'
+import { benchmarkFacts } from './benchmark-facts.ts'
 import { type CommandSpec, type Surroundings, command } from './command.ts'
 import { type OptionTable, durationOption, integerOption, listOption, mapOption, textOption } from './option.ts'
 import { versionInfo } from './version.ts'
@@ -131,22 +131,7 @@ async function runRun(options: RunOptions, surroundings: Surroundings): Promise<
     rounds,
     settings,
     target: 'addresses',
-    facts: {
-      name: options.name,
-      tool: {
-        version: versionInfo().version,
-        commit: machine.commit,
-        node: machine.node,
-        command: commandLine.slice(1),
-      },
-      machine: {
-        cpu: machine.cpu,
-        cores: machine.cores,
-        memoryBytes: totalmem(),
-        kernel: machine.kernel,
-        load: machine.load,
-      },
-    },
+    facts: benchmarkFacts(options.name, machine, commandLine),
     agentCommand: [process.execPath, commandLine[0] ?? '', 'benchmark', 'network', 'serve'],
     say,
     now: () => new Date(),

@@ -1,10 +1,9 @@
 /** What measuring has in common on every target: who measured, the rounds, and what is said in the end. */
-import { totalmem } from 'node:os'
 import { type MeasureInit, measure } from '../benchmark/measure/measure.ts'
 import { UserError } from '../lib/errors.ts'
 import { type Machine, describeMachine } from '../testbed/machine.ts'
+import { benchmarkFacts } from './benchmark-facts.ts'
 import type { Surroundings } from './command.ts'
-import { versionInfo } from './version.ts'
 
 export interface RoundsInit extends Pick<MeasureInit, 'target' | 'mirrors' | 'images' | 'progress'> {
   name: string
@@ -25,23 +24,7 @@ export async function measureRounds(
     folder: resultDir,
     rounds,
     repeatsMax: repeats,
-    facts: {
-      name,
-      tool: {
-        version: versionInfo().version,
-        commit: machine.commit,
-        node: machine.node,
-        command: commandLine.slice(1),
-      },
-      machine: {
-        cpu: machine.cpu,
-        cores: machine.cores,
-        memoryBytes: totalmem(),
-        kernel: machine.kernel,
-        load: machine.load,
-      },
-      set: { seed, rounds, ...set },
-    },
+    facts: { ...benchmarkFacts(name, machine, commandLine), set: { seed, rounds, ...set } },
     now: () => new Date(),
     signal: stop,
   }).catch((error: unknown) => {

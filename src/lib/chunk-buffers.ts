@@ -1,10 +1,9 @@
 /**
  * Pairs of buffers for streams, reused. Large chunks are cheap, small ones keep small requests quick: few streams, and
  * streams while nobody asks for anything small, move large ones. Memory is bounded by the number of streams, which the
- * caller bounds, and most of it is given back when the last stream has ended.
+ * caller bounds.
  */
 import {
-  buffersKeptIdle,
   buffersKeptMax,
   carefulChunks,
   chunkBytesLarge,
@@ -51,17 +50,9 @@ export function takeBufferPair(bodyBytes: number): BufferPair {
         const kept = free.get(bytes)
         if (kept === undefined) free.set(bytes, [buffer])
         else if (kept.length < buffersKeptMax) kept.push(buffer)
-        else giveBack(buffer)
       }
-      if (streams > 0) return
-      for (const kept of free.values()) for (const buffer of kept.splice(buffersKeptIdle)) giveBack(buffer)
     },
   }
-}
-
-/** At once: the garbage collector does not know how much they are, and an idle process does not collect. */
-function giveBack(buffer: Buffer): void {
-  if (buffer.buffer instanceof ArrayBuffer) buffer.buffer.transfer(0)
 }
 
 function takeBuffer(bytes: number): Buffer {

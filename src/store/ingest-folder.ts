@@ -4,9 +4,8 @@
  * folders above. containerd 1.6 makes `ingest` when it starts, later versions at the first pull, so its parent is
  * watched too. Events that the kernel lost are made up for by reading the folder again.
  *
- * While a download grows, each write of containerd would be an event: 1,000 a second with a fast upstream, each a wake-up
- * here and in each follower. So a file that grows is looked at each 30 ms, and watched again when it rests. Its end is
- * told by the folder above.
+ * While a download grows, each write of containerd would be an event, and so a wake-up here and in each follower. So a
+ * file that grows is looked at each 30 ms, and watched again when it rests. Its end is told by the folder above.
  */
 import { type FSWatcher, lstatSync, readdirSync, watch } from 'node:fs'
 import { basename, join } from 'node:path'
