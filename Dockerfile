@@ -40,5 +40,6 @@ WORKDIR /
 # Nobody, in the group that containerd's socket belongs to.
 USER 65532:0
 EXPOSE 5000 5001 9090
-# V8 lets the space for young objects grow to 3 × 16 MiB; 2 MiB each are enough, as in bin/spegel-ts.
-ENTRYPOINT ["/usr/local/bin/node", "--max-semi-space-size=2", "/opt/spegel-ts/spegel-ts.mjs"]
+# What keeps memory small, here and in bin/spegel-ts: docs/image.md says why.
+ENV MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=262144
+ENTRYPOINT ["/usr/local/bin/node", "--max-semi-space-size=2", "--expose-gc", "/opt/spegel-ts/spegel-ts.mjs"]

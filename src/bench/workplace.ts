@@ -11,8 +11,16 @@ import { cpuSeconds, memoryMiB } from '../testbed/process-usage.ts'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const programs = {
   checkout: [join(root, 'bin/spegel-ts')],
-  // As in the image, with the flags of bin/spegel-ts.
-  bundle: [process.execPath, '--max-semi-space-size=2', join(root, 'dist/spegel-ts.mjs')],
+  // As in the image, with what bin/spegel-ts sets.
+  bundle: [
+    'env',
+    'MALLOC_ARENA_MAX=1',
+    'MALLOC_MMAP_THRESHOLD_=262144',
+    process.execPath,
+    '--max-semi-space-size=2',
+    '--expose-gc',
+    join(root, 'dist/spegel-ts.mjs'),
+  ],
 } as const
 export const registryPort = 5000
 export const routerPort = 5001

@@ -31,6 +31,11 @@ export function noteSmallRequest(): void {
   smallChunksLeft = carefulChunks
 }
 
+/** Those that are kept for reuse go to the garbage collector. */
+export function forgetFreeBuffers(): void {
+  free.clear()
+}
+
 export function takeBufferPair(bodyBytes: number): BufferPair {
   streams += 1
   const isLarge = bodyBytes > chunkBytesSmall && streams <= streamsWithLargeBuffers

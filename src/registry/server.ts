@@ -10,6 +10,7 @@ import type { HostPort } from '../lib/address.ts'
 import { noteSmallRequest } from '../lib/chunk-buffers.ts'
 import type { Clock } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
+import { IdleMemory } from '../lib/idle-memory.ts'
 import type { Random } from '../lib/random.ts'
 import { finLingerMs, registryConnectionsMax, requestHeaderBytesMax, streamsMax, streamsReserved } from '../limits.ts'
 import type { Logger } from '../logger.ts'
@@ -72,6 +73,7 @@ export class RegistryServer {
   readonly #client: PeerClient
   readonly #flight: FlightParts | undefined
   readonly #shutdown = new AbortController()
+  readonly #idleMemory: IdleMemory
   #stopping = false
   /** Requests for content that are being answered. */
   #bodies = 0
@@ -99,12 +101,14 @@ export class RegistryServer {
             { router, client, store, clock, random, metrics, logger, shutdown, flight: this.#flight },
             config,
           )
+    this.#idleMemory = new IdleMemory(clock, () => this.#bodies > 0)
     this.#app = this.#createApp()
   }
 
   /** Throws a UserError when the address cannot be had. */
-  start(): Promise<void> {
-    return listen(this.#app, this.#config.listen, '--registry-addr')
+  async start(): Promise<void> {
+    this.#idleMemory.noteWork()
+    await listen(this.#app, this.#config.listen, '--registry-addr')
   }
 
   /** For metrics. */
@@ -121,6 +125,7 @@ export class RegistryServer {
     const cancelAll = clock.after(graceMs + finLingerMs, () => this.#app.server.closeAllConnections())
     await closed
     this.#flight?.flights.close()
+    this.#idleMemory.close()
     cancelGrace()
     cancelAll()
     await this.#client.close()
@@ -173,6 +178,7 @@ export class RegistryServer {
     const { filter } = this.#components
     const exchange = request.exchange
     if (exchange === undefined) throw new Error('a request without an exchange')
+    this.#idleMemory.noteWork()
     if (this.#isRefused(request, reply)) return
     const parsed = parseContentRequest(request.url, this.#config.defaultRegistry)
     if (parsed.outcome === 'base') {
@@ -204,6 +210,7 @@ export class RegistryServer {
       if (!mirrored) sendNotFound(reply, content.kind, `no peer has ${content.key}`, exchange.fromPeer)
     } finally {
       this.#bodies -= 1
+      this.#idleMemory.noteWork()
     }
   }
 

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { end, logTo, waitUntil } from '../../src/testbed/process.ts'
 
-const mainProgram = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
+const spegel = fileURLToPath(new URL('../../bin/spegel-ts', import.meta.url))
 
 export class DaemonProcess {
   readonly ip: string
@@ -27,9 +27,6 @@ export class DaemonProcess {
     const log = join(folder, `${ip}.log`)
     await mkdir(layout)
     const args = [
-      // As bin/spegel-ts and the image start it.
-      '--max-semi-space-size=2',
-      mainProgram,
       'registry',
       `--oci-layout=${layout}`,
       `--registry-addr=${ip}:5000`,
@@ -38,7 +35,7 @@ export class DaemonProcess {
       '--bootstrap-kind=static',
       ...(firstPeer === undefined ? [] : ['--static-bootstrap-peers', `${firstPeer}:5001`]),
     ]
-    const child = spawn(process.execPath, args, { stdio: logTo(log) })
+    const child = spawn(spegel, args, { stdio: logTo(log) })
     const ready = async () => (await fetch(`http://${ip}:5000/readyz`)).status === 200
     await waitUntil(`the daemon on ${ip}`, ready, { timeoutMs: 30_000, child, log })
     return new DaemonProcess(ip, layout, child, log)

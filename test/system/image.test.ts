@@ -72,7 +72,13 @@ describe('the image', () => {
         created: '1970-01-01T00:00:00Z',
         config: {
           User: '65532:0',
-          Entrypoint: ['/usr/local/bin/node', '--max-semi-space-size=2', '/opt/spegel-ts/spegel-ts.mjs'],
+          Entrypoint: [
+            '/usr/local/bin/node',
+            '--max-semi-space-size=2',
+            '--expose-gc',
+            '/opt/spegel-ts/spegel-ts.mjs',
+          ],
+          Env: expect.arrayContaining(['MALLOC_ARENA_MAX=1', 'MALLOC_MMAP_THRESHOLD_=262144']),
         },
       })
       const downloadMiB = layers.reduce((sum, { size }) => sum + size, 0) / MiB
