@@ -256,7 +256,17 @@ export class SimulatedNode {
       wasStoredSince: () => true,
     } as unknown as ContentStore
     const shutdown = this.#stop.signal
-    this.flights = new Flights({ router, client, transfers: this.downloads, self: this.self, clock, metrics, logger })
+    const isStored = () => this.hasBlob
+    this.flights = new Flights({
+      router,
+      client,
+      transfers: this.downloads,
+      isStored,
+      self: this.self,
+      clock,
+      metrics,
+      logger,
+    })
     this.#mirror = new Mirror(
       {
         client,
