@@ -27,7 +27,7 @@ class Script {
         },
       },
     } as unknown as ProviderComponents
-    this.provider = new Provider(components, { id: new Uint8Array(), multiaddrs: [], connection: 0 })
+    this.provider = new Provider(components, { id: new Uint8Array(), multiaddrs: [] })
   }
 
   async passes(ms: number): Promise<void> {
