@@ -68,6 +68,11 @@ export const registryLabelsMax = 100
 
 /** TCP connect to a peer. Within a cluster it takes a millisecond; an unplugged node costs this much once. */
 export const peerConnectTimeoutMs = 500
+/**
+ * No answer on a connection that lay idle: is anybody there? A new connection tells. With the time that it may take this
+ * leaves half of the time to find a peer, and most of a coordinator's, for others.
+ */
+export const peerDoubtMs = 250
 /** A peer's next address is tried this much later; the first connection wins. */
 export const peerAddressStaggerMs = 50
 

@@ -26,6 +26,7 @@ export interface ConnectionInit {
 }
 
 export class PeerConnection {
+  readonly ip: string
   readonly #clock: Clock
   readonly #stallTimeoutMs: number
   readonly #socket: Socket
@@ -51,6 +52,7 @@ export class PeerConnection {
   #watch: StallWatch | undefined
 
   private constructor({ ip, port, clock, stallTimeoutMs }: ConnectionInit) {
+    this.ip = ip
     this.#clock = clock
     this.#stallTimeoutMs = stallTimeoutMs
     this.#gathering = new Gathering(clock)
