@@ -181,6 +181,7 @@ export class Mirror {
       request.kind === 'manifest'
         ? await this.#serveManifest(request, source, exchange, reply, signal)
         : await this.#serveStream(request, flightPlan(source, asked, flights, digest), exchange, reply, signal)
+    this.#components.metrics.flightWaits.inc({ outcome: served ? 'source' : source.outcome })
     if (source.outcome === 'lease' && !served) {
       const holdMs = flights.sendUpstream(digest, asked)
       if (holdMs > 0) await clock.sleep(holdMs, signal).catch(() => undefined)
