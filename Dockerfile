@@ -41,5 +41,5 @@ WORKDIR /
 USER 65532:0
 EXPOSE 5000 5001 9090
 # What keeps memory small, here and in bin/spegel-ts: docs/image.md says why.
-ENV MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=262144
+ENV MALLOC_ARENA_MAX=1
 ENTRYPOINT ["/usr/local/bin/node", "--max-semi-space-size=2", "--expose-gc", "/opt/spegel-ts/spegel-ts.mjs"]

@@ -63,7 +63,7 @@ export const buffersKeptMax = 32
 
 /** At rest: nothing was asked for this long, and none of the bodies is under way. Then memory is given back. */
 export const idleBeforeCollectionMs = 5_000
-/** If there is so much more of it than after the last time. It takes 0.1 CPU s, in which nobody is answered. */
+/** If there is so much more of it than after the last time. It takes 0.2 s, in which nobody is answered. */
 export const idleGrowthBytes = 16 * MiB
 
 /** Registries counted by name in the metrics; clients may name any. Full: further ones are counted as "other". */

@@ -15,7 +15,6 @@ const programs = {
   bundle: [
     'env',
     'MALLOC_ARENA_MAX=1',
-    'MALLOC_MMAP_THRESHOLD_=262144',
     process.execPath,
     '--max-semi-space-size=2',
     '--expose-gc',
