@@ -103,7 +103,7 @@ const localOptions: OptionTable<LocalOptions> = {
   }),
 }
 
-const clusterOptions: OptionTable<ClusterOptions> = {
+export const clusterOptions: OptionTable<ClusterOptions> = {
   kubeconfig: textOption({
     flag: '--kubeconfig',
     env: 'KUBECONFIG',
