@@ -68,6 +68,11 @@ export const registryLabelsMax = 100
 
 /** TCP connect to a peer. Within a cluster it takes a millisecond; an unplugged node costs this much once. */
 export const peerConnectTimeoutMs = 500
+/**
+ * No answer on a connection that lay idle: is anybody there? A new connection tells. With the time that it may take this
+ * leaves half of the time to find a peer, and most of a coordinator's, for others.
+ */
+export const peerDoubtMs = 250
 /** A peer's next address is tried this much later; the first connection wins. */
 export const peerAddressStaggerMs = 50
 
@@ -76,6 +81,13 @@ export const peerAddressStaggerMs = 50
  * peer that drips could hold a pull for ever.
  */
 export const peerStallBytesMin = 10 * 1024
+
+/**
+ * A body that comes more slowly than it could be read is read in pieces of about this size, waited for at most this long.
+ * At 1 Gbit that is 4 ms; the kernel's buffer holds more. Above 4 Gbit nothing is waited for.
+ */
+export const peerGatherBytes = 512 * 1024
+export const peerGatherMs = 5
 
 /**
  * A peer that breaks off after at least this much is asked for the rest when nobody else has it. Below, once more and no

@@ -129,6 +129,18 @@ export const metricSpecs = {
     help: 'Downloads of this node that were part of a flight. role: leading (from upstream), following (from other nodes: an upstream fetch saved) or waiting; outcome: complete or failed.',
     labels: ['role', 'outcome'],
   },
+  flightWaits: {
+    type: 'counter',
+    name: 'spegel_flight_waits_total',
+    help: 'Questions of containerd that a flight decided. outcome: source (fed by another node), lease (sent upstream), alone (no coordinator answered) or timeout (nothing was decided in time).',
+    labels: ['outcome'],
+  },
+  flightFollowers: {
+    type: 'gauge',
+    name: 'spegel_flight_followers',
+    help: 'Nodes that are being fed from downloads of this node that are not complete yet.',
+    labels: [],
+  },
   flightsCoordinated: {
     type: 'gauge',
     name: 'spegel_flights_coordinated',

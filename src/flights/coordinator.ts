@@ -14,21 +14,27 @@ interface Entry {
   /** Questions of each, the oldest first. */
   readonly waiters: Map<NodeId, ((answer: Answer) => void)[]>
   cancelTimer: () => void
+  /** It was found here. Once: whoever was told that nothing is to be had here must not be sent here again. */
+  isFoundHere: boolean
 }
 
-export interface CoordinatorEvents {
+export interface CoordinatorComponents {
+  clock: Clock
+  self: FlightNode
+  /** In this node's own store. */
+  isStored: (digest: Digest) => boolean
   onLease: (digest: Digest, node: NodeId, further: boolean) => void
 }
 
 export class Coordinator {
   readonly #clock: Clock
-  readonly #events: CoordinatorEvents
+  readonly #components: CoordinatorComponents
   /** In the order of use, the least recent first. */
   readonly #entries = new Map<Digest, Entry>()
 
-  constructor(clock: Clock, events: CoordinatorEvents) {
-    this.#clock = clock
-    this.#events = events
+  constructor(components: CoordinatorComponents) {
+    this.#clock = components.clock
+    this.#components = components
   }
 
   get flightCount(): number {
@@ -60,6 +66,7 @@ export class Coordinator {
       return Promise.resolve(source === undefined ? { kind: 'wait' } : { kind: 'source', source })
     }
     entry.flight.join(node.id, haveBytes, size, nowMs)
+    if (gone !== this.#components.self.id) this.#lookHere(digest, entry, node.id, nowMs)
     const { promise, resolve } = Promise.withResolvers<Answer>()
     const others = entry.waiters.get(node.id) ?? []
     if (others.length >= flightQuestionsMax) others.shift()?.({ kind: 'wait' })
@@ -116,11 +123,21 @@ export class Coordinator {
       nodes: new Map(),
       waiters: new Map(),
       cancelTimer: () => {},
+      isFoundHere: false,
     }
     this.#entries.delete(digest)
     if (known === undefined) this.#makeRoom()
     this.#entries.set(digest, entry)
     return entry
+  }
+
+  /** This node may have it without having said so: from a holder, or from before it was started. */
+  #lookHere(digest: Digest, entry: Entry, asker: NodeId, nowMs: number): void {
+    const { self, isStored } = this.#components
+    if (entry.isFoundHere || asker === self.id || !isStored(digest)) return
+    entry.isFoundHere = true
+    entry.nodes.set(self.id, self)
+    entry.flight.complete(self.id, undefined, nowMs)
   }
 
   #makeRoom(): void {
@@ -142,7 +159,7 @@ export class Coordinator {
     const nowMs = this.#clock.nowMs()
     for (const decision of entry.flight.decide(nowMs)) {
       if (decision.kind === 'lease') {
-        this.#events.onLease(digest, decision.to, decision.further)
+        this.#components.onLease(digest, decision.to, decision.further)
         this.#answer(entry, decision.to, { kind: 'lease' })
         continue
       }

@@ -69,7 +69,7 @@ export class Coordinators {
   async #alive(digest: Digest): Promise<FlightNode[]> {
     const nowMs = this.#components.clock.nowMs()
     const nodes = await this.#components.router.flightNodes(digest, flightCoordinatorsMax)
-    return nodes.filter(({ id }) => (this.#deadUntilMs.get(id) ?? 0) <= nowMs)
+    return nodes.filter((node) => (this.#deadUntilMs.get(placeOf(node)) ?? 0) <= nowMs)
   }
 
   async #post(
@@ -89,7 +89,12 @@ export class Coordinators {
     }
   }
 
-  #noteDead({ id }: FlightNode): void {
-    this.#deadUntilMs.set(id, this.#components.clock.nowMs() + flightCoordinatorDeadMs)
+  #noteDead(node: FlightNode): void {
+    this.#deadUntilMs.set(placeOf(node), this.#components.clock.nowMs() + flightCoordinatorDeadMs)
   }
+}
+
+/** A node that was started anew at another address is not the one that did not answer. */
+function placeOf({ id, addresses }: FlightNode): string {
+  return [id, ...addresses].join(' ')
 }

@@ -24,6 +24,7 @@ export interface FlightsComponents {
   router: Pick<Router, 'flightNodes'>
   client: Pick<PeerClient, 'open' | 'post'>
   transfers: Transfers
+  isStored: (digest: Digest) => boolean
   self: FlightNode
   clock: Clock
   metrics: Metrics
@@ -51,9 +52,12 @@ export class Flights {
   readonly #unwatch: () => void
 
   constructor(components: FlightsComponents) {
-    const { router, client, self, clock, transfers, metrics, logger } = components
+    const { router, client, self, clock, transfers, isStored, metrics, logger } = components
     this.#components = components
-    this.#own = new Coordinator(clock, {
+    this.#own = new Coordinator({
+      clock,
+      self,
+      isStored,
       onLease: (digest, node, further) => {
         metrics.flightLeases.inc({ kind: further ? 'further' : 'first' })
         logger.debug({ key: digest, node, further }, 'lease')

@@ -11,6 +11,7 @@ import { basename, dirname, join } from 'node:path'
 import { writeFileAtomic } from '../lib/atomic-file.ts'
 import { UserError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Logger } from '../logger.ts'
+import { certificatesToml } from './certificate-files.ts'
 import { prependHostsToml, renderHostsToml } from './hosts-toml.ts'
 import { type MirroredRegistry, wildcardRegistry } from './registry-url.ts'
 import { copyTree, syncFolder, timesOf } from './tree.ts'
@@ -138,7 +139,8 @@ async function render(config: HostsConfig, logger: Logger): Promise<Rendered> {
   }
   for (const name of existing.filter((entry) => !named.has(entry))) {
     const hasHosts = await exists(join(backup, name, 'hosts.toml'))
-    if (mirrorsAll && hasHosts && config.prependExisting) {
+    const isOwn = hasHosts || (await certificatesToml(join(backup, name))) !== undefined
+    if (mirrorsAll && isOwn && config.prependExisting) {
       // A folder of its own hides _default: the mirror has to be named there too.
       hosts.set(name, await renderOne(config, name, undefined, true))
       kept.push(name)
@@ -158,9 +160,10 @@ async function renderOne(
   prepend: boolean,
 ): Promise<string> {
   const init = { server, targets, resolveTags, authorization }
-  const path = join(folder, backupName, host, 'hosts.toml')
-  const text = prepend ? await readFile(path, 'utf8').catch(() => undefined) : undefined
-  return text === undefined ? renderHostsToml(init) : prependHostsToml(text, path, init)
+  const existing = join(folder, backupName, host)
+  const path = join(existing, 'hosts.toml')
+  const text = prepend ? await readFile(path, 'utf8').catch(() => certificatesToml(existing)) : undefined
+  return text === undefined ? renderHostsToml(init) : prependHostsToml({ text, path, folder: host }, init)
 }
 
 async function writeLive(folder: string, { hosts, kept }: Rendered): Promise<void> {

@@ -6,8 +6,23 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { type TomlTable, parse } from 'smol-toml'
+import { type TomlTable, type TomlValue, parse } from 'smol-toml'
 import { wildcardRegistry } from './registry-url.ts'
+
+/** What hosts.toml says of a registry, without the mirror's table. */
+interface Behind {
+  /** Its settings at the top, which are those of `server`. */
+  top: TomlTable
+  /** Those that are asked between the mirror and `server`, by URL. */
+  hosts: readonly (readonly [string, TomlValue])[]
+}
+
+export interface Upstream {
+  /** Scheme and host. */
+  origin: string
+  /** Certificates of who may sign for it, beside those that the system trusts: one file, or a list. */
+  ca: TomlValue | undefined
+}
 
 /** Settings of a host that the redirected request would carry to the upstream, or that say how to trust it. */
 const harmless = new Set(['capabilities', 'dial_timeout', 'ca'])
@@ -27,6 +42,23 @@ export async function upstreamOrigin(folder: string, registry: string): Promise<
   return undefined
 }
 
+/** The only one that containerd asks after the mirror. Undefined: there are several, or it needs more than an authority. */
+export function upstreamOf({ top, hosts }: Behind, registry: string): Upstream | undefined {
+  const server = top['server'] ?? (registry === dockerHub ? dockerHubServer : `https://${registry}`)
+  const origin = typeof server === 'string' ? originOf(server) : undefined
+  if (origin === undefined) return undefined
+  const [host, ...more] = hosts
+  if (host === undefined) {
+    if (needed.some((key) => key in top)) return undefined
+    if (top['server'] === undefined && thisMachine.test(registry)) return undefined
+    return { origin, ca: top['ca'] }
+  }
+  // The server once more, as many people write it to give it settings: it is asked with these first.
+  const [url, table] = host
+  if (more.length > 0 || originOf(url) !== origin || !isHarmless(table) || !canPull(table)) return undefined
+  return { origin, ca: table['ca'] }
+}
+
 function originFrom(text: string, registry: string): string | undefined {
   let document: TomlTable
   try {
@@ -34,21 +66,33 @@ function originFrom(text: string, registry: string): string | undefined {
   } catch {
     return undefined
   }
-  const [mirror, ...others] = Object.values((document['host'] ?? {}) as TomlTable)
-  if (typeof mirror !== 'object' || others.length > 0) return undefined
-  if (Object.keys(mirror).some((key) => !harmless.has(key))) return undefined
-  if (needed.some((key) => key in document) || !hasSameCa(document, mirror as TomlTable)) return undefined
-  if (document['server'] === undefined && thisMachine.test(registry)) return undefined
-  const server = document['server'] ?? (registry === dockerHub ? dockerHubServer : `https://${registry}`)
-  if (typeof server !== 'string') return undefined
+  const { host, ...top } = document
+  const [mirror, ...hosts] = Object.entries((host ?? {}) as TomlTable)
+  if (mirror === undefined || !isHarmless(mirror[1])) return undefined
+  const upstream = upstreamOf({ top, hosts }, registry)
+  // Where the upstream needs no private authority, any will do.
+  const isTrusted = upstream?.ca === undefined || isDeepStrictEqual(upstream.ca, mirror[1]['ca'])
+  return isTrusted ? upstream?.origin : undefined
+}
+
+function originOf(server: string): string | undefined {
   const url = URL.parse(server.includes('://') ? server : `https://${server}`)
   if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '') return undefined
   return /^\/?(v2\/?)?$/.test(url.pathname) ? url.origin : undefined
 }
 
-/** The redirect trusts what the mirror's table says; without a private one for the server any will do. */
-function hasSameCa({ ca }: TomlTable, mirror: TomlTable): boolean {
-  return ca === undefined || isDeepStrictEqual(ca, mirror['ca'])
+function isHarmless(table: TomlValue): table is TomlTable {
+  return typeof table === 'object' && !Array.isArray(table) && Object.keys(table).every((key) => harmless.has(key))
+}
+
+/** Without a word about it a host can do everything. */
+function canPull({ capabilities }: TomlTable): boolean {
+  return capabilities === undefined || (Array.isArray(capabilities) && capabilities.includes('pull'))
+}
+
+/** Whose folder it is. */
+export function registryOf(folderName: string): string {
+  return folderName.replace(/_(\d+)_$/, ':$1')
 }
 
 /** In the order in which containerd looks: with the port in a form that all file systems can hold, then as it is. */

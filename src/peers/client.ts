@@ -1,7 +1,9 @@
 /** One question to one peer: over our own connection, through a library where the answer is out of the ordinary. */
 import { formatHostPort } from '../lib/address.ts'
 import type { Clock } from '../lib/clock.ts'
-import { flightMessageBytesMax } from '../limits.ts'
+import { errorMessage } from '../lib/errors.ts'
+import { afterAwake } from '../lib/patience.ts'
+import { flightMessageBytesMax, peerDoubtMs } from '../limits.ts'
 import type { Peer } from '../router/router.ts'
 import type { WriteChunk } from '../store/store.ts'
 import { type AnswerHead, UnusualAnswer } from './answer-head.ts'
@@ -29,9 +31,11 @@ export class PeerClient {
   readonly #connections: Connections
   readonly #library: LibraryClient
   readonly #running = new Map<string, number>()
+  readonly #clock: Clock
 
   constructor(config: PeerClientConfig, clock: Clock) {
     this.#config = config
+    this.#clock = clock
     this.#connections = new Connections(config, clock)
     this.#library = new LibraryClient(config)
   }
@@ -130,7 +134,7 @@ export class PeerClient {
     if (idle !== undefined) {
       try {
         onConnected()
-        return { connection: idle, head: await idle.ask(method, text, signal) }
+        return { connection: idle, head: await this.#askIdle(peer, idle, method, text, signal) }
       } catch (error) {
         // The peer may have closed it in the same moment: that is no answer yet.
         if (!(error instanceof PeerFailure && error.retryable)) throw error
@@ -139,6 +143,35 @@ export class PeerClient {
     const connection = await this.#connections.open(peer, signal)
     onConnected()
     return { connection, head: await connection.ask(method, text, signal) }
+  }
+
+  /**
+   * The peer may have lost its power meanwhile, or its address: then it stays silent, and a connection from before looks
+   * as good as ever. Rejects with PeerFailure when it does not even take a new one.
+   */
+  async #askIdle(
+    peer: Peer,
+    idle: PeerConnection,
+    method: 'GET' | 'HEAD',
+    text: string,
+    signal: AbortSignal,
+  ): Promise<AnswerHead> {
+    const over = new AbortController()
+    const untilOver = AbortSignal.any([signal, over.signal])
+    const gone = Promise.withResolvers<never>()
+    const cancel = afterAwake(this.#clock, peerDoubtMs, () => {
+      this.#connections.probe(peer, idle, untilOver).catch((error: unknown) => {
+        if (untilOver.aborted) return
+        // Perhaps it is at another of its addresses by now.
+        gone.reject(new PeerFailure('connect', errorMessage(error), { retryable: peer.addresses.length > 1 }))
+      })
+    })
+    try {
+      return await Promise.race([idle.ask(method, text, untilOver), gone.promise])
+    } finally {
+      cancel()
+      over.abort(new Error('it is answered, or there is nobody'))
+    }
   }
 
   #text(peer: Peer, question: PeerQuestion): string {

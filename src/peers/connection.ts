@@ -10,6 +10,7 @@ import { afterAwake } from '../lib/patience.ts'
 import { peerConnectTimeoutMs, peerHeaderBytesMax, peerStallBytesMin } from '../limits.ts'
 import type { WriteChunk } from '../store/store.ts'
 import { type AnswerHead, parseAnswerHead } from './answer-head.ts'
+import { Gathering } from './gathering.ts'
 import { PeerFailure } from './protocol.ts'
 
 const headEnd = Buffer.from('\r\n\r\n')
@@ -25,6 +26,7 @@ export interface ConnectionInit {
 }
 
 export class PeerConnection {
+  readonly ip: string
   readonly #clock: Clock
   readonly #stallTimeoutMs: number
   readonly #socket: Socket
@@ -40,6 +42,9 @@ export class PeerConnection {
   readonly #chunks: Buffer[] = []
   /** Bytes of the body not read yet. */
   #unreadBytes = 0
+  readonly #gathering: Gathering
+  /** Nothing is read for a moment, so that the next read brings more. */
+  #isResting = false
   #keepAlive = true
   #wake: (() => void) | undefined
   #failure: PeerFailure | undefined
@@ -47,8 +52,10 @@ export class PeerConnection {
   #watch: StallWatch | undefined
 
   private constructor({ ip, port, clock, stallTimeoutMs }: ConnectionInit) {
+    this.ip = ip
     this.#clock = clock
     this.#stallTimeoutMs = stallTimeoutMs
+    this.#gathering = new Gathering(clock)
     this.#socket = connect({
       host: ip,
       port,
@@ -179,6 +186,8 @@ export class PeerConnection {
       return false
     }
     this.#fillsSecond = !this.#fillsSecond
+    const filled = readBytes === buffer.byteLength
+    this.#rest(this.#gathering.restMs(readBytes, filled, this.#unreadBytes - readBytes))
     return this.#takeChunk(Buffer.from(buffer.buffer, buffer.byteOffset, readBytes))
   }
 
@@ -230,7 +239,16 @@ export class PeerConnection {
     this.#chunks.push(chunk)
     this.#watch?.noteBytes(chunk.length)
     this.#wake?.()
-    return this.#mayRead()
+    return this.#mayRead() && !this.#isResting
+  }
+
+  #rest(restMs: number): void {
+    if (restMs === 0) return
+    this.#isResting = true
+    this.#clock.after(restMs, () => {
+      this.#isResting = false
+      this.#readOn()
+    })
   }
 
   /** The buffer whose turn it is holds nothing that is still to be written. */
@@ -239,7 +257,7 @@ export class PeerConnection {
   }
 
   #readOn(): void {
-    if (this.#mayRead()) this.#socket.resume()
+    if (this.#mayRead() && !this.#isResting) this.#socket.resume()
   }
 
   /** The oldest chunk, undefined at the end of the body. It stays in `#chunks` until it is written. */

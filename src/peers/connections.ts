@@ -22,14 +22,22 @@ export class Connections {
     this.#clock = clock
   }
 
-  /** One that lies idle, the latest first. */
+  /** One that lies idle, the latest first. Not one to where the peer was before it was started anew elsewhere. */
   takeIdle(peer: Peer): PeerConnection | undefined {
     for (const [connection, { peerId }] of [...this.#idle].toReversed()) {
       if (peerId !== peer.id) continue
       this.#forgetIdle(connection)
-      if (connection.reusable) return connection
+      if (connection.reusable && peer.addresses.includes(connection.ip)) return connection
+      connection.destroy()
     }
     return undefined
+  }
+
+  /** Rejects as `open` does when nobody is there any more, where this connection leads to. */
+  async probe(peer: Peer, { ip }: PeerConnection, signal: AbortSignal): Promise<void> {
+    if (this.#open.size >= peerConnectionsMax) return
+    const connection = await this.open({ id: peer.id, addresses: [ip] }, signal)
+    connection.destroy()
   }
 
   /** A new one, to the address of the peer that answers first. Rejects with PeerFailure, or the signal's reason. */

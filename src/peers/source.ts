@@ -1,7 +1,8 @@
 /**
  * The peers for one request, one good answer after the other. The least busy is asked first; when its answer takes
  * longer than answers took lately, a further one is asked beside it, and the first good answer is taken. Peers that
- * failed lately come last. When all have failed, the swarm is asked once more before the request is given up.
+ * failed lately come last. When all have failed, or the last of them is slow, the swarm is asked once more: who is known
+ * may be gone, and others have it by now.
  */
 import type { Clock } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
@@ -100,8 +101,9 @@ export class PeerSource implements BodySource {
           cancelBudget = afterAwake(clock, holderPatienceMs, () => this.#expire(round))
         }
         this.#askFurther(round)
-        if (round.running.size === 0 && this.#searching === 0 && !this.#has('waiting', 'paused')) {
-          if (round.searchedAgain || this.#candidates.size === 0) return undefined
+        const isOver = round.running.size === 0 && this.#searching === 0 && !this.#has('waiting', 'paused')
+        if (isOver && (round.searchedAgain || this.#candidates.size === 0)) return undefined
+        if (isOver || this.#isSlow(round)) {
           round.searchedAgain = true
           void this.#search(true)
         }
@@ -140,6 +142,11 @@ export class PeerSource implements BodySource {
 
   get #waiting(): Candidate[] {
     return [...this.#candidates.values()].filter(({ state }) => state === 'waiting')
+  }
+
+  /** Nobody else is known to be asked beside. */
+  #isSlow({ hedgeDue, searchedAgain }: Round): boolean {
+    return hedgeDue && !searchedAgain && this.#searching === 0 && this.#candidates.size > 0 && !this.#has('waiting')
   }
 
   /** A connected holder that has not failed lately is worth more patience than its budget: the alternative is upstream. */

@@ -181,6 +181,7 @@ export class Mirror {
       request.kind === 'manifest'
         ? await this.#serveManifest(request, source, exchange, reply, signal)
         : await this.#serveStream(request, flightPlan(source, asked, flights, digest), exchange, reply, signal)
+    this.#components.metrics.flightWaits.inc({ outcome: served ? 'source' : source.outcome })
     if (source.outcome === 'lease' && !served) {
       const holdMs = flights.sendUpstream(digest, asked)
       if (holdMs > 0) await clock.sleep(holdMs, signal).catch(() => undefined)
@@ -243,8 +244,8 @@ export class Mirror {
     reply: FastifyReply,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const isBody = !exchange.isHead
-    if (isBody && request.digest !== undefined && exchange.fromContainerd) {
+    const isOurs = this.#isForOurStore(request, exchange)
+    if (isOurs && request.digest !== undefined && !exchange.isHead) {
       this.#deliveries.noteAsked(request.digest, firstByteOf(exchange))
     }
     const first = await source.next(spec, budgetMs, signal)
@@ -269,8 +270,8 @@ export class Mirror {
     }
     const { clock, shutdown, metrics } = this.#components
     const body = new ResumableBody({ first, size, budgetMs: bodyBudgetMs }, plan.bounds, source, metrics)
-    // Other clients do not tell whether they liked what they got.
-    const onEnd = exchange.fromContainerd ? this.#deliveries.begin(digest as Digest, size) : () => {}
+    // Of what goes elsewhere we do not see whether it was liked.
+    const onEnd = isOurs ? this.#deliveries.begin(digest as Digest, size) : () => {}
     const result = await sendBody(reply, head, (write, bodySignal) => body.send(write, bodySignal), clock, shutdown)
     // So that containerd, which comes back for the rest, finds upstream and not the same peers.
     if (result.outcome === 'broken' && remembersBreaks) {
@@ -286,6 +287,15 @@ export class Mirror {
       body.parts.map(({ response }) => response),
     )
     return true
+  }
+
+  /**
+   * A Service sends requests of another node's containerd here, while the mirror there starts anew. What they are given is
+   * never seen in our store, which says nothing against those who gave it.
+   */
+  #isForOurStore({ digest }: ContentRequest, { fromContainerd }: Exchange): boolean {
+    const flights = this.#components.flight?.flights
+    return fromContainerd && (digest === undefined || flights === undefined || flights.isDownloading(digest))
   }
 
   #sendHead(

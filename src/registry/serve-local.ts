@@ -87,7 +87,9 @@ export class ServeLocal {
     try {
       const head = { plan, contentType: 'application/octet-stream', digest, isArriving: transfer.state === 'running' }
       const send: SendChunks = (write, signal) => content.send(plan.bounds, write, signal)
+      metrics.flightFollowers.inc()
       const { sentBytes } = await sendBody(reply, head, send, clock, shutdown)
+      metrics.flightFollowers.dec()
       exchange.sentBytes = sentBytes
       metrics.sentBytes.inc({ source: 'transfer', to: 'peer' }, sentBytes)
       return true

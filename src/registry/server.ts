@@ -15,6 +15,7 @@ import { finLingerMs, registryConnectionsMax, requestHeaderBytesMax, streamsMax,
 import type { Logger } from '../logger.ts'
 import type { Metrics } from '../metrics.ts'
 import { parseContentRequest } from '../oci/content-request.ts'
+import type { Digest } from '../oci/digest.ts'
 import type { NameFilter } from '../oci/filter.ts'
 import { Flights } from '../flights/flights.ts'
 import { type FlightNode, flightsRoute } from '../flights/protocol.ts'
@@ -89,7 +90,8 @@ export class RegistryServer {
     const client = this.#client
     if (router !== undefined && components.flight !== undefined) {
       const { transfers, self, upstreamOrigin } = components.flight
-      const flights = new Flights({ router, client, transfers, self, clock, metrics, logger })
+      const isStored = (digest: Digest) => store.wasStoredSince(digest, clock.nowMs())
+      const flights = new Flights({ router, client, transfers, isStored, self, clock, metrics, logger })
       this.#flight = { flights, upstreamOrigin }
     }
     this.#mirror =

@@ -35,10 +35,13 @@ export interface FindComponents {
   addresses: AddressBook
 }
 
-/** Calls back with each provider once, never with this node. Resolves when the search is over. */
+/**
+ * Calls back with each provider once, never with this node. Resolves when the search is over. `fresh`: those whom this
+ * node's own records name did not help. They may all be of the past, and the announcement of another one be lost.
+ */
 export async function findProviders(
   key: DhtKey,
-  providersWanted: number,
+  { providersWanted, fresh }: { providersWanted: number; fresh: boolean },
   components: FindComponents,
   onProvider: (peer: Peer) => void,
   signal: AbortSignal,
@@ -46,7 +49,7 @@ export async function findProviders(
 ): Promise<void> {
   const search = new Search(key, providersWanted, components, onProvider, signal)
   await search.readOwnRecords()
-  if (search.foundCount > 0 && components.table.hasRecordsOf(key.kadId)) return
+  if (!fresh && search.foundCount > 0 && components.table.hasRecordsOf(key.kadId)) return
   await search.askOthers()
   onClosest(search.closest)
 }
@@ -100,7 +103,8 @@ class Search {
       this.#candidates.set(peer.id, { ...peer, state: 'new' })
     }
     const running = new Set<Promise<void>>()
-    while (!this.#signal.aborted && this.#found.size < this.#providersWanted) {
+    const known = this.#found.size
+    while (!this.#signal.aborted && this.#found.size - known < this.#providersWanted) {
       const next = this.#next()
       if (next !== undefined && running.size < rpcConcurrency) {
         const asking: Promise<void> = this.#ask(next).finally(() => running.delete(asking))

@@ -116,7 +116,7 @@ export class KadRouter implements Router {
       },
       addresses,
     )
-    this.#lookups = new LookupCache(async (key, onPeer) => {
+    this.#lookups = new LookupCache(async (key, fresh, onPeer) => {
       const startedMs = clock.nowMs()
       let first = true
       const onProvider = (peer: Peer) => {
@@ -126,7 +126,7 @@ export class KadRouter implements Router {
       }
       await findProviders(
         dhtKey(key),
-        providersWanted,
+        { providersWanted, fresh },
         { libp2p, table, store, rpc, kinds, clock, addresses: addressBook },
         onProvider,
         this.#stop.signal,

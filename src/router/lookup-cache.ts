@@ -7,8 +7,8 @@ import type { Clock } from '../lib/clock.ts'
 import { lookupCacheEntriesMax, lookupCacheMs, lookupMissCacheMs } from '../limits.ts'
 import type { Peer } from './router.ts'
 
-/** Calls back with each peer and resolves when nobody else will be found. */
-export type Search = (key: string, onPeer: (peer: Peer) => void) => Promise<void>
+/** Calls back with each peer and resolves when nobody else will be found. `fresh`: as the caller says. */
+export type Search = (key: string, fresh: boolean, onPeer: (peer: Peer) => void) => Promise<void>
 
 interface Entry {
   peers: Peer[]
@@ -64,7 +64,7 @@ export class LookupCache {
       entry.peers.push(peer)
       wake()
     }
-    const searched = this.#search(key, onPeer).catch(() => undefined)
+    const searched = this.#search(key, fresh, onPeer).catch(() => undefined)
     void searched.finally(() => {
       entry.expiresMs = this.#clock.nowMs() + (entry.peers.length > 0 ? lookupCacheMs : lookupMissCacheMs)
       wake()

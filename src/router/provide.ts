@@ -1,6 +1,7 @@
 /**
  * Keeps this node's keys announced: to the 20 nodes closest to each key, again before their records expire, and at
- * once to a node that joins and belongs to those 20. In bulk: all keys for one peer go over one stream.
+ * once to a node that joins and belongs to those 20. In bulk: all keys for one peer go over one stream. Each peer is told
+ * for itself: one that is silent, because it lost its power, keeps nobody else waiting.
  */
 import type { Clock } from '../lib/clock.ts'
 import { awakeTimeout } from '../lib/patience.ts'
@@ -44,10 +45,13 @@ export class Provider {
   readonly #self: PeerMessage
   readonly #offers = new Map<string, Offer>()
   readonly #newcomers = new Set<TablePeer>()
+  /** What is to be said, by peer; bounded by the routing table and the offers. */
+  readonly #waiting = new Map<string, { peer: TablePeer; offers: Set<Offer> }>()
+  /** To whom something is being said. */
+  readonly #sending = new Map<string, Promise<void>>()
   readonly #stop = new AbortController()
   #cancelTimer: (() => void) | undefined
   #timerMs = Number.POSITIVE_INFINITY
-  #running: Promise<void> = Promise.resolve()
 
   constructor(components: ProviderComponents, self: PeerMessage) {
     this.#components = components
@@ -84,7 +88,7 @@ export class Provider {
   async close(): Promise<void> {
     this.#stop.abort()
     this.#cancelTimer?.()
-    await this.#running
+    await Promise.all(this.#sending.values())
   }
 
   /** Runs once within the delay, and from then on each step. */
@@ -95,35 +99,31 @@ export class Provider {
     this.#timerMs = atMs
     this.#cancelTimer = this.#components.clock.after(delayMs, () => {
       this.#timerMs = Number.POSITIVE_INFINITY
-      // One round that fails must not be the last.
-      this.#running = this.#running.then(() => this.#run()).catch(() => this.#runIn(stepMs))
+      this.#run()
+      this.#runIn(stepMs)
     })
   }
 
-  async #run(): Promise<void> {
-    if (this.#stop.signal.aborted) return
+  #run(): void {
     const { table, clock, store } = this.#components
     store.removeExpired()
     const newcomers = new Set([...this.#newcomers].map(({ id }) => id))
     this.#newcomers.clear()
-    const messages = new Map<string, { peer: TablePeer; offers: Offer[] }>()
     const nowMs = clock.nowMs()
-    if (table.size > 0) {
-      for (const offer of this.#offers.values()) {
-        const due = offer.dueMs <= nowMs
-        if (!due && newcomers.size === 0) continue
-        const holders = table.closest(offer.key.kadId)
-        for (const peer of holders) {
-          if (!due && !newcomers.has(peer.id)) continue
-          const forPeer = messages.get(peer.id) ?? { peer, offers: [] }
-          forPeer.offers.push(offer)
-          messages.set(peer.id, forPeer)
-        }
-        if (due && holders.length > 0) offer.dueMs = this.#nextDueMs(nowMs)
+    if (table.size === 0) return
+    for (const offer of this.#offers.values()) {
+      const due = offer.dueMs <= nowMs
+      if (!due && newcomers.size === 0) continue
+      const holders = table.closest(offer.key.kadId)
+      for (const peer of holders) {
+        if (!due && !newcomers.has(peer.id)) continue
+        const forPeer = this.#waiting.get(peer.id) ?? { peer, offers: new Set() }
+        forPeer.offers.add(offer)
+        this.#waiting.set(peer.id, forPeer)
       }
+      if (due && holders.length > 0) offer.dueMs = this.#nextDueMs(nowMs)
     }
-    await this.#send([...messages.values()])
-    this.#runIn(stepMs)
+    this.#sendWaiting()
   }
 
   /** Spread over the last third of the interval, so that a node does not announce all its keys in one burst. */
@@ -131,11 +131,21 @@ export class Provider {
     return nowMs + reprovideIntervalMs * (2 / 3 + this.#components.random() / 3)
   }
 
-  async #send(work: { peer: TablePeer; offers: Offer[] }[]): Promise<void> {
-    const senders = Array.from({ length: Math.min(provideConcurrency, work.length) }, async () => {
-      for (let item = work.pop(); item !== undefined; item = work.pop()) await this.#sendTo(item.peer, item.offers)
-    })
-    await Promise.all(senders)
+  #sendWaiting(): void {
+    for (const [id, { peer, offers }] of this.#waiting) {
+      if (this.#sending.size >= provideConcurrency) return
+      // One at a time to each: what is said next waits for what is being said.
+      if (this.#sending.has(id)) continue
+      this.#waiting.delete(id)
+      const sending = this.#sendTo(peer, [...offers])
+        // The table may be closed already.
+        .catch(() => undefined)
+        .finally(() => {
+          this.#sending.delete(id)
+          if (!this.#stop.signal.aborted) this.#sendWaiting()
+        })
+      this.#sending.set(id, sending)
+    }
   }
 
   async #sendTo(peer: TablePeer, offers: readonly Offer[]): Promise<void> {

@@ -4,7 +4,7 @@
  * times the CPU). A few announcements, such as the layers of an image just pulled, go the same way; many at once over
  * a stream of their own, so that questions do not wait behind them. The protocol does not acknowledge them.
  */
-import type { Libp2p, PeerId, Stream } from '@libp2p/interface'
+import type { Connection, Libp2p, PeerId, Stream } from '@libp2p/interface'
 import { LengthPrefixedDecoder } from './length-prefixed.ts'
 import type { Clock } from '../lib/clock.ts'
 import { afterAwake, awakeTimeout } from '../lib/patience.ts'
@@ -25,7 +25,7 @@ export const messageType = { getValue: 1, addProvider: 2, getProviders: 3, findN
 export class DhtRpc {
   readonly #libp2p: Libp2p
   readonly #clock: Clock
-  readonly #channels = new Map<string, Promise<Channel>>()
+  readonly #channels = new Map<string, { opening: Promise<Channel>; connection: Connection | undefined }>()
 
   constructor(libp2p: Libp2p, clock: Clock) {
     this.#libp2p = libp2p
@@ -46,7 +46,8 @@ export class DhtRpc {
       await channel.tell(Buffer.concat(messages), signal)
       return
     }
-    const stream = await this.#open(peerId, signal)
+    const opening = AbortSignal.any([signal, awakeTimeout(this.#clock, rpcTimeoutMs)])
+    const stream = await this.#open(peerId, opening)
     try {
       for (let at = 0; at < messages.length; at += provideBatchMessages) {
         const batch = Buffer.concat(messages.slice(at, at + provideBatchMessages))
@@ -60,27 +61,39 @@ export class DhtRpc {
   }
 
   close(): void {
-    for (const channel of this.#channels.values()) channel.then((open) => open.close()).catch(() => undefined)
+    for (const { opening } of this.#channels.values()) opening.then((open) => open.close()).catch(() => undefined)
     this.#channels.clear()
   }
 
   #channel(peerId: PeerId): Promise<Channel> {
     const id = peerId.toString()
+    const connection = this.#newestConnection(peerId)
     const existing = this.#channels.get(id)
-    if (existing !== undefined) return existing
+    // On another connection it may lead to where the peer was before it was started anew, and be silent for minutes.
+    // What is under way there ends by itself.
+    if (existing !== undefined && (existing.connection ?? connection) === connection) return existing.opening
     const forget = () => {
-      if (this.#channels.get(id) === opening) this.#channels.delete(id)
+      if (this.#channels.get(id) === entry) this.#channels.delete(id)
     }
-    const opening = this.#open(peerId, awakeTimeout(this.#clock, rpcTimeoutMs)).then(
-      (stream) => new Channel(stream, this.#clock, forget),
-    )
-    this.#channels.set(id, opening)
+    const opening = this.#open(peerId, awakeTimeout(this.#clock, rpcTimeoutMs)).then((stream) => {
+      entry.connection = this.#newestConnection(peerId)
+      return new Channel(stream, this.#clock, forget)
+    })
+    const entry = { opening, connection }
+    this.#channels.set(id, entry)
     opening.catch(forget)
     return opening
   }
 
   #open(peerId: PeerId, signal: AbortSignal): Promise<Stream> {
-    return this.#libp2p.dialProtocol(peerId, dhtProtocol, { signal })
+    const connection = this.#newestConnection(peerId)
+    return (
+      connection?.newStream(dhtProtocol, { signal }) ?? this.#libp2p.dialProtocol(peerId, dhtProtocol, { signal })
+    )
+  }
+
+  #newestConnection(peerId: PeerId): Connection | undefined {
+    return this.#libp2p.getConnections(peerId).findLast(({ status }) => status === 'open')
   }
 }
 

@@ -13,7 +13,7 @@ const run = promisify(execFile)
 const prefix = 'spegel-ts-'
 const subnet = '10.77.0'
 const namespaceFolder = '/run/netns'
-const endTimeoutMs = 10_000
+const endTimeoutMs = 60_000
 
 export interface Host {
   readonly name: string

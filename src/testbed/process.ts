@@ -1,6 +1,7 @@
 /** Programs of the test-bed: started, watched until they answer, ended by pid. */
 import type { ChildProcess } from 'node:child_process'
 import { openSync, readFileSync } from 'node:fs'
+import { awakeMs } from './awake-clock.ts'
 
 /** For `stdio`: everything the program says goes to a file. */
 export function logTo(path: string): ['ignore', number, number] {
@@ -20,12 +21,12 @@ export async function waitUntil(
   options: { timeoutMs: number; pollMs?: number; child?: ChildProcess; log?: string; signal?: AbortSignal },
 ): Promise<void> {
   const { timeoutMs, pollMs = 50, child, log, signal } = options
-  const deadlineMs = performance.now() + timeoutMs
+  const deadlineMs = awakeMs() + timeoutMs
   for (;;) {
     signal?.throwIfAborted()
     if (await probe().catch(() => false)) return
     const ended = child !== undefined && (child.exitCode !== null || child.signalCode !== null)
-    if (ended || performance.now() > deadlineMs) {
+    if (ended || awakeMs() > deadlineMs) {
       const tail = log === undefined ? '' : `\n${readFileSync(log, 'utf8').slice(-2_000)}`
       throw new Error(
         `${what}: ${ended ? `the program ended (${child.exitCode})` : `not within ${timeoutMs} ms`}${tail}`,

@@ -87,7 +87,7 @@ ${
     const ready = htpasswd === undefined && tokens === undefined ? 200 : 401
     const trusted = tls === undefined ? {} : { authority: tls.authority }
     const answers = async () => (await fetchFrom(this.#host, `${this.url}/v2/`, trusted)).status === ready
-    await waitUntil('docker-registry', answers, { timeoutMs: 10_000, child, log: this.#log })
+    await waitUntil('docker-registry', answers, { timeoutMs: 60_000, child, log: this.#log })
   }
 
   async stop(): Promise<void> {

@@ -123,6 +123,8 @@ describe('the dashboard', () => {
       'spegel_advertised_image_digests',
       'http_request_duration_seconds',
       'http_response_size_bytes',
+      'spegel_flight_waits_total',
+      'spegel_flight_followers',
       'spegel_flights_coordinated',
       'spegel_provided_keys',
       'spegel_provider_records',

@@ -13,6 +13,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { pipelinedRequestsMax, registryConnectionsMax, requestHeadersTimeoutMs } from '../../src/limits.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import { writeBlob } from '../../src/images/layout.ts'
+import { awakeMs } from '../../src/testbed/awake-clock.ts'
 import { conversations } from '../support/bad-http.ts'
 import { DaemonProcess } from '../support/daemon-process.ts'
 import { DaemonGroup, eventually } from '../support/daemons.ts'
@@ -95,7 +96,7 @@ describe('malformed requests', () => {
     const descriptors = daemons.map((daemon) => daemon.descriptors)
     const resident = daemons.map((daemon) => daemon.residentMiB)
     const statuses = new Map<number, number>()
-    const startedMs = performance.now()
+    const startedMs = awakeMs()
     const conversation = fc.tuple(fc.constantFrom(0, 1), conversations([...byDigest.keys()], requestsPerConnection))
     const batches = fc.array(conversation, { minLength: connectionsAtOnce, maxLength: connectionsAtOnce })
     const property = fc.asyncProperty(batches, async (batch) => {
@@ -125,7 +126,7 @@ describe('malformed requests', () => {
     await nothingIsLeft(descriptors)
     const residentAfter = daemons.map((daemon) => daemon.residentMiB)
     process.stderr.write(
-      `bad-input: ${requestsInAll} requests, ${Math.round(performance.now() - startedMs)} ms, descriptors ` +
+      `bad-input: ${requestsInAll} requests, ${Math.round(awakeMs() - startedMs)} ms, descriptors ` +
         `${descriptors.join(' ')} -> ${daemons.map((daemon) => daemon.descriptors).join(' ')}, RSS in MiB ` +
         `${resident.join(' ')} -> ${residentAfter.join(' ')}, answers ${JSON.stringify(Object.fromEntries(statuses))}\n`,
     )
@@ -202,7 +203,7 @@ describe('malformed requests', () => {
   it('that never get ready are ended in time, and keep nobody else out', async () => {
     const before = daemons.map((daemon) => daemon.descriptors)
     const starts = ['', 'G', 'GET /v2/ HTTP/1.1\r\n', blobHead(), `${blobHead()}X: `]
-    const startedMs = performance.now()
+    const startedMs = awakeMs()
     const slow = Array.from({ length: 100 }, async (_, index) => {
       const socket = connect(port, own().ip)
       socket.on('error', () => undefined)
@@ -214,7 +215,7 @@ describe('malformed requests', () => {
     })
     await everythingWorks()
     await Promise.all(slow)
-    expect(performance.now() - startedMs).toBeLessThan(requestHeadersTimeoutMs + 5_000)
+    expect(awakeMs() - startedMs).toBeLessThan(requestHeadersTimeoutMs + 5_000)
     await nothingIsLeft(before)
   })
 

@@ -2,6 +2,7 @@
 import { type IncomingMessage, get } from 'node:http'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { systemClock } from '../../src/lib/clock.ts'
+import { type Metrics, createMetrics } from '../../src/metrics.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import type { RegistryServer } from '../../src/registry/server.ts'
 import { IngestFolder } from '../../src/store/ingest-folder.ts'
@@ -19,6 +20,7 @@ const digest = digestOf(blob)
 let content: ContentFolderDouble
 let transfers: IngestFolder
 let server: RegistryServer
+let metrics: Metrics
 
 beforeEach(async () => {
   content = new ContentFolderDouble()
@@ -38,7 +40,8 @@ beforeEach(async () => {
     self: { id: 'self', addresses: [host] },
     upstreamOrigin: () => Promise.resolve(undefined),
   }
-  server = await startRegistry({ host, port }, { store, router: undefined, flight })
+  metrics = createMetrics()
+  server = await startRegistry({ host, port }, { store, router: undefined, flight, metrics })
 })
 afterEach(async () => {
   await server.close(0)
@@ -66,6 +69,8 @@ function ask(
   })
 }
 
+const followers = async () => (await metrics.flightFollowers.get()).values[0]?.value
+
 it('is answered with its whole length at once, and with each step when it is there', async () => {
   const ingest = content.begin(digest, blob.length)
   ingest.append(blob.subarray(0, MiB + 2))
@@ -79,12 +84,14 @@ it('is answered with its whole length at once, and with each step when it is the
   expect(part.response.headers['content-range']).toBe(`bytes ${MiB + 1}-${2 * MiB}/${blob.length}`)
   await eventually(() => expect(whole.body().length).toBe(MiB + 2))
   await eventually(() => expect(part.body().length).toBe(1))
+  expect(await followers()).toBe(2)
   ingest.append(blob.subarray(MiB + 2))
   ingest.commit()
   expect(await whole.ended).toBe(true)
   expect(await part.ended).toBe(true)
   expect(whole.body().equals(blob)).toBe(true)
   expect(part.body().equals(blob.subarray(MiB + 1, 2 * MiB + 1))).toBe(true)
+  await eventually(async () => expect(await followers()).toBe(0))
 })
 
 it('that fails ends the body by FIN, and is a 404 from then on', async () => {

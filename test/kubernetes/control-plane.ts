@@ -6,7 +6,7 @@ import type { Host } from '../../src/testbed/network.ts'
 import { end, logTo, waitUntil } from '../../src/testbed/process.ts'
 import type { KubernetesTools } from '../../src/testbed/tools.ts'
 import { ClusterApi } from './api.ts'
-import type { Authority, Certificate } from './authority.ts'
+import type { Authority, Certificate } from '../support/authority.ts'
 import { flags } from './flags.ts'
 
 const startTimeoutMs = 60_000

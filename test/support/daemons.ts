@@ -6,6 +6,7 @@ import { parseStaticPeer } from '../../src/bootstrap/static.ts'
 import { type Daemon, type DaemonConfig, startDaemon } from '../../src/daemon.ts'
 import { createLogger } from '../../src/logger.ts'
 import { type ImageSpec, type WrittenImage, writeImage } from '../../src/images/image.ts'
+import { awakeMs } from '../../src/testbed/awake-clock.ts'
 
 const registryPort = 5000
 const routerPort = 5001
@@ -106,12 +107,12 @@ export class DaemonGroup {
 
 /** Polls until the check passes; rejects with its last failure. For effects that spread through a swarm. */
 export async function eventually<Value>(check: () => Promise<Value> | Value, timeoutMs = 10_000): Promise<Value> {
-  const deadlineMs = performance.now() + timeoutMs
+  const deadlineMs = awakeMs() + timeoutMs
   for (;;) {
     try {
       return await check()
     } catch (error) {
-      if (performance.now() > deadlineMs) throw error
+      if (awakeMs() > deadlineMs) throw error
       await new Promise((resolve) => setTimeout(resolve, 25))
     }
   }

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ChildProcess } from 'node:child_process'
 import { type Random, seededRandom } from '../../src/lib/random.ts'
+import { awakeMs } from '../../src/testbed/awake-clock.ts'
 import { Cluster } from '../../src/testbed/cluster.ts'
 import type { ContainerdNode } from '../../src/testbed/containerd-node.ts'
 import type { WrittenImage } from '../../src/images/image.ts'
@@ -111,12 +112,12 @@ export class FaultBed {
   /** Pulls, and never rejects: what came of it is in the result. The image is on the node afterwards, if it could. */
   async pull(puller: ContainerdNode, published: Published): Promise<Pulled> {
     const seen = this.#upstreamRequests(published).length
-    const startedMs = performance.now()
+    const startedMs = awakeMs()
     const error = await puller.cri.pull(published.reference, pullTimeoutMs).then(
       () => undefined,
       (reason: unknown) => String(reason),
     )
-    const ms = performance.now() - startedMs
+    const ms = awakeMs() - startedMs
     const upstream = this.#upstreamRequests(published).slice(seen)
     return {
       ms,

@@ -224,6 +224,7 @@ export class SimulatedNode {
   /** unplugged: nothing reaches it and nothing leaves it, and nobody is told. */
   network: 'up' | 'unplugged' | 'dead' = 'up'
   hasBlob = false
+  #hadBlob = false
   /** Pulls that kubelet had to begin anew. */
   failedPulls = 0
   #isPulling = false
@@ -253,10 +254,20 @@ export class SimulatedNode {
     } as unknown as Router
     const store = {
       open: () => (this.hasBlob ? this.#openBlob() : Promise.reject(new ContentNotFound('not here'))),
-      wasStoredSince: () => true,
+      wasStoredSince: () => this.#hadBlob,
     } as unknown as ContentStore
     const shutdown = this.#stop.signal
-    this.flights = new Flights({ router, client, transfers: this.downloads, self: this.self, clock, metrics, logger })
+    const isStored = () => this.hasBlob
+    this.flights = new Flights({
+      router,
+      client,
+      transfers: this.downloads,
+      isStored,
+      self: this.self,
+      clock,
+      metrics,
+      logger,
+    })
     this.#mirror = new Mirror(
       {
         client,
@@ -305,7 +316,7 @@ export class SimulatedNode {
       const isDone = await this.#fetch(download)
       if (this.isDead) return
       download.change(isDone ? download.size : 0, isDone ? 'complete' : 'failed')
-      if (isDone) this.hasBlob = true
+      if (isDone) this.hasBlob = this.#hadBlob = true
       this.world.feeding.delete(download)
       await this.world.clock.sleep(2)
       this.downloads.tell(isDone ? 'complete' : 'failed', download)
@@ -320,9 +331,17 @@ export class SimulatedNode {
   async askBeside(): Promise<void> {
     this.#asksBeside = true
     this.world.feeding.clear()
+    await this.#ask({ range: `bytes=${this.downloads.latest?.haveBytes ?? 0}-` })
+  }
+
+  /** Another node's containerd, sent here by a Service while the mirror there starts anew, asks for all of it. */
+  async serveOther(): Promise<void> {
+    await this.#ask({})
+  }
+
+  async #ask(range: { range?: string }): Promise<void> {
     const wire = this.#wire()
-    const range = `bytes=${this.downloads.latest?.haveBytes ?? 0}-`
-    const headers = { 'user-agent': 'containerd/2.3.4', range }
+    const headers = { 'user-agent': 'containerd/2.3.4', ...range }
     const served = this.#mirror.serve(
       request,
       new Exchange(this.world.clock, { method: 'GET', headers }),

@@ -47,6 +47,11 @@ export class ScriptedPeer {
     return peer
   }
 
+  /** Those who are connected notice nothing. */
+  stopListening(): void {
+    this.#server.close()
+  }
+
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy()
     await new Promise((resolve) => this.#server.close(resolve))

@@ -29,6 +29,8 @@ interface Seen extends TransferEvent {
   atMs: number
   /** Of the file that is written, when the event came. */
   writtenMs: number | undefined
+  /** Of the download, when the event came. */
+  folder: string | undefined
 }
 
 describe.each([
@@ -61,7 +63,7 @@ describe.each([
     transfers.watch((event) => {
       const path = ingestOf(event.digest)
       const written = path === undefined ? undefined : statIfThere(join(path, 'data'))?.mtimeMs
-      events.push({ ...event, atMs: Date.now(), writtenMs: written })
+      events.push({ ...event, atMs: Date.now(), writtenMs: written, folder: path })
     })
     transfers.start()
   })
@@ -72,23 +74,15 @@ describe.each([
     return cluster.publish(`image${images}:v1`, { sizeBytes, layers, seed: `${name} ${images}` })
   }
 
-  /** Resolves with the event, and the folder of the download at that moment. */
-  function told(kind: TransferEvent['kind'], digest: Digest, haveBytes = 0): Promise<string | undefined> {
-    const promise = new Promise<string | undefined>((resolve, reject) => {
-      const timer = setTimeout(() => {
-        const seen = events.filter((one) => one.digest === digest).map((one) => `${one.kind} ${one.haveBytes}`)
-        reject(new Error(`no event ${kind} with ${haveBytes} bytes of ${digest}, but ${seen.join(', ') || 'none'}`))
-      }, waitTimeoutMs)
-      const stop = transfers.watch((event) => {
-        if (event.kind !== kind || event.digest !== digest || event.haveBytes < haveBytes) return
-        clearTimeout(timer)
-        stop()
-        resolve(ingestOf(digest))
-      })
-    })
-    // Awaited later, perhaps after its end.
-    promise.catch(() => undefined)
-    return promise
+  /** Waits for the event, of those since `events` was emptied. */
+  function told(kind: TransferEvent['kind'], digest: Digest, haveBytes = 0): Promise<Seen> {
+    return eventually(() => {
+      const ofDigest = events.filter((one) => one.digest === digest)
+      const found = ofDigest.find((one) => one.kind === kind && one.haveBytes >= haveBytes)
+      if (found !== undefined) return found
+      const seen = ofDigest.map((one) => `${one.kind} ${one.haveBytes}`).join(', ')
+      throw new Error(`no event ${kind} with ${haveBytes} bytes of ${digest}, but ${seen || 'none'}`)
+    }, waitTimeoutMs)
   }
 
   function ingestOf(digest: Digest): string | undefined {
@@ -98,33 +92,32 @@ describe.each([
       .find((path) => readIfThere(join(path, 'ref')).endsWith(digest))
   }
 
-  const event = (kind: TransferEvent['kind'], digest: Digest): Seen => {
-    const found = events.find((one) => one.kind === kind && one.digest === digest)
-    if (found === undefined) throw new Error(`no event ${kind}`)
-    return found
-  }
-
   it('a pull: known at once, and followed to the right bytes', async () => {
     const { reference, image } = await publish(1)
     const { digest, size } = layerOf(image)
-    const started = told('started', digest)
-    const half = told('grew', digest, halfBytes)
-    const complete = told('complete', digest)
-    const pull = cluster.node(1).cri.pull(reference, pullTimeoutMs)
-    const folder = await started
-    const known = event('started', digest)
-    const startedMs = known.atMs - statSync(folder ?? '').birthtimeMs
-    // containerd makes it last.
-    const describedMs = known.atMs - statSync(join(folder ?? '', 'data')).birthtimeMs
-    const whole = hashTail(digest, 0)
-    await half
-    const rest = hashTail(digest, halfBytes)
-    const watches = inotifyWatches() - watchesBefore
-    await complete
+    const seen = async () => {
+      const started = await told('started', digest)
+      const startedMs = started.atMs - statSync(started.folder ?? '').birthtimeMs
+      // containerd makes it last.
+      const describedMs = started.atMs - statSync(join(started.folder ?? '', 'data')).birthtimeMs
+      const half = async () => {
+        await told('grew', digest, halfBytes)
+        const rest = hashTail(digest, halfBytes)
+        return { watches: inotifyWatches() - watchesBefore, restHash: await rest }
+      }
+      const end = async () => {
+        const complete = await told('complete', digest)
+        return { complete, completeMs: complete.atMs - statSync(blob).ctimeMs }
+      }
+      const [wholeHash, atHalf, atEnd] = await Promise.all([hashTail(digest, 0), half(), end()])
+      return { startedMs, describedMs, wholeHash, ...atHalf, ...atEnd }
+    }
     const blob = blobFile(cluster.node(1), digest)
-    const completeMs = event('complete', digest).atMs - statSync(blob).ctimeMs
-    const [wholeHash, restHash] = await Promise.all([whole, rest])
-    await pull
+    // Whatever fails first says why; nothing is left that could fail unheard.
+    const [{ startedMs, describedMs, wholeHash, restHash, watches, complete, completeMs }] = await Promise.all([
+      seen(),
+      cluster.node(1).cri.pull(reference, pullTimeoutMs),
+    ])
 
     expect(`sha256:${wholeHash.hex}`).toBe(digest)
     expect(wholeHash.bytes).toBe(size)
@@ -134,7 +127,7 @@ describe.each([
       .flatMap(({ atMs, writtenMs }) => (writtenMs === undefined ? [] : [atMs - writtenMs]))
       .toSorted((a, b) => a - b)
     const lagMs = lags[Math.floor(lags.length / 2)] ?? NaN
-    const tailMs = wholeHash.endMs - event('complete', digest).atMs
+    const tailMs = wholeHash.endMs - complete.atMs
     process.stderr.write(
       `${name}: started ${startedMs.toFixed(1)} ms after its folder and ${describedMs.toFixed(1)} ms after ` +
         `the last file in it, ${grew.length} events of growth, each after ` +
@@ -152,16 +145,16 @@ describe.each([
 
   it('a pull of eight layers: all are told of, from the begin to the end', async () => {
     const { reference, image } = await publish(8)
-    const tails = image.layers.map(async ({ digest }) => {
+    const tail = async ({ digest }: { digest: Digest }) => {
       await told('started', digest)
       return hashTail(digest, 0)
-    })
-    await cluster.node(1).cri.pull(reference, pullTimeoutMs)
-    for (const [index, tail] of tails.entries()) {
-      const digest = image.layers[index]?.digest
-      expect(`sha256:${(await tail).hex}`).toBe(digest)
-      expect(transfers.find(digest ?? 'sha256:')?.state).toBe('complete')
     }
+    const [tails] = await Promise.all([
+      Promise.all(image.layers.map(tail)),
+      cluster.node(1).cri.pull(reference, pullTimeoutMs),
+    ])
+    expect(tails.map(({ hex }) => `sha256:${hex}`)).toEqual(image.layers.map(({ digest }) => digest))
+    for (const { digest } of image.layers) expect(transfers.find(digest)?.state).toBe('complete')
     expect(events.filter(({ kind }) => kind === 'failed')).toEqual([])
   })
 
@@ -170,24 +163,17 @@ describe.each([
     await cluster.upstreamHost.setRate('50mbit')
     const { reference, image } = await publish(1)
     const { digest, size } = layerOf(image)
-    const started = told('started', digest)
-    const quarter = told('grew', digest, size / 4)
-    const failed = told('failed', digest)
     const pull = cluster
       .node(1)
       .cri.pull(reference, pullTimeoutMs)
-      .then(
-        () => undefined,
-        (error: unknown) => String(error),
-      )
+      .then(() => undefined, String)
     const pullEnd = pull.then(() => Date.now())
-    await started
+    await told('started', digest)
     const tail = hashTail(digest, 0).catch((error: unknown) => error)
-    const folder = await quarter
+    const { folder } = await told('grew', digest, size / 4)
     await cluster.upstream.stop()
     expect(await tail).toBeInstanceOf(TransferFailed)
-    await failed
-    const { atMs, haveBytes } = event('failed', digest)
+    const { atMs, haveBytes } = await told('failed', digest)
     // containerd removes the file first, and then the folder that it was in.
     await eventually(() => expect(existsSync(folder ?? '')).toBe(false))
     const failedMs = atMs - statSync(dirname(folder ?? '')).mtimeMs
@@ -204,9 +190,12 @@ describe.each([
 
     await cluster.upstreamHost.setRate(upstreamRate)
     await cluster.upstream.start()
-    const again = told('started', digest).then(() => hashTail(digest, 0))
-    await cluster.node(1).cri.pull(reference, pullTimeoutMs)
-    expect(`sha256:${(await again).hex}`).toBe(digest)
+    events = []
+    const [again] = await Promise.all([
+      told('started', digest).then(() => hashTail(digest, 0)),
+      cluster.node(1).cri.pull(reference, pullTimeoutMs),
+    ])
+    expect(`sha256:${again.hex}`).toBe(digest)
     expect(transfers.find(digest)).not.toBe(old)
   })
 

@@ -13,7 +13,13 @@ const blob = digestOf(Buffer.from('blob'))
 class Script {
   readonly clock = new ManualClock()
   readonly leases: string[] = []
-  readonly coordinator = new Coordinator(this.clock, { onLease: (_digest, node) => void this.leases.push(node) })
+  readonly stored = new Set<Digest>()
+  readonly coordinator = new Coordinator({
+    clock: this.clock,
+    self: nodeOf('self'),
+    isStored: (digest) => this.stored.has(digest),
+    onLease: (_digest, node) => void this.leases.push(node),
+  })
 
   /** Undefined as long as it is not answered. */
   asks(
@@ -129,6 +135,18 @@ describe('a coordinator', () => {
     const b = script.asks('b')
     await script.passes(0)
     expect(b.answer).toEqual({ kind: 'lease' })
+  })
+
+  it('names its own node when the blob is stored there, whoever knows of that', async () => {
+    const script = new Script()
+    script.stored.add(blob)
+    const a = script.asks('a')
+    await script.passes(0)
+    expect(a.answer).toEqual({ kind: 'source', source: nodeOf('self') })
+    // Not for ever: to the asker it may be a wrong one.
+    const again = script.asks('a', { gone: 'self' })
+    await script.passes(0)
+    expect(again.answer).toEqual({ kind: 'lease' })
   })
 
   it('keeps nothing of nodes that failed or left, however many they say they are', async () => {

@@ -26,12 +26,18 @@ class Script {
   readonly asked: string[] = []
   /** By node; an error, or silence where nothing is said. */
   readonly answers: Record<string, string | Error> = {}
-  readonly own = new Coordinator(this.clock, { onLease: () => {} })
+  readonly own = new Coordinator({
+    clock: this.clock,
+    self: nodeOf('self'),
+    isStored: () => false,
+    onLease: () => {},
+  })
   readonly coordinators: Coordinators
+  ip = '10.0.0.1'
 
   constructor(ids: readonly string[]) {
     this.coordinators = new Coordinators({
-      router: { flightNodes: () => Promise.resolve(ids.map(nodeOf)) },
+      router: { flightNodes: () => Promise.resolve(ids.map((id) => ({ id, addresses: [this.ip] }))) },
       client: { post: ({ id }, _path, signal) => this.#post(id, signal) },
       own: this.own,
       self: nodeOf('self'),
@@ -89,6 +95,15 @@ describe('the coordinator of a digest', () => {
     script.clock.advance(flightCoordinatorTimeoutMs)
     expect(await answer).toEqual({ kind: 'wait' })
     expect(script.asked).toEqual(['a', 'b'])
+  })
+
+  it('is the closest again as soon as that one is at another address', async () => {
+    const script = new Script(['a', 'b'])
+    Object.assign(script.answers, { a: new Error('no'), b: wait })
+    await script.join()
+    script.ip = '10.0.0.2'
+    await script.join()
+    expect(script.asked).toEqual(['a', 'b', 'a', 'b'])
   })
 
   it('is nobody when none of them is there', async () => {

@@ -35,6 +35,7 @@ class Script {
         return () => void (this.#listener = () => {})
       },
     },
+    isStored: () => false,
     self,
     clock: this.clock,
     metrics: createMetrics(),

@@ -41,6 +41,21 @@ describe('a cold batch', () => {
     }
   })
 
+  it('is not fetched again where a Service had another node ask, whose containerd kept what it got', async () => {
+    const world = new FlightWorld(seededRandom(1), blobBytesMax, ['a', 'b'])
+    world.knowsHolders = true
+    const [a, b] = [...world.nodes.values()]
+    void a?.pull()
+    expect(await world.runUntil(() => a?.hasBlob === true, 20_000)).toBe(true)
+    let isServed = false
+    void b?.serveOther().then(() => (isServed = true))
+    expect(await world.runUntil(() => isServed, 20_000)).toBe(true)
+    void b?.pull()
+    expect(await world.runUntil(() => b?.hasBlob === true, 20_000)).toBe(true)
+    expect({ fetches: world.upstreamFetches, wrongs: world.wrongs }).toEqual({ fetches: 1, wrongs: [] })
+    world.close()
+  })
+
   it('at random keeps bytes right, upstream spared, and ends', { timeout: 120_000 }, async () => {
     for (let number = 0; number < schedules; number++) await playSchedule(firstSeed + number)
   })

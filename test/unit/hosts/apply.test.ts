@@ -19,6 +19,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { pino } from 'pino'
+import { parse } from 'smol-toml'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type HostsConfig, configureHosts, restoreHosts } from '../../../src/hosts/apply.ts'
 
@@ -194,6 +195,43 @@ describe('configuration and cleanup', () => {
     expect(docker).toMatch(/^server = "https:\/\/own"$/m)
     expect(await readFile(join(folder, 'docker.io/ca.crt'), 'utf8')).toBe('certificate')
     expect(await readFile(join(folder, 'plain.example:5000/client.key'), 'utf8')).toBe('key')
+  })
+
+  it('names the certificates of a folder without hosts.toml, which would no longer be read', async () => {
+    for (const [name, files] of Object.entries({
+      'ca.example': ['b.crt', 'a.crt', 'README'],
+      'client.example': ['ca.crt', 'me.cert', 'me.key', 'both.cert'],
+      'none.example': ['notes'],
+    })) {
+      await mkdir(join(folder, name))
+      for (const file of files) await writeFile(join(folder, name, file), file)
+    }
+    await mkdir(join(folder, 'ca.example/old.crt'))
+    const before = await snapshot(folder)
+    const mirror = { capabilities: ['pull', 'resolve'], dial_timeout: '200ms' }
+    const written = async (name: string) => parse(await readFile(join(folder, name, 'hosts.toml'), 'utf8'))
+    await configureHosts(config(), logger)
+    const ca = ['a.crt', 'b.crt']
+    expect(await written('ca.example')).toEqual({ ca, host: { 'http://127.0.0.1:5000': { ...mirror, ca } } })
+    expect(await written('client.example')).toEqual({
+      ca: ['ca.crt'],
+      client: [
+        ['both.cert', 'both.cert'],
+        ['me.cert', 'me.key'],
+      ],
+      host: { 'http://127.0.0.1:5000': mirror },
+    })
+    expect(await readdir(join(folder, 'none.example'))).toEqual(['notes'])
+    expect(await readFile(join(folder, 'ca.example/b.crt'), 'utf8')).toBe('b.crt')
+
+    await configureHosts(config({ registries: [{ host: 'ca.example', server: 'https://ca.example' }] }), logger)
+    expect(await written('ca.example')).toMatchObject({ server: 'https://ca.example', ca })
+    expect(await readdir(join(folder, 'client.example'))).not.toContain('hosts.toml')
+
+    await configureHosts(config({ prependExisting: false }), logger)
+    expect((await readdir(join(folder, 'ca.example'))).sort()).toEqual(['README', 'a.crt', 'b.crt', 'old.crt'])
+    await restoreHosts(folder)
+    expect(withoutTimes(await snapshot(folder))).toEqual(withoutTimes(before))
   })
 
   it('leaves registries alone that it is not asked to mirror', async () => {

@@ -49,7 +49,7 @@ describe('the upstream of a registry', () => {
   })
 
   it.each([
-    ['another host', `server = 'https://example.org'\n${mirror}[host.'https://cache.example.org']\n`],
+    ['a cache of the user', `server = 'https://example.org'\n${mirror}[host.'https://cache.example.org']\n`],
     ['no host', "server = 'https://example.org'\n"],
     ['no mirror but what is not a table', "server = 'https://example.org'\nhost = [1]\n"],
     ['a header for the mirror', `${mirror}[host.'http://127.0.0.1:5000'.header]\nAuthorization = 'Basic x'\n`],
@@ -77,6 +77,29 @@ describe('the upstream of a registry', () => {
     expect(await upstreamOrigin(folder, 'example.org')).toBe('https://example.org')
     write('example.org', `server = 'https://example.org'\nca = '/ca.pem'\n${mirror}ca = '/other.pem'\n`)
     expect(await upstreamOrigin(folder, 'example.org')).toBeUndefined()
+  })
+
+  it('may be named as a host once more, with a private ca that the mirror has too', async () => {
+    const itself = "[host.'https://example.org']\ncapabilities = ['pull', 'resolve']\n"
+    const server = "server = 'https://example.org'\n"
+    for (const [text, origin] of [
+      [`${server}${mirror}${itself}`, 'https://example.org'],
+      [`${mirror}${itself}`, 'https://example.org'],
+      [`${server}${mirror}ca = 'ca.pem'\n${itself}ca = 'ca.pem'\n`, 'https://example.org'],
+      // What is said of the server counts only when this host has failed.
+      [`${server}skip_verify = true\n${mirror}${itself}`, 'https://example.org'],
+      [`${server}${mirror}${itself}ca = 'ca.pem'\n`, undefined],
+      [`${server}${mirror}${itself.replace("'pull', ", '')}`, undefined],
+      [`${server}${mirror}${itself}skip_verify = true\n`, undefined],
+      [`${server}${mirror}${itself}client = 'c.pem'\n`, undefined],
+      [`${server}${mirror}${itself}[host.'https://example.org'.header]\nx = 'y'\n`, undefined],
+      [`${server}${mirror}${itself.replace('.org', '.org:8443')}`, undefined],
+      [`${server}${mirror}${itself.replace('.org', '.org/proxy')}`, undefined],
+      [`${server}${mirror}${itself}[host.'http://example.org']\n`, undefined],
+    ] as const) {
+      write('example.org', text)
+      expect(await upstreamOrigin(folder, 'example.org'), text).toBe(origin)
+    }
   })
 
   it('is looked for where containerd looks, in its order', async () => {

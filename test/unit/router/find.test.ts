@@ -25,8 +25,14 @@ beforeAll(async () => {
   peers = closest(key.kadId, await Promise.all(made), size)
 })
 
-/** Searches in a swarm where these, by closeness, know that the last one has the key. Returns who was asked. */
-async function search(knowing: readonly number[], mixed = true): Promise<{ found: Peer[]; asked: string[] }> {
+/**
+ * Searches in a swarm where these, by closeness, know that the last one has the key. Returns who was asked. `own`: of
+ * whom this node, one of the closest, has records itself.
+ */
+async function search(
+  knowing: readonly number[],
+  { mixed = true, own = [], fresh = false }: { mixed?: boolean; own?: readonly string[]; fresh?: boolean } = {},
+): Promise<{ found: Peer[]; asked: string[] }> {
   const holder = peers.at(-1) ?? expect.unreachable()
   const record = {
     id: holder.peerId.toMultihash().bytes,
@@ -36,9 +42,12 @@ async function search(knowing: readonly number[], mixed = true): Promise<{ found
   const asked: string[] = []
   const components = {
     libp2p: { peerId: peerIdFromPrivateKey(await generateKeyPair('Ed25519')) },
-    table: { closestToAsk: () => peers, noteAnswer: () => undefined },
-    store: { providers: () => [] },
-    addresses: { nameOf: (id: Uint8Array) => peerIdFromMultihash(digest.decode(id)).toString() },
+    table: { closestToAsk: () => peers, noteAnswer: () => undefined, hasRecordsOf: () => true },
+    store: { providers: () => own },
+    addresses: {
+      get: () => ({ ips: ['10.0.0.2'] }),
+      nameOf: (id: Uint8Array) => peerIdFromMultihash(digest.decode(id)).toString(),
+    },
     kinds: { mixed },
     clock: systemClock,
     rpc: {
@@ -52,7 +61,13 @@ async function search(knowing: readonly number[], mixed = true): Promise<{ found
     },
   } as unknown as FindComponents
   const found: Peer[] = []
-  await findProviders(key, 10, components, (peer) => found.push(peer), new AbortController().signal)
+  await findProviders(
+    key,
+    { providersWanted: 3, fresh },
+    components,
+    (peer) => found.push(peer),
+    new AbortController().signal,
+  )
   return { found, asked }
 }
 
@@ -78,8 +93,16 @@ describe('a search', () => {
     expect(asked.toSorted()).toEqual(peers.map(({ id }) => id).toSorted())
   })
   it('believes the three closest where all nodes hand records over', async () => {
-    const { found, asked } = await search([11], false)
+    const { found, asked } = await search([11], { mixed: false })
     expect(found).toEqual([])
+    expect(asked).toEqual(peers.slice(0, 3).map(({ id }) => id))
+  })
+
+  it('believes its own records, unless those whom they name did not help: then others are asked', async () => {
+    const own = ['gone', 'gone too', 'gone as well']
+    expect(await search([1], { own })).toMatchObject({ found: own.map((id) => ({ id })), asked: [] })
+    const { found, asked } = await search([1], { own, fresh: true })
+    expect(found.map(({ id }) => id)).toEqual([...own, peers.at(-1)?.id])
     expect(asked).toEqual(peers.slice(0, 3).map(({ id }) => id))
   })
 })

@@ -206,7 +206,7 @@ describe('LookupCache', () => {
     const clock = new ManualClock()
     let searches = 0
     const end = Promise.withResolvers<void>()
-    const cache = new LookupCache(async (_key, onPeer) => {
+    const cache = new LookupCache(async (_key, _fresh, onPeer) => {
       searches += 1
       onPeer(peer('a'))
       await end.promise

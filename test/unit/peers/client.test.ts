@@ -1,0 +1,67 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import { systemClock } from '../../../src/lib/clock.ts'
+import { peerConnectTimeoutMs, peerDoubtMs } from '../../../src/limits.ts'
+import { PeerClient } from '../../../src/peers/client.ts'
+import { type PeerScript, ScriptedPeer, answer } from '../../support/scripted-peer.ts'
+
+const ip = '127.0.91.1'
+const otherIp = '127.0.91.2'
+const port = 15_791
+
+describe('a connection that lay idle', () => {
+  const cleanUps: (() => Promise<void>)[] = []
+  afterEach(async () => {
+    for (const cleanUp of cleanUps.splice(0).toReversed()) await cleanUp()
+  })
+
+  /** A client that has an idle connection to a peer which answers nothing more on it. */
+  async function setUp(script: PeerScript = () => {}) {
+    let isFirst = true
+    const peer = await ScriptedPeer.start(ip, port, (socket, request) => {
+      if (isFirst) socket.write(answer(200, {}))
+      else script(socket, request)
+      isFirst = false
+    })
+    const client = new PeerClient(
+      { registryPort: port, stallTimeoutMs: 10_000, authorization: undefined },
+      systemClock,
+    )
+    cleanUps.push(
+      () => peer.close(),
+      () => client.close(),
+    )
+    const post = (addresses: readonly string[]) =>
+      client.post({ id: 'peer', addresses }, '/', AbortSignal.timeout(10_000))
+    await post([ip])
+    return { peer, post }
+  }
+
+  it('is given up soon when its peer is not there any more', async () => {
+    const { peer, post } = await setUp()
+    // Nobody says good-bye, as when the power fails.
+    peer.stopListening()
+    const startMs = systemClock.nowMs()
+    await expect(post([ip])).rejects.toMatchObject({ reason: 'connect', retryable: false })
+    expect(systemClock.nowMs() - startMs).toBeLessThan(peerDoubtMs + peerConnectTimeoutMs + 500)
+  })
+
+  it('is waited for when its peer takes new ones', async () => {
+    const { peer, post } = await setUp((socket) => {
+      setTimeout(() => socket.write(answer(200, {}, Buffer.from('late'))), 3 * peerDoubtMs)
+    })
+    expect(await post([ip])).toBe('late')
+    expect(peer.requests).toHaveLength(2)
+  })
+
+  it('is not used for a peer that is at another address by now', async () => {
+    const { peer, post } = await setUp()
+    const moved = await ScriptedPeer.start(
+      otherIp,
+      port,
+      (socket) => void socket.write(answer(200, {}, Buffer.from('here'))),
+    )
+    cleanUps.push(() => moved.close())
+    expect(await post([otherIp])).toBe('here')
+    expect(peer.requests).toHaveLength(1)
+  })
+})

@@ -1,0 +1,54 @@
+/** With DOUBLES of the swarm and of peers, which are silent on command. */
+import { describe, expect, it } from 'vitest'
+import { createLogger } from '../../../src/logger.ts'
+import { createMetrics } from '../../../src/metrics.ts'
+import { blobFindBudgetMs, hedgeDelayMaxMs } from '../../../src/limits.ts'
+import { digestOf } from '../../../src/oci/digest.ts'
+import { AnswerTimes } from '../../../src/peers/answer-times.ts'
+import { PeerSource, type PeerSourceComponents } from '../../../src/peers/source.ts'
+import { PeerStanding } from '../../../src/peers/standing.ts'
+import type { Peer } from '../../../src/router/router.ts'
+import { ManualClock } from '../../support/manual-clock.ts'
+
+const digest = digestOf(Buffer.from('blob'))
+const request = { kind: 'blob' as const, registry: 'r', repository: 'n', tag: undefined, digest, key: digest }
+const peer = (id: string): Peer => ({ id, addresses: ['10.0.0.1'] })
+
+describe('the peers for a request', () => {
+  it('are looked for again while the only known one is silent', async () => {
+    const clock = new ManualClock()
+    const settled = () => new Promise((resolve) => setImmediate(resolve))
+    const components = {
+      clock,
+      random: () => 0.5,
+      metrics: createMetrics(),
+      logger: createLogger('ERROR'),
+      standing: new PeerStanding(clock),
+      answerTimes: new AnswerTimes(),
+      router: {
+        async *lookup(_key: string, _signal: AbortSignal, { fresh }: { fresh: boolean }) {
+          await settled()
+          yield peer('silent')
+          if (fresh) yield peer('living')
+        },
+      },
+      client: {
+        load: () => 0,
+        open: async ({ id }: Peer) => {
+          if (id === 'silent') await Promise.withResolvers<void>().promise
+          return { peer: peer(id), size: 1, range: undefined, discard: () => undefined }
+        },
+      },
+    } as unknown as PeerSourceComponents
+    const source = new PeerSource(request, 'GET', 20, components)
+    const answered = source.next(undefined, blobFindBudgetMs, new AbortController().signal)
+    for (let passedMs = 0; passedMs <= hedgeDelayMaxMs; passedMs += 100) {
+      for (let turn = 0; turn < 5; turn++) await settled()
+      clock.advance(100)
+    }
+    for (let turn = 0; turn < 5; turn++) await settled()
+    const answer = await Promise.race([answered, settled().then(() => undefined)])
+    source.close()
+    expect(answer).toMatchObject({ peer: { id: 'living' } })
+  })
+})
