@@ -36,7 +36,7 @@ const serveOptions: OptionTable<ServeOptions> = {
 export interface RunOptions extends ClusterOptions {
   path: readonly string[]
   resultDir: string
-  name: string
+  name: string | undefined
   rounds: number
   duration: number
   connections: number

@@ -31,7 +31,7 @@ interface LocalOptions {
   workDir: string | undefined
 }
 
-interface ClusterOptions {
+export interface ClusterOptions {
   kubeconfig: string | undefined
   context: string | undefined
   namespace: string

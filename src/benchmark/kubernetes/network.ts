@@ -15,7 +15,7 @@ import { makeNamespace, refuseSecond } from './namespace.ts'
 import {
   type NetworkPlan,
   type PathName,
-  agentPlaces,
+  type agentPlaces,
   labelsOf,
   networkAgent,
   networkAgentName,

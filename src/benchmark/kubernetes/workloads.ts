@@ -120,7 +120,7 @@ async function diagnose(
   signal: AbortSignal,
   troubles: () => Promise<string[]>,
   isHopeless: (troubles: readonly string[]) => boolean,
-  lastWarning: () => Promise<string | undefined>,
+  warning: () => Promise<string | undefined>,
 ): Promise<void> {
   const untilMs = systemClock.nowMs() + timeoutMs
   while (systemClock.nowMs() < untilMs) {
@@ -130,7 +130,7 @@ async function diagnose(
     if (!signal.aborted && isHopeless(seen)) throw new UserError(seen.join('; '))
   }
   const seen = await troubles().catch(() => [])
-  const why = seen.length > 0 ? seen.join('; ') : await lastWarning().catch(() => undefined)
+  const why = seen.length > 0 ? seen.join('; ') : await warning().catch(() => undefined)
   throw new UserError(`not rolled out after ${formatDuration(timeoutMs)}: ${why ?? 'pods are missing'}`)
 }
 
