@@ -70,9 +70,7 @@ async function runInCluster(
   say(`${cluster?.name} (${cluster?.server}, Kubernetes ${gitVersion}): ${nodes.length} nodes`)
   for (const { name, why } of leftOut) say(`warning: ${name} is left out: ${why}`)
   say(installed === undefined ? 'no mirror is installed' : `mirror: ${installed.namespace}/${installed.daemonSet}`)
-  const agentImage =
-    options.agentImage ??
-    (installed?.isOurs === true ? installed.image : `${imageRepository}:${versionInfo().version}`)
+  const agentImage = options.agentImage ?? (installed?.isOurs === true ? installed.image : imageOfThisVersion())
   const target = new KubernetesTarget({
     client,
     namespace,
@@ -102,6 +100,10 @@ async function runInCluster(
     },
     surroundings,
   )
+}
+
+export function imageOfThisVersion(): string {
+  return `${imageRepository}:${versionInfo().version}`
 }
 
 /** Throws a UsageError: a cluster has one mirror, which can be switched off if we know how. */

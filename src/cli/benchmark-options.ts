@@ -31,7 +31,7 @@ interface LocalOptions {
   workDir: string | undefined
 }
 
-interface ClusterOptions {
+export interface ClusterOptions {
   kubeconfig: string | undefined
   context: string | undefined
   namespace: string
@@ -103,7 +103,7 @@ const localOptions: OptionTable<LocalOptions> = {
   }),
 }
 
-const clusterOptions: OptionTable<ClusterOptions> = {
+export const clusterOptions: OptionTable<ClusterOptions> = {
   kubeconfig: textOption({
     flag: '--kubeconfig',
     env: 'KUBECONFIG',

@@ -4,9 +4,11 @@ import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { parseCheckedJson } from '../../src/benchmark/checked-json.ts'
 import { imageSet } from '../../src/benchmark/measure/images.ts'
 import { turnsOf } from '../../src/benchmark/measure/plan.ts'
 import { parseResult } from '../../src/benchmark/result/result-file.ts'
+import { networkResultSchema } from '../../src/benchmark/result/network-schema.ts'
 import type { Phase, Result } from '../../src/benchmark/result/schema.ts'
 import { runningPid, waitUntil } from '../../src/testbed/process.ts'
 import { Cluster } from './cluster.ts'
@@ -158,6 +160,46 @@ describe('measuring in a cluster', () => {
     await expectNothingLeft()
     expect((await ended(start(['kubernetes', 'down']))).output).toBe('nothing was left\n')
   })
+
+  const network = ['network', 'run', '--rounds', '1', '--duration', '200ms']
+
+  it('measures the paths between two nodes, and to a pod of the same', async () => {
+    const kubeconfig = await restrictedKubeconfig()
+    const set = ['--kubeconfig', kubeconfig, '--namespace', restricted, '--result-dir', folder]
+    const { code, errors } = await ended(start([...network, ...set]))
+    expect({ code, errors: code === 0 ? '' : errors }).toEqual({ code: 0, errors: '' })
+    const text = await readFile(join(folder, 'result.json'), 'utf8')
+    const { paths, turns, set: facts } = parseCheckedJson(text, folder, networkResultSchema)
+    expect(paths.map(({ name }) => name)).toEqual(['host', 'pod', 'service', 'same-node'])
+    expect(facts).toMatchObject({ target: 'kubernetes', nodes: { here: 'n1', there: 'n2' } })
+    expect(turns.filter(({ kind }) => kind === 'failed')).toEqual([])
+    for (const { name } of paths) expect(turns.filter(({ path }) => path === name).length).toBeGreaterThan(10)
+    await expectAsBefore()
+    await expectNothingLeft()
+  })
+
+  it('says why the network cannot be measured, and takes its agents down again', async () => {
+    const wrong = async (...args: string[]) =>
+      (await ended(start([...network, '--kubeconfig', kubeconfigOfAdmin(), '--result-dir', folder, ...args]))).errors
+    expect(await wrong('--nodes', 'n1', 'n9')).toMatch(/--nodes: n9: the cluster has no such node: n1, n2, n3\n$/)
+    expect(await wrong('--agent-image', 'registry.test/nothing:v1')).toMatch(
+      /registry\.test\/nothing:v1 cannot be pulled/,
+    )
+    // The kubelet's.
+    expect(await wrong('--agent-port', '10250')).toMatch(/port 10250 is taken on the node/)
+    await expectNothingLeft()
+  })
+
+  it.each(['SIGINT', 'SIGKILL'] as const)('leaves no agent of the network after %s', async (signal) => {
+    const child = start([...network, '--kubeconfig', kubeconfigOfAdmin(), '--result-dir', folder])
+    await step(child, /the agents are ready/)
+    child.kill(signal)
+    await ended(child)
+    if (signal === 'SIGKILL') await ended(start(['kubernetes', 'down']))
+    await expectNothingLeft()
+  })
+
+  const kubeconfigOfAdmin = () => cluster.controlPlane.kubeconfig
 
   /** None comes first. */
   function measureArgs(): string[] {

@@ -3,6 +3,7 @@ import { type IncomingMessage, request as httpRequest } from 'node:http'
 import { type RequestOptions, request as httpsRequest } from 'node:https'
 import { createInterface } from 'node:readline'
 import type { KubeConfig } from '@kubernetes/client-node'
+import { formatDuration } from '../../lib/duration.ts'
 import { UserError, errorCode, errorMessage } from '../../lib/errors.ts'
 
 /** A server that is busy answers later than this; one that is gone never. */
@@ -10,6 +11,8 @@ const answerTimeoutMs = 30_000
 const watchAgainMs = 1_000
 /** How long the server keeps a watch; then it is opened anew. */
 const watchSeconds = 290
+/** Room for a result of a hundred rounds in one line. */
+const lineCharactersMax = 128 * 1024 ** 2
 
 /** The API server answered, and not with what was asked for. */
 export class ApiError extends UserError {
@@ -104,6 +107,31 @@ export class KubernetesClient {
       }
     }
     void follow()
+  }
+
+  /**
+   * Calls back with every line of an answer that comes little by little. Rejects when it breaks, and when nothing comes for
+   * `silenceMs`.
+   */
+  async lines(
+    request: ApiRequest,
+    onLine: (line: string) => void,
+    { silenceMs, signal }: { silenceMs: number; signal: AbortSignal },
+  ): Promise<void> {
+    const silence = new AbortController()
+    const timer = setTimeout(() => silence.abort(), silenceMs)
+    try {
+      const response = await this.#send(request, AbortSignal.any([signal, silence.signal]))
+      const status = response.statusCode ?? 0
+      if (status !== 200) throw refused(request, status, await readAll(response))
+      await readLines(response, onLine, () => timer.refresh())
+    } catch (error) {
+      signal.throwIfAborted()
+      if (silence.signal.aborted) throw new UserError(`${this.#server} says nothing for ${formatDuration(silenceMs)}`)
+      throw error instanceof UserError ? error : this.#unreachable(error)
+    } finally {
+      clearTimeout(timer)
+    }
   }
 
   async #openWatch(
@@ -201,6 +229,26 @@ async function readEvents<Item>(
   } finally {
     stream.destroy()
   }
+}
+
+/** A last line without an end is told too. */
+async function readLines(stream: IncomingMessage, onLine: (line: string) => void, onPart: () => void): Promise<void> {
+  stream.setEncoding('utf8')
+  // Joined once: a line may come in thousands of parts.
+  let [begun, characters]: [string[], number] = [[], 0]
+  for await (const part of stream as AsyncIterable<string>) {
+    onPart()
+    const [first = '', ...others] = part.split('\n')
+    begun.push(first)
+    characters += first.length
+    if (characters > lineCharactersMax) throw new Error(`a line of more than ${lineCharactersMax} characters`)
+    for (const other of others) {
+      onLine(begun.join(''))
+      begun = [other]
+      characters = other.length
+    }
+  }
+  if (characters > 0) onLine(begun.join(''))
 }
 
 async function readAll(response: IncomingMessage): Promise<string> {

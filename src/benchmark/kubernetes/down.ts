@@ -6,6 +6,7 @@ import type { V1DaemonSet, V1Namespace } from '@kubernetes/client-node'
 import { UserError, errorMessage } from '../../lib/errors.ts'
 import { type KubernetesClient, ApiError } from './client.ts'
 import { readMirror } from './mirror.ts'
+import { agentPlaces, networkAgentName, networkRunName, networkServiceName } from './network-objects.ts'
 import {
   type AgentPlan,
   agentDaemonSet,
@@ -54,6 +55,7 @@ export async function takeDown(client: KubernetesClient, namespace: string): Pro
     await removeDaemonSet(client, namespace, agentName)
     done.push(`removed DaemonSet ${namespace}/${agentName}`)
   }
+  done.push(...(await removeNetwork(client, namespace)))
   const path = `/api/v1/namespaces/${namespace}`
   const object = await client.find<V1Namespace>({ path })
   // One that somebody else made stays.
@@ -63,6 +65,20 @@ export async function takeDown(client: KubernetesClient, namespace: string): Pro
     done.push(`removed namespace ${namespace}`)
   }
   return done
+}
+
+/** The agents come first and go last: while there is one, there may be more. */
+async function removeNetwork(client: KubernetesClient, namespace: string): Promise<string[]> {
+  const agents = agentPlaces.map(networkAgentName)
+  const found = await Promise.all(agents.map((name) => client.find({ path: daemonSetPath(namespace, name) })))
+  if (found.every((agent) => agent === undefined)) return []
+  for (const kind of ['pods', 'services'] as const) {
+    const path = `/api/v1/namespaces/${namespace}/${kind}/${kind === 'pods' ? networkRunName : networkServiceName}`
+    await client.remove(path)
+    await untilGone(client, path, path)
+  }
+  await Promise.all(agents.map((name) => removeDaemonSet(client, namespace, name)))
+  return [`removed the agents of benchmark network from ${namespace}`]
 }
 
 async function restoreNodes(client: KubernetesClient, namespace: string, agent: V1DaemonSet): Promise<string> {

@@ -17,19 +17,18 @@ import { type MirrorCounters, growth } from './counters.ts'
 import { takeDown } from './down.ts'
 import { EventLog } from './event-log.ts'
 import { type InstalledMirror, mirrorNodes, mirrorPath, readCounters, refuseForeignSecrets } from './mirror.ts'
+import { makeNamespace, refuseSecond } from './namespace.ts'
 import { type LeftOutNode, type MeasuredNode, type NodeObject, chooseNodes } from './nodes.ts'
 import {
   type AgentPlan,
   type AgentState,
   agentDaemonSet,
-  agentName,
-  namespaceObject,
   rolloutDaemonSet,
   rolloutName,
   updatePercent,
 } from './objects.ts'
 import { type Pulls, nodeOf, pullsOf, tellsEnd } from './pull-events.ts'
-import { apply, daemonSetPath, removeDaemonSet, untilRolledOut } from './workloads.ts'
+import { apply, cannotStart, removeDaemonSet, untilRolledOut } from './workloads.ts'
 
 const GiB = 1024 ** 3
 const nsPerMs = 1e6
@@ -81,18 +80,10 @@ export class KubernetesTarget implements Target {
   async open(signal: AbortSignal): Promise<{ links: undefined; nodes: Result['set']['nodes'] }> {
     const { client, namespace, nodes, installed, say } = this.#init
     if (installed !== undefined && this.#plan.mirror !== undefined) refuseForeignSecrets(installed, namespace)
-    for (const name of [agentName, rolloutName]) {
-      if ((await client.find({ path: daemonSetPath(namespace, name) }, signal)) === undefined) continue
-      throw new UserError(
-        `${namespace} has a DaemonSet ${name}: another measurement runs there, or one was killed (then: spegel-ts benchmark kubernetes down)`,
-      )
-    }
+    await refuseSecond(client, namespace, signal)
     // From here on there is something to take down.
     this.#isOpen = true
-    if ((await client.find({ path: `/api/v1/namespaces/${namespace}` }, signal)) === undefined) {
-      await client.ask({ method: 'POST', path: '/api/v1/namespaces', body: namespaceObject(namespace) }, signal)
-      say(`made namespace ${namespace}`)
-    }
+    await makeNamespace(client, namespace, say, signal)
     this.#events = await EventLog.open(client, namespace, say, this.#closed.signal)
     return {
       links: undefined,
@@ -179,8 +170,7 @@ export class KubernetesTarget implements Target {
     const { pods } = await untilRolledOut(client, applied, {
       timeoutMs: agentTimeoutMs,
       signal,
-      // An image that is not there, or one that does not know its command.
-      isHopeless: (troubles) => troubles.some((trouble) => /ImagePull|InvalidImageName|CrashLoop/.test(trouble)),
+      isHopeless: cannotStart,
     })
     const state = hosts === 'untouched' ? '' : `, and hosts.toml is ${isOff ? 'without' : 'with'} the mirror`
     say(`images are cleared on ${pods} nodes${state}`)

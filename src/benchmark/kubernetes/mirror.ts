@@ -45,13 +45,17 @@ export async function findMirror(
     }
     return mirror
   }
-  const { items } = await client.ask<{ items: V1DaemonSet[] }>({ path: '/apis/apps/v1/daemonsets' })
-  const [first, ...others] = items.map(asMirror).filter((mirror) => mirror !== undefined)
+  const [first, ...others] = await installedMirrors(client)
   if (first !== undefined && others.length > 0) {
     const names = [first, ...others].map(({ namespace, daemonSet }) => `${namespace}/${daemonSet}`)
     throw new UserError(`more than one mirror is installed: choose with --mirror-daemonset ${names.join(' or ')}`)
   }
   return first
+}
+
+export async function installedMirrors(client: KubernetesClient): Promise<InstalledMirror[]> {
+  const { items } = await client.ask<{ items: V1DaemonSet[] }>({ path: '/apis/apps/v1/daemonsets' })
+  return items.map(asMirror).filter((mirror) => mirror !== undefined)
 }
 
 /** Undefined: its DaemonSet is gone. */

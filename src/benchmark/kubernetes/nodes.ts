@@ -1,4 +1,5 @@
 /** Which nodes are measured: those that take ordinary pods. The choice is made once, so that a node that joins changes nothing. */
+import { UserError } from '../../lib/errors.ts'
 
 /** What is read of a node. */
 export interface NodeObject {
@@ -27,6 +28,13 @@ export interface LeftOutNode {
   why: string
 }
 
+/** Between which the network is measured. */
+export interface NodePair {
+  /** Who measures is here. */
+  here: MeasuredNode
+  there: MeasuredNode
+}
+
 export const hostnameLabel = 'kubernetes.io/hostname'
 const instanceTypeLabel = 'node.kubernetes.io/instance-type'
 /** Kubernetes sets it where a cloud does not. */
@@ -40,6 +48,32 @@ export function chooseNodes(objects: readonly NodeObject[]): { nodes: MeasuredNo
     nodes: judged.filter(({ why }) => why === undefined).map(({ object }) => describe(object)),
     leftOut: judged.flatMap(({ object, why }) => (why === undefined ? [] : [{ name: object.metadata.name, why }])),
   }
+}
+
+/** Those that are named, here first; else the first two. Throws a UserError. */
+export function choosePair(
+  { nodes, leftOut }: { nodes: readonly MeasuredNode[]; leftOut: readonly LeftOutNode[] },
+  names: readonly string[],
+): NodePair {
+  if (names.length === 0) {
+    const [here, there] = nodes
+    if (here !== undefined && there !== undefined) return { here, there }
+    const usable = here === undefined ? 'there is none' : `there is only ${here.name}`
+    const others = leftOut.map(({ name, why }) => `${name}: ${why}`)
+    throw new UserError([`two nodes that take pods are needed, and ${usable}`, ...others].join('; '))
+  }
+  if (names.length !== 2 || names[0] === names[1]) {
+    throw new UserError('--nodes: name two: the one that measures, and the one that answers')
+  }
+  const [here, there] = names.map((name) => {
+    const node = nodes.find((each) => each.name === name)
+    if (node !== undefined) return node
+    const why = leftOut.find((each) => each.name === name)?.why
+    throw new UserError(
+      `--nodes: ${name}: ${why ?? `the cluster has no such node: ${nodes.map((each) => each.name).join(', ')}`}`,
+    )
+  })
+  return { here: here!, there: there! }
 }
 
 function whyNot({ metadata, spec, status }: NodeObject): string | undefined {

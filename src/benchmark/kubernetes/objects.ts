@@ -3,7 +3,7 @@ import type { V1Container, V1DaemonSet, V1Namespace, V1PodSpec, V1Volume } from 
 import { dirname } from 'node:path'
 import { hostnameLabel } from './nodes.ts'
 
-const tool = 'spegel-ts-benchmark'
+export const tool = 'spegel-ts-benchmark'
 export const ownLabels = { 'app.kubernetes.io/managed-by': tool }
 export const ownSelector = `app.kubernetes.io/managed-by=${tool}`
 /** The images are pulled for its pods. */
@@ -122,14 +122,7 @@ function clearContainer({ image, containerdSock, images }: AgentPlan, socketFold
     ],
     readinessProbe: readiness(clearPort),
     terminationMessagePolicy: 'FallbackToLogsOnError',
-    securityContext: {
-      runAsNonRoot: true,
-      runAsUser: nobody,
-      runAsGroup: 0,
-      allowPrivilegeEscalation: false,
-      readOnlyRootFilesystem: true,
-      capabilities: { drop: ['ALL'] },
-    },
+    securityContext: withoutRights(0),
     // The folder and not the socket: containerd makes a new one each time it starts.
     volumeMounts: [
       { name: stateFolder, mountPath: socketFolder, readOnly: true, mountPropagation: 'HostToContainer' },
@@ -152,8 +145,20 @@ function restoreContainer(image: string, { container, folder }: HostsWriter): V1
   }
 }
 
-function readiness(port: number): NonNullable<V1Container['readinessProbe']> {
-  return { httpGet: { path: '/readyz', port }, periodSeconds: 1 }
+/** As nobody, in this group. */
+export function withoutRights(group: number): NonNullable<V1Container['securityContext']> {
+  return {
+    runAsNonRoot: true,
+    runAsUser: nobody,
+    runAsGroup: group,
+    allowPrivilegeEscalation: false,
+    readOnlyRootFilesystem: true,
+    capabilities: { drop: ['ALL'] },
+  }
+}
+
+export function readiness(port: number, path = '/readyz'): NonNullable<V1Container['readinessProbe']> {
+  return { httpGet: { path, port }, periodSeconds: 1 }
 }
 
 interface Pods {
@@ -164,7 +169,7 @@ interface Pods {
   podAnnotations?: Record<string, string>
 }
 
-function daemonSet(
+export function daemonSet(
   namespace: string,
   name: string,
   hostnames: readonly string[],

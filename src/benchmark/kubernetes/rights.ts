@@ -21,7 +21,10 @@ export function rights(namespace: string, mirrorNamespace: string): object[] {
       resources: ['daemonsets'],
       verbs: ['get', 'list', 'watch', 'create', 'update', 'delete'],
     },
-    { apiGroups: [''], resources: ['pods'], verbs: ['list'] },
+    // Of `benchmark network`: the pod that measures, and its result.
+    { apiGroups: [''], resources: ['pods'], verbs: ['get', 'list', 'create', 'delete'] },
+    { apiGroups: [''], resources: ['pods/log'], verbs: ['get'] },
+    { apiGroups: [''], resources: ['services'], verbs: ['get', 'create', 'delete'] },
     { apiGroups: [''], resources: ['events'], verbs: ['list', 'watch'] },
   ]
   const mirror: Rule[] = [

@@ -4,6 +4,7 @@ import { systemClock } from '../../lib/clock.ts'
 import { formatDuration } from '../../lib/duration.ts'
 import { UserError } from '../../lib/errors.ts'
 import type { KubernetesClient } from './client.ts'
+import type { PodEvent } from './pull-events.ts'
 
 const goneTimeoutMs = 5 * 60_000
 const lookMs = 250
@@ -16,7 +17,10 @@ export interface Pod {
   spec: { nodeName?: string }
   status: {
     phase?: string
-    conditions?: { type: string; status: string }[]
+    reason?: string
+    message?: string
+    podIP?: string
+    conditions?: { type: string; status: string; reason?: string; message?: string }[]
     initContainerStatuses?: ContainerStatus[]
     containerStatuses?: ContainerStatus[]
   }
@@ -24,8 +28,13 @@ export interface Pod {
 
 interface ContainerStatus {
   name: string
+  ready?: boolean
   restartCount: number
-  state?: { waiting?: { reason?: string; message?: string }; terminated?: { message?: string; reason?: string } }
+  state?: {
+    waiting?: { reason?: string; message?: string }
+    running?: object
+    terminated?: { message?: string; reason?: string }
+  }
   lastState?: { terminated?: { message?: string; reason?: string } }
 }
 
@@ -97,7 +106,8 @@ export async function untilRolledOut(
       client
         .watch<V1DaemonSet>(request, ({ type, object }) => type !== 'DELETED' && look(object), watching)
         .catch(reject)
-      void diagnose(timeoutMs, watching, troubles, isHopeless).catch(reject)
+      const warning = () => lastWarning(client, namespace, name)
+      void diagnose(timeoutMs, watching, troubles, isHopeless, warning).catch(reject)
     })
   } finally {
     ended.abort()
@@ -110,6 +120,7 @@ async function diagnose(
   signal: AbortSignal,
   troubles: () => Promise<string[]>,
   isHopeless: (troubles: readonly string[]) => boolean,
+  warning: () => Promise<string | undefined>,
 ): Promise<void> {
   const untilMs = systemClock.nowMs() + timeoutMs
   while (systemClock.nowMs() < untilMs) {
@@ -119,22 +130,47 @@ async function diagnose(
     if (!signal.aborted && isHopeless(seen)) throw new UserError(seen.join('; '))
   }
   const seen = await troubles().catch(() => [])
-  throw new UserError(`not rolled out after ${formatDuration(timeoutMs)}: ${seen.join('; ') || 'pods are missing'}`)
+  const why = seen.length > 0 ? seen.join('; ') : await warning().catch(() => undefined)
+  throw new UserError(`not rolled out after ${formatDuration(timeoutMs)}: ${why ?? 'pods are missing'}`)
+}
+
+/** What the kubelet says of its pods before any container is there: of their network, say. */
+async function lastWarning(client: KubernetesClient, namespace: string, name: string): Promise<string | undefined> {
+  const { items } = await client.ask<{ items: PodEvent[] }>({
+    path: `/api/v1/namespaces/${namespace}/events`,
+    query: { fieldSelector: 'involvedObject.kind=Pod,type=Warning' },
+  })
+  const last = items
+    .filter(({ involvedObject }) => involvedObject.name.startsWith(`${name}-`))
+    .sort((a, b) => a.metadata.creationTimestamp.localeCompare(b.metadata.creationTimestamp))
+    .at(-1)
+  return last === undefined ? undefined : `${last.involvedObject.name}: ${last.reason}: ${last.message}`
+}
+
+/** An image that is not there, or one that does not know its command. */
+export function cannotStart(troubles: readonly string[]): boolean {
+  return troubles.some((trouble) => /ImagePull|InvalidImageName|CrashLoop/.test(trouble))
 }
 
 /** Why pods do not run, one line each. */
 export function troublesOf(pods: readonly Pod[]): string[] {
-  return pods.flatMap(({ spec, status }) =>
-    [...(status.initContainerStatuses ?? []), ...(status.containerStatuses ?? [])].flatMap((container) => {
+  return pods.flatMap(({ spec, status }) => [
+    ...(status.conditions ?? []).flatMap(({ type, status: value, reason, message }) =>
+      type === 'PodScheduled' && value === 'False' ? [`waits for a node: ${reason}: ${message}`] : [],
+    ),
+    ...[...(status.initContainerStatuses ?? []), ...(status.containerStatuses ?? [])].flatMap((container) => {
       const { waiting, terminated } = container.state ?? {}
       const last = terminated ?? container.lastState?.terminated
       const reason = waiting?.reason ?? ''
       const isNormal = reason === 'PodInitializing' || reason === 'ContainerCreating'
+      if (container.state?.running !== undefined && container.ready === false) {
+        return [`on ${spec.nodeName ?? 'no node'}: ${container.name}: runs and is not ready`]
+      }
       if (reason === '' || isNormal) return []
       const words = (last?.message ?? waiting?.message ?? '').trim()
       return [`on ${spec.nodeName ?? 'no node'}: ${container.name}: ${reason}${words === '' ? '' : `: ${words}`}`]
     }),
-  )
+  ])
 }
 
 /** Its pods too. Returns false when there is no such thing. */

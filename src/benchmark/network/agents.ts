@@ -2,12 +2,14 @@
 import { request } from 'node:http'
 import { z } from 'zod'
 import { type HostPort, formatHostPort } from '../../lib/address.ts'
+import { systemClock } from '../../lib/clock.ts'
 import { UserError, errorMessage } from '../../lib/errors.ts'
 import { parseCheckedJson } from '../checked-json.ts'
 import { agentPath, protocolName } from './protocol.ts'
 
 const answerBytesMax = 4096
 const answerTimeoutMs = 5_000
+const askAgainMs = 250
 
 const agentSchema = z.object({
   protocol: z.literal(protocolName, { error: `is not ${protocolName}: both ends must be of one version` }),
@@ -44,14 +46,27 @@ function get({ host, port }: HostPort, signal: AbortSignal): Promise<string> {
   })
 }
 
-/** The same, with one clear error. */
-export async function checkAgent(name: string, address: HostPort, signal: AbortSignal): Promise<AgentFacts> {
-  try {
-    return await readAgent(address, signal)
-  } catch (error) {
-    const where = formatHostPort(address.host, address.port)
-    throw new UserError(
-      `path ${name}: no agent at ${where} (${errorMessage(error)}): start "spegel-ts benchmark network serve" there`,
-    )
+/** The same, with one clear error. One that does not answer yet may take so long. */
+export async function checkAgent(
+  name: string,
+  address: HostPort,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<AgentFacts> {
+  const untilMs = systemClock.nowMs() + timeoutMs
+  for (;;) {
+    try {
+      return await readAgent(address, signal)
+    } catch (error) {
+      signal.throwIfAborted()
+      if (systemClock.nowMs() < untilMs) {
+        await systemClock.sleep(askAgainMs, signal)
+        continue
+      }
+      const where = formatHostPort(address.host, address.port)
+      throw new UserError(
+        `path ${name}: no agent at ${where} (${errorMessage(error)}): start "spegel-ts benchmark network serve" there`,
+      )
+    }
   }
 }

@@ -1,7 +1,6 @@
-/** `benchmark network run`: paths that are given as addresses, into a result in a folder. */
+/** `benchmark network run`: paths that are given as addresses. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { lookup } from 'node:dns/promises'
-import { mkdir } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import { type HostPort, formatHostPort, parseHostPort } from '../../lib/address.ts'
 import { UserError, errorMessage } from '../../lib/errors.ts'
@@ -11,7 +10,6 @@ import {
   type NetworkTurn,
   networkSchemaName,
 } from '../result/network-schema.ts'
-import { writeResult } from '../result/result-file.ts'
 import { type AgentFacts, checkAgent } from './agents.ts'
 import { type Path, measurePaths } from './measure-paths.ts'
 import { type Settings, allMeasurements, instrumentMeasurements, measurementName, timesOf } from './measurements.ts'
@@ -21,8 +19,9 @@ const agentReadyTimeoutMs = 20_000
 const agentLife = '10m'
 
 export interface NetworkInit {
-  folder: string
   paths: readonly Path[]
+  /** So long agents may not answer yet. */
+  agentsTimeoutMs: number
   rounds: number
   settings: Settings
   target: NetworkResult['set']['target']
@@ -30,20 +29,31 @@ export interface NetworkInit {
   /** A command that starts an agent on this machine's loopback address, for the instrument's own latency. */
   agentCommand: readonly string[]
   say: (line: string) => void
+  /** Also what was measured until it was broken off. */
+  save: (result: NetworkResult) => Promise<void>
   now: () => Date
   signal: AbortSignal
 }
 
-/** About how long all of it takes. */
-export function expectedMs({ paths, rounds, settings }: Pick<NetworkInit, 'paths' | 'rounds' | 'settings'>): number {
-  const sum = (measurements: typeof allMeasurements) =>
-    measurements.reduce((total, measurement) => total + timesOf(measurement, settings).expectedMs, 0)
-  return sum(instrumentMeasurements) + rounds * paths.length * sum(allMeasurements)
+/** How long all of it takes. */
+export function totalTimes(
+  paths: number,
+  { rounds, settings }: Pick<NetworkInit, 'rounds' | 'settings'>,
+): ReturnType<typeof timesOf> {
+  const sum = (measurements: typeof allMeasurements, which: keyof ReturnType<typeof timesOf>) =>
+    measurements.reduce((total, measurement) => total + timesOf(measurement, settings)[which], 0)
+  const total = (which: keyof ReturnType<typeof timesOf>) =>
+    sum(instrumentMeasurements, which) + rounds * paths * sum(allMeasurements, which)
+  return { expectedMs: total('expectedMs'), mostMs: total('mostMs') }
 }
 
 /** `NAME=ADDR`, ADDR a host with or without a port. Throws a UserError; names are looked up once. */
 export async function parsePaths(texts: readonly string[], option: string, defaultPort: number): Promise<Path[]> {
-  if (texts.length === 0) throw new UserError(`${option} is needed: write such as ${option} host=10.0.0.7`)
+  if (texts.length === 0) {
+    throw new UserError(
+      `${option} is needed: write such as ${option} host=10.0.0.7, or --kubeconfig FILE for the paths of a cluster`,
+    )
+  }
   const paths: Path[] = []
   for (const text of texts) {
     const { name, address } = /^(?<name>[\w.-]+)=(?<address>.+)$/.exec(text)?.groups ?? {}
@@ -71,12 +81,11 @@ function parseAddress(text: string, option: string, defaultPort: number): HostPo
   return address
 }
 
-/** Returns the complete result. When it is broken off, what was measured is in the folder. */
+/** Returns the complete result. When it is broken off, what was measured is saved. */
 export async function runNetwork(init: NetworkInit): Promise<NetworkResult> {
-  const { folder, paths, rounds, settings, target, facts, say, now, signal } = init
+  const { paths, agentsTimeoutMs, rounds, settings, target, facts, say, now, signal } = init
   const agents: AgentFacts[] = []
-  for (const { name, address } of paths) agents.push(await checkAgent(name, address, signal))
-  await mkdir(folder, { recursive: true })
+  for (const { name, address } of paths) agents.push(await checkAgent(name, address, agentsTimeoutMs, signal))
   const stamp = () => now().toISOString()
   const result: NetworkResult = {
     schema: networkSchemaName,
@@ -98,7 +107,6 @@ export async function runNetwork(init: NetworkInit): Promise<NetworkResult> {
     loopback: [],
     turns: [],
   }
-  const save = () => writeResult(folder, Object.assign(result, { updated: stamp() }))
   try {
     result.loopback = await measureInstrument(init)
     await measurePaths({
@@ -115,7 +123,7 @@ export async function runNetwork(init: NetworkInit): Promise<NetworkResult> {
     })
     result.complete = true
   } finally {
-    await save()
+    await init.save(Object.assign(result, { updated: stamp() }))
   }
   return result
 }

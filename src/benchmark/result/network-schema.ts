@@ -134,6 +134,11 @@ export const networkResultSchema = z.strictObject({
     rounds: z.int().min(1),
     duration: duration.describe('of one measurement, without its warm-up'),
     connections: z.int().min(1),
+    kubernetes: z.string().optional().describe('version of the API server'),
+    nodes: z
+      .strictObject({ here: z.string(), there: z.string() })
+      .optional()
+      .describe('of the cluster: who measures is here, the paths lead there; same-node leads back to here'),
   }),
   paths: z
     .array(

@@ -84,6 +84,14 @@ function setUp({ name, started, updated, complete, tool, machine, set, paths }: 
       what: 'machine that measured',
       value: `${machine.cores} × ${machine.cpu}, ${bytesText(machine.memoryBytes)}, Linux ${machine.kernel}`,
     },
+    ...(set.nodes === undefined
+      ? []
+      : [
+          {
+            what: `nodes, Kubernetes ${set.kubernetes ?? 'unknown'}`,
+            value: `from ${set.nodes.here} to ${set.nodes.there}; same-node: inside ${set.nodes.here}`,
+          },
+        ]),
     { what: 'load at the start', value: trimmed(machine.load) },
     { what: 'connections', value: `${set.connections} for values and HTTP` },
     ...paths.map((path) => ({ what: `path ${path.name}`, value: `${path.address}, agent ${path.agent}` })),

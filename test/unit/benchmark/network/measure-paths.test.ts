@@ -142,7 +142,7 @@ describe('--path', () => {
   it('to where no agent is, or another program, is refused', async () => {
     const nobody = await pathTo('a')
     await agents.pop()?.close()
-    await expect(checkAgent('a', nobody.address, never)).rejects.toThrow(
+    await expect(checkAgent('a', nobody.address, 0, never)).rejects.toThrow(
       /^path a: no agent at 127\.0\.0\.1:\d+ \(.*ECONNREFUSED.*\): start "spegel-ts benchmark network serve" there$/,
     )
     for (const [body, message] of [
@@ -152,7 +152,7 @@ describe('--path', () => {
       const server = createServer((_request, response) => response.end(body)).listen(0, '127.0.0.1')
       await once(server, 'listening')
       const { port } = server.address() as AddressInfo
-      await expect(checkAgent('a', { host: '127.0.0.1', port }, never)).rejects.toThrow(message)
+      await expect(checkAgent('a', { host: '127.0.0.1', port }, 0, never)).rejects.toThrow(message)
       server.close()
     }
   })
