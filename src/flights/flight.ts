@@ -101,13 +101,7 @@ export class Flight {
   }
 
   /** A node asks for bytes from `haveBytes` on. Joining again changes nothing but what it has. */
-  join(
-    id: NodeId,
-    haveBytes: number,
-    size: number | undefined,
-    nowMs: number,
-    role: ImageRole | undefined = undefined,
-  ): void {
+  join(id: NodeId, haveBytes: number, size: number | undefined, nowMs: number, role?: ImageRole): void {
     const member = this.#touch(id, nowMs)
     this.#size ??= size
     const hadBytes = member.haveBytes

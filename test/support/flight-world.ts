@@ -93,7 +93,7 @@ export class FlightWorld {
   async leadImageBy404(leader: string): Promise<void> {
     this.leasesBy404 = true
     const other = digestOf(Buffer.from('another blob'))
-    const asked = [this.nodes.get(leader)?.askForOther(other)]
+    const asked = [this.nodes.get(leader)?.askForOther(other) ?? Promise.resolve()]
     await this.runUntil(() => false, 100)
     for (const node of this.nodes.values()) {
       const query = `node=${leader}&at=10.0.0.1&have=1&size=1`
