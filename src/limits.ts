@@ -279,6 +279,15 @@ export const flightSlotsMax = 4
  * grows, 1 s at 16 Mbit for a layer; slower than that, a chain costs less than the wait.
  */
 export const flightTrialMs = 1_500
+/**
+ * Leases by 404 are better all at one node of an image: it gives its slots back, and nodes that wait for each other's
+ * leaders lock each other. Who is fed with another blob of the image leaves a lease to its leader for this long.
+ */
+export const flightYieldMs = 300
+/** Who led or was fed with a blob of a repository does so for its other blobs, as long as they come within this time. */
+export const flightImageMs = 30_000
+/** Repositories of which that is known. */
+export const flightImagesMax = 256
 /** A source that did not deliver is not given to the same follower again for this long. */
 export const flightFailedSourceMs = 10_000
 /** After a lease that failed without a byte the next one waits: 1st, 2nd, … failure in a row. */

@@ -49,7 +49,7 @@ export class Coordinator {
   /** Resolves with `wait` when nothing was decided within the time that the node gave. The signal: it has left. */
   join(
     digest: Digest,
-    { node, haveBytes, size, waitMs, avoid, gone, keep }: Join,
+    { node, haveBytes, size, waitMs, avoid, gone, keep, image }: Join,
     signal: AbortSignal,
   ): Promise<Answer> {
     const entry = this.#entry(digest)
@@ -65,7 +65,7 @@ export class Coordinator {
       const source = other === undefined ? undefined : entry.nodes.get(other)
       return Promise.resolve(source === undefined ? { kind: 'wait' } : { kind: 'source', source })
     }
-    entry.flight.join(node.id, haveBytes, size, nowMs)
+    entry.flight.join(node.id, haveBytes, size, nowMs, image)
     if (gone !== this.#components.self.id) this.#lookHere(digest, entry, node.id, nowMs)
     const { promise, resolve } = Promise.withResolvers<Answer>()
     const others = entry.waiters.get(node.id) ?? []

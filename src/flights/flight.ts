@@ -7,7 +7,8 @@
  *   2 to 3.5 times slower than no mirror where the nodes' uplinks are the limit). The first follower of a flight measures
  *   for all: those who come with it wait for that a little, or they would make a chain of all nodes.
  * - The lease goes to the first who asks, later to whoever has most; a failed lease without progress makes the next
- *   one wait, so that a short upstream outage does not fail node after node.
+ *   one wait, so that a short upstream outage does not fail node after node. Where leases are answered by 404, a node that
+ *   leads another blob of the image is preferred, and those that are fed by it wait for that a little.
  */
 import {
   flightBackoffMs,
@@ -22,6 +23,7 @@ import {
   flightSmallBytes,
   flightTreeBytes,
   flightTrialMs,
+  flightYieldMs,
 } from '../limits.ts'
 
 export type NodeId = string
@@ -30,6 +32,13 @@ export type Decision =
   | { kind: 'lease'; to: NodeId; further: boolean }
   /** Take bytes from this node; it has more than `to`. */
   | { kind: 'source'; to: NodeId; source: NodeId }
+
+/** What a node does for other blobs of the same image, where leases are answered by 404. */
+export type ImageRole =
+  /** It has leases, the first since so long. */
+  | { kind: 'leads'; forMs: number }
+  /** It is fed by a leader. */
+  | { kind: 'yields' }
 
 interface Member {
   readonly id: NodeId
@@ -41,6 +50,10 @@ interface Member {
   /** It waits, but nobody is there to take a decision. */
   isAway: boolean
   source: NodeId | undefined
+  /** It leads other blobs of the image since then; Infinity: it does not. */
+  leadsImageSinceMs: number
+  /** Until then it leaves a lease to the image's leader. */
+  yieldsUntilMs: number | undefined
   /** It may fetch upstream. */
   lease: { grantedMs: number; hadBytes: number } | undefined
   /** Share of the time in which it received, while it wanted to. Undefined: not measured yet. */
@@ -88,7 +101,7 @@ export class Flight {
   }
 
   /** A node asks for bytes from `haveBytes` on. Joining again changes nothing but what it has. */
-  join(id: NodeId, haveBytes: number, size: number | undefined, nowMs: number): void {
+  join(id: NodeId, haveBytes: number, size: number | undefined, nowMs: number, role?: ImageRole): void {
     const member = this.#touch(id, nowMs)
     this.#size ??= size
     const hadBytes = member.haveBytes
@@ -98,6 +111,10 @@ export class Flight {
     member.source = undefined
     member.isAway = false
     member.waiting ??= ++this.#order
+    member.leadsImageSinceMs = role?.kind === 'leads' ? nowMs - role.forMs : Infinity
+    // Once: asking again makes it no longer.
+    if (role?.kind === 'yields') member.yieldsUntilMs ??= nowMs + flightYieldMs
+    else member.yieldsUntilMs = undefined
     if (haveBytes < hadBytes) this.#noteLess(id)
   }
 
@@ -288,7 +305,13 @@ export class Flight {
   #lease(nowMs: number): Decision | undefined {
     const dueMs = this.#leaseDueMs(nowMs)
     if (dueMs === undefined || dueMs > nowMs) return undefined
-    const [most] = this.#waiters().sort((a, b) => b.haveBytes - a.haveBytes || (a.waiting ?? 0) - (b.waiting ?? 0))
+    const [most] = this.#waiters().sort(
+      (a, b) =>
+        b.haveBytes - a.haveBytes ||
+        yieldEndMs(a, nowMs) - yieldEndMs(b, nowMs) ||
+        Math.min(Number.MAX_VALUE, a.leadsImageSinceMs) - Math.min(Number.MAX_VALUE, b.leadsImageSinceMs) ||
+        (a.waiting ?? 0) - (b.waiting ?? 0),
+    )
     if (most === undefined) return undefined
     const further = this.#leaders().length > 0
     if (further) this.#furtherLeases += 1
@@ -305,7 +328,10 @@ export class Flight {
     const mostWaiting = Math.max(...waiters.map(({ haveBytes }) => haveBytes))
     const ahead = this.#all(({ waiting, haveBytes }) => waiting === undefined && haveBytes > mostWaiting)
     const leaders = this.#leaders()
-    if (leaders.length === 0 && ahead.length === 0) return this.#nextLeaseMs
+    if (leaders.length === 0 && ahead.length === 0) {
+      const most = waiters.filter(({ haveBytes }) => haveBytes === mostWaiting)
+      return Math.max(this.#nextLeaseMs, Math.min(...most.map((member) => yieldEndMs(member, 0))))
+    }
     // Unless it gave nothing to all who wait: it may be gone, and so may the blob on it.
     const mayFeed = (source: Member) => waiters.some((waiter) => this.#canFeed(source, waiter, nowMs))
     if (ahead.some((source) => source.isComplete && mayFeed(source))) return undefined
@@ -341,6 +367,8 @@ export class Flight {
       waiting: undefined,
       isAway: false,
       source: undefined,
+      leadsImageSinceMs: Infinity,
+      yieldsUntilMs: undefined,
       lease: undefined,
       busy: undefined,
       avoidUntilMs: new Map(),
@@ -380,6 +408,11 @@ export class Flight {
   #leaders(): Member[] {
     return this.#all(({ lease }) => lease !== undefined)
   }
+}
+
+/** Who has bytes goes on by itself; what is over counts as 0. */
+function yieldEndMs({ haveBytes, yieldsUntilMs }: Member, nowMs: number): number {
+  return haveBytes > 0 || yieldsUntilMs === undefined || yieldsUntilMs <= nowMs ? 0 : yieldsUntilMs
 }
 
 /** Undefined: none of them has told yet. */

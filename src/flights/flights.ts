@@ -2,6 +2,8 @@
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
 import {
+  flightImageMs,
+  flightImagesMax,
   flightParticipationsMax,
   flightReportMs,
   flightReportParts,
@@ -17,6 +19,7 @@ import type { Router } from '../router/router.ts'
 import type { TransferEvent, Transfers } from '../store/transfers.ts'
 import { Coordinator } from './coordinator.ts'
 import { Coordinators } from './coordinators.ts'
+import type { ImageRole } from './flight.ts'
 import { FlightSource } from './flight-source.ts'
 import { type Answer, type FlightNode, parseMessage } from './protocol.ts'
 
@@ -42,6 +45,16 @@ interface Participation {
   inParts: boolean
   /** It was sent upstream already. */
   sentUpstream: boolean
+  /** Of its image, where leases are answered by 404. */
+  image: ImagePart | undefined
+}
+
+/** In the blobs of one repository, where leases are answered by 404. */
+interface ImagePart {
+  /** Undefined: it was fed by others only. */
+  leadsSinceMs: number | undefined
+  /** When it was given bytes or a lease, or had a blob, the last time. */
+  usedMs: number
 }
 
 export class Flights {
@@ -49,6 +62,8 @@ export class Flights {
   readonly #own: Coordinator
   readonly #coordinators: Coordinators
   readonly #participations = new BoundedMap<Digest, Participation>(flightParticipationsMax)
+  /** By registry and repository. */
+  readonly #images = new BoundedMap<string, ImagePart>(flightImagesMax)
   readonly #unwatch: () => void
 
   constructor(components: FlightsComponents) {
@@ -67,9 +82,15 @@ export class Flights {
     this.#unwatch = transfers.watch((event) => this.#onTransfer(event))
   }
 
-  /** For a request of our own containerd. */
-  follow(request: ContentRequest, digest: Digest, isWrong: (peerId: string) => boolean): FlightSource {
+  /** For a request of our own containerd. `by404`: so a lease will be answered. */
+  follow(
+    request: ContentRequest,
+    digest: Digest,
+    by404: boolean,
+    isWrong: (peerId: string) => boolean,
+  ): FlightSource {
     const { client, clock, logger, self, transfers } = this.#components
+    const imageKey = `${request.registry}/${request.repository}`
     const known = this.#participations.get(digest)
     if (known === undefined) {
       this.#participations.set(digest, {
@@ -80,6 +101,7 @@ export class Flights {
         busy: undefined,
         inParts: false,
         sentUpstream: false,
+        image: undefined,
       })
     }
     return new FlightSource(request, {
@@ -89,8 +111,9 @@ export class Flights {
       isWrong,
       join: async (question, signal) => {
         const size = transfers.find(digest)?.size
-        const answer = await this.#coordinators.join(digest, { node: self, size, ...question }, signal)
-        this.#noteAnswer(digest, answer)
+        const image = by404 ? this.#imageRole(imageKey) : undefined
+        const answer = await this.#coordinators.join(digest, { node: self, size, image, ...question }, signal)
+        this.#noteAnswer(digest, answer, by404 ? imageKey : undefined)
         return answer
       },
       onBusy: (busy) => this.#onBusy(digest, busy),
@@ -148,9 +171,30 @@ export class Flights {
     this.#own.close()
   }
 
-  #noteAnswer(digest: Digest, answer: Answer | undefined): void {
+  #imageRole(imageKey: string): ImageRole | undefined {
+    const nowMs = this.#components.clock.nowMs()
+    const part = this.#images.get(imageKey)
+    if (part === undefined || nowMs - part.usedMs > flightImageMs) return undefined
+    return part.leadsSinceMs === undefined ? { kind: 'yields' } : { kind: 'leads', forMs: nowMs - part.leadsSinceMs }
+  }
+
+  #noteImage(imageKey: string, answer: Answer): ImagePart | undefined {
+    if (answer.kind === 'wait') return undefined
+    const nowMs = this.#components.clock.nowMs()
+    const last = this.#images.get(imageKey)
+    const part =
+      last === undefined || nowMs - last.usedMs > flightImageMs ? { leadsSinceMs: undefined, usedMs: nowMs } : last
+    part.usedMs = nowMs
+    if (answer.kind === 'lease') part.leadsSinceMs ??= nowMs
+    this.#images.set(imageKey, part)
+    return part
+  }
+
+  /** `imageKey`: where a lease is answered by 404. */
+  #noteAnswer(digest: Digest, answer: Answer | undefined, imageKey: string | undefined): void {
     const participation = this.#participations.get(digest)
     if (participation === undefined || answer === undefined) return
+    if (imageKey !== undefined) participation.image = this.#noteImage(imageKey, answer) ?? participation.image
     if (answer.kind === 'lease') participation.role = 'leading'
     else if (answer.kind === 'source') participation.role = 'following'
   }
@@ -169,6 +213,7 @@ export class Flights {
       this.#report(digest, 'progress', haveBytes, size)
     } else if (kind === 'complete' || kind === 'failed') {
       this.#participations.delete(digest)
+      if (participation.image !== undefined) participation.image.usedMs = this.#components.clock.nowMs()
       this.#report(digest, kind, haveBytes, size)
       this.#tell(digest, participation, kind, size)
     }

@@ -3,6 +3,7 @@ import { isIP } from 'node:net'
 import { addressesPerPeerMax, flightJoinWaitMs } from '../limits.ts'
 import { type Digest, isDigest } from '../oci/digest.ts'
 import type { Peer } from '../router/router.ts'
+import type { ImageRole } from './flight.ts'
 
 /** A node as others reach it. */
 export type FlightNode = Peer
@@ -22,6 +23,8 @@ export interface Join {
   gone: string | undefined
   /** Its source, which stands still: only another one is of interest, which has more. */
   keep: string | undefined
+  /** For the image's other blobs, where a lease is answered by 404. */
+  image: ImageRole | undefined
 }
 
 export interface Report {
@@ -50,12 +53,12 @@ const idLengthMax = 128
 const sourceFields = ['avoid', 'gone', 'keep'] as const
 
 /** The path and query of a question. */
-export function joinPath(digest: Digest, { node, haveBytes, size, waitMs, ...sources }: Join): string {
+export function joinPath(digest: Digest, { node, haveBytes, size, waitMs, image, ...sources }: Join): string {
   const fields = { ...nodeFields(node), have: String(haveBytes), wait: String(Math.round(waitMs)) }
   const named = Object.fromEntries(
     sourceFields.flatMap((name) => (sources[name] === undefined ? [] : [[name, sources[name]]])),
   ) as Record<string, string>
-  return pathOf(digest, 'join', { ...fields, ...sizeField(size), ...named })
+  return pathOf(digest, 'join', { ...fields, ...sizeField(size), ...named, ...imageField(image) })
 }
 
 export function reportPath(digest: Digest, { kind, node, haveBytes, size, busy }: Report): string {
@@ -80,7 +83,11 @@ export function parseMessage(url: string): Message | undefined {
   if (verb === 'join') {
     const waitMs = Math.min(readCount(fields.get('wait')) ?? 0, flightJoinWaitMs)
     const [avoid, gone, keep] = sourceFields.map((name) => fields.get(name)?.slice(0, idLengthMax))
-    return { kind: 'join', digest, join: { node, haveBytes, size, waitMs, avoid, gone, keep } }
+    return {
+      kind: 'join',
+      digest,
+      join: { node, haveBytes, size, waitMs, avoid, gone, keep, image: readImage(fields) },
+    }
   }
   if (!reportKinds.has(verb)) return undefined
   const busyText = fields.get('busy')
@@ -111,6 +118,17 @@ function nodeFields({ id, addresses }: FlightNode): Record<string, string> {
 
 function sizeField(size: number | undefined): Record<string, string> {
   return size === undefined ? {} : { size: String(size) }
+}
+
+function imageField(image: ImageRole | undefined): Record<string, string> {
+  if (image === undefined) return {}
+  return image.kind === 'yields' ? { yields: 'true' } : { leads: String(Math.round(image.forMs)) }
+}
+
+function readImage(fields: URLSearchParams): ImageRole | undefined {
+  const forMs = readCount(fields.get('leads'))
+  if (forMs !== undefined) return { kind: 'leads', forMs }
+  return fields.get('yields') === 'true' ? { kind: 'yields' } : undefined
 }
 
 function readNode(fields: URLSearchParams): FlightNode | undefined {

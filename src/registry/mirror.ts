@@ -176,7 +176,8 @@ export class Mirror {
     // mirror there starts anew, or one in another namespace: nobody would see how far it is.
     if (!flights.isDownloading(digest)) return 'nothing'
     const { standing, clock } = this.#components
-    const source = flights.follow(request, digest, (peerId) => standing.isWrong(peerId, digest))
+    const origin = await upstreamOrigin(registry)
+    const source = flights.follow(request, digest, origin === undefined, (peerId) => standing.isWrong(peerId, digest))
     const served =
       request.kind === 'manifest'
         ? await this.#serveManifest(request, source, exchange, reply, signal)
@@ -185,7 +186,6 @@ export class Mirror {
     if (source.outcome === 'lease' && !served) {
       const holdMs = flights.sendUpstream(digest, asked)
       if (holdMs > 0) await clock.sleep(holdMs, signal).catch(() => undefined)
-      const origin = await upstreamOrigin(registry)
       if (origin === undefined) return 'nothing'
       const section = request.kind === 'manifest' ? 'manifests' : 'blobs'
       void reply.code(307).header('location', `${origin}/v2/${request.repository}/${section}/${digest}`).send()

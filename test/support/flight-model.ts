@@ -2,7 +2,7 @@
  * A small world around one flight: nodes that are told what to do by its decisions, and do it instantly or never. Checks
  * after each event what must always hold. Stands for Coordinator and FlightSource where all sequences are to be tried.
  */
-import { Flight } from '../../src/flights/flight.ts'
+import { Flight, type ImageRole } from '../../src/flights/flight.ts'
 import { flightFailedSourceMs, flightLeasesMax, flightSlotsMax } from '../../src/limits.ts'
 
 const verbs = [
@@ -31,14 +31,19 @@ interface Node {
   lostUntilMs: Map<number, number>
 }
 
+/** What a node is in the image, if leases are answered by 404. */
+export type Roles = (node: number) => ImageRole | undefined
+
 export class FlightModel {
   readonly flight: Flight
   readonly nodes: Node[]
   leases = 0
   #nowMs = 1_000
   readonly #sizeBytes: number
+  readonly #roles: Roles
 
-  constructor(nodeCount: number, sizeBytes: number) {
+  constructor(nodeCount: number, sizeBytes: number, roles: Roles = () => undefined) {
+    this.#roles = roles
     this.flight = new Flight(this.#nowMs)
     this.#sizeBytes = sizeBytes
     this.nodes = Array.from({ length: nodeCount }, () => ({
@@ -135,7 +140,7 @@ export class FlightModel {
     const node = this.nodes[index]
     if (node === undefined) return
     Object.assign(node, { phase: 'waiting', source: undefined })
-    this.flight.join(String(index), node.haveBytes, this.#sizeBytes, this.#nowMs)
+    this.flight.join(String(index), node.haveBytes, this.#sizeBytes, this.#nowMs, this.#roles(index))
   }
 
   #loseSource(index: number): void {
@@ -165,10 +170,13 @@ export class FlightModel {
   }
 
   decide(): number {
+    const ledBefore = this.nodes.map((_node, index) => this.flight.describe(String(index))?.leads === true)
     const decisions = this.flight.decide(this.#nowMs)
+    const isNew = decisions.some(({ kind, to }) => kind === 'lease' && ledBefore[Number(to)] === false)
     for (const decision of decisions) {
       const node = this.nodes[Number(decision.to)]
       if (node?.phase === 'dead') continue
+      if (decision.kind === 'lease' && isNew) this.#checkPreferred(Number(decision.to))
       if (decision.kind === 'source') {
         this.#follow(Number(decision.to), decision.source)
       } else if (node !== undefined) {
@@ -178,6 +186,13 @@ export class FlightModel {
     }
     this.#check()
     return decisions.length
+  }
+
+  /** Who leads the image is not passed over for one that is as far and yields to it. */
+  #checkPreferred(to: number): void {
+    const isPassedOver = ({ phase, haveBytes }: Node, index: number) =>
+      phase === 'waiting' && haveBytes === this.nodes[to]?.haveBytes && this.#roles(index)?.kind === 'leads'
+    if (this.#roles(to)?.kind === 'yields' && this.nodes.some(isPassedOver)) throw new Error(`${to} was preferred`)
   }
 
   #check(): void {

@@ -11,7 +11,7 @@ import type { FlightNode } from '../../src/flights/protocol.ts'
 import { createLogger } from '../../src/logger.ts'
 import { createMetrics } from '../../src/metrics.ts'
 import type { ContentRequest } from '../../src/oci/content-request.ts'
-import { digestOf } from '../../src/oci/digest.ts'
+import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import type { ByteRange } from '../../src/oci/range.ts'
 import type { PeerClient } from '../../src/peers/client.ts'
 import {
@@ -71,6 +71,8 @@ export class FlightWorld {
   readonly nodes = new Map<string, SimulatedNode>()
   readonly upstream: Upstream = { firstByteMs: 20, bytesPerMs: 10_000, refusesUntilMs: 0, cut: 0 }
   faults: Faults = { lost: 0, late: 0, doubled: 0 }
+  /** Not by redirect. */
+  leasesBy404 = false
   /** Of the DHT: whether complete blobs are found there. */
   knowsHolders = false
   /** Whom a node believes to be the coordinators, in order. */
@@ -83,6 +85,24 @@ export class FlightWorld {
   readonly wrongs: string[] = []
   /** Downloads that are fed from others: who from whom. */
   readonly feeding = new Map<Download, Download>()
+
+  /**
+   * Leases by 404 from now on, and one of the nodes leads another blob of the image, with which the others are fed: that
+   * is what is told. Bytes of it do not exist.
+   */
+  async leadImageBy404(leader: string): Promise<void> {
+    this.leasesBy404 = true
+    const other = digestOf(Buffer.from('another blob'))
+    const asked = [this.nodes.get(leader)?.askForOther(other) ?? Promise.resolve()]
+    await this.runUntil(() => false, 100)
+    for (const node of this.nodes.values()) {
+      const query = `node=${leader}&at=10.0.0.1&have=1&size=1`
+      await node.flights.answer(`/spegel-ts/flights/v1/${other}/complete?${query}`, new AbortController().signal)
+      if (node.id !== leader) asked.push(node.askForOther(other))
+    }
+    await this.runUntil(() => false, 400)
+    await Promise.all(asked)
+  }
 
   constructor(random: Random, sizeBytes: number, ids: readonly string[]) {
     this.random = random
@@ -278,7 +298,10 @@ export class SimulatedNode {
         metrics,
         logger,
         random: () => world.random.next(),
-        flight: { flights: this.flights, upstreamOrigin: () => Promise.resolve('https://example.org') },
+        flight: {
+          flights: this.flights,
+          upstreamOrigin: () => Promise.resolve(world.leasesBy404 ? undefined : 'https://example.org'),
+        },
       },
       { resolveTimeoutMs: 20 },
     )
@@ -325,6 +348,13 @@ export class SimulatedNode {
       await this.world.clock.sleep(1_500 + this.world.random.next() * 2_000)
     }
     this.#isPulling = false
+  }
+
+  /** In the flight of another blob of the image. */
+  async askForOther(other: Digest): Promise<void> {
+    const question = { ...request, digest: other, key: other }
+    const source = this.flights.follow(question, other, this.world.leasesBy404, () => false)
+    if ((await source.next(undefined, 250, this.#stop.signal)) !== undefined) this.world.wrong('nobody has the other')
   }
 
   /** A further question for what is missing, beside the first: a parallel fetch, or another image with this blob. */

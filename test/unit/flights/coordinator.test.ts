@@ -37,6 +37,7 @@ class Script {
       avoid: undefined,
       gone: undefined,
       keep: undefined,
+      image: undefined,
       ...question,
     }
     void this.coordinator.join(digest, join, left.signal).then((answer) => (asked.answer = answer))

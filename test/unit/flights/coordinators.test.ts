@@ -17,6 +17,7 @@ const join = {
   avoid: undefined,
   gone: undefined,
   keep: undefined,
+  image: undefined,
 }
 const report = { kind: 'complete' as const, node: nodeOf('self'), haveBytes: 0, size: 1_000, busy: undefined }
 const wait = '{"kind":"wait"}'

@@ -28,6 +28,13 @@ const joins: fc.Arbitrary<Join> = fc.record({
   avoid: ids,
   gone: ids,
   keep: ids,
+  image: fc.option(
+    fc.oneof(
+      counts.map((forMs) => ({ kind: 'leads' as const, forMs })),
+      fc.constant({ kind: 'yields' as const }),
+    ),
+    { nil: undefined },
+  ),
 })
 const reports: fc.Arbitrary<Report> = fc.record({
   kind: fc.constantFrom('progress', 'complete', 'failed', 'left'),
@@ -68,6 +75,7 @@ describe('a message', () => {
       avoid: node.id,
       gone: node.id,
       keep: node.id,
+      image: { kind: 'leads' as const, forMs: 10 ** 14 },
     }
     expect(joinPath(digest, join).length).toBeLessThan(8_000)
     expect(parseMessage(joinPath(digest, join))).toMatchObject({

@@ -44,7 +44,7 @@ class Script {
 
   async leads(): Promise<void> {
     const request = { kind: 'blob' as const, registry: 'r', repository: 'n', tag: undefined, digest, key: digest }
-    const source = this.flights.follow(request, digest, () => false)
+    const source = this.flights.follow(request, digest, false, () => false)
     await source.next(undefined, 1_000, new AbortController().signal)
     if (source.outcome !== 'lease') throw new Error(`it was not given the lease: ${source.outcome}`)
     this.messages.length = 0
@@ -98,7 +98,7 @@ describe('reports', () => {
   it('tell of leaving, once', async () => {
     const script = new Script()
     const request = { kind: 'blob' as const, registry: 'r', repository: 'n', tag: undefined, digest, key: digest }
-    script.flights.follow(request, digest, () => false)
+    script.flights.follow(request, digest, false, () => false)
     script.flights.leave(digest)
     script.flights.leave(digest)
     await script.happens('failed', 0, MiB)

@@ -56,6 +56,28 @@ describe('a cold batch', () => {
     world.close()
   })
 
+  it.each([100, 250, 10_000])(
+    'by 404 is led by who leads the image, if it asks within 300 ms: after %s',
+    async (afterMs) => {
+      const ids = ['a', 'b', 'c', 'd', 'e']
+      const world = new FlightWorld(seededRandom(1), blobBytesMax, ids)
+      await world.leadImageBy404('e')
+      const beginMs = world.clock.nowMs()
+      for (const id of ids) world.clock.after(id === 'e' ? afterMs : 1, () => void world.nodes.get(id)?.pull())
+      const isDone = () => ids.every((id) => world.nodes.get(id)?.hasBlob)
+      expect(await world.runUntil(isDone, 20_000)).toBe(true)
+      const fetches = world.log.filter((line) => line.endsWith('fetches upstream'))
+      const [, ms, id] = /^(\d+) ms: (.)/.exec(fetches[0] ?? '') ?? []
+      expect({ fetches: fetches.length, byLeader: id === 'e', wrongs: world.wrongs }).toEqual({
+        fetches: 1,
+        byLeader: afterMs < 300,
+        wrongs: [],
+      })
+      expect(Number(ms) - beginMs).toBeLessThan(400)
+      world.close()
+    },
+  )
+
   it('at random keeps bytes right, upstream spared, and ends', { timeout: 120_000 }, async () => {
     for (let number = 0; number < schedules; number++) await playSchedule(firstSeed + number)
   })
@@ -74,6 +96,11 @@ async function playSchedule(seed: number): Promise<void> {
     excuses += costs
   }
   world.knowsHolders = random.next() < 0.5
+  if (random.next() < 0.3) {
+    const leader = pick(random, ids)
+    say(`leases by 404; the image is led by ${leader}`, 0)
+    await world.leadImageBy404(leader)
+  }
   if (random.next() < 0.3) {
     say('messages are lost, late and doubled', 2 * ids.length)
     world.faults = { lost: 0.03, late: 0.03, doubled: 0.1 }
