@@ -16,7 +16,7 @@ const memoryOfProcess: Memory = {
   residentBytes: () => process.memoryUsage.rss(),
   giveBack() {
     forgetFreeBuffers()
-    void globalThis.gc?.({ type: 'major', execution: 'sync', flavor: 'last-resort' })
+    globalThis.gc?.({ type: 'major', execution: 'sync', flavor: 'last-resort' })
   },
 }
 
