@@ -61,6 +61,9 @@ export const streamsReserved = 16
 /** Buffers of each size kept for reuse; the others are left to the garbage collector. */
 export const buffersKeptMax = 32
 
+/** A program that has ended waits this long for whoever reads its output. */
+export const exitOutputMs = 5_000
+
 /** At rest: nothing was asked for this long, and none of the bodies is under way. Then memory is given back. */
 export const idleBeforeCollectionMs = 5_000
 /** If there is so much more of it than after the last time. It takes 0.2 s, in which nobody is answered. */

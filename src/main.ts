@@ -1,8 +1,7 @@
 /** The executable: the only file that touches argv, environment, standard streams, signals and the exit code. */
+import { setTimeout } from 'node:timers/promises'
 import { runCli } from './cli/cli.ts'
-
-/** Who reads nothing for so long must not keep a stopped daemon alive. */
-const outputTimeoutMs = 10_000
+import { exitOutputMs } from './limits.ts'
 
 const stop = new AbortController()
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
@@ -21,10 +20,10 @@ process.exitCode = await runCli(process.argv.slice(2), {
   isTerminal: process.stderr.isTTY,
   stop: stop.signal,
 })
-// A pipe takes 64 KiB at once; what was written last may be more.
-await Promise.race([
-  new Promise((resolve) => process.stdout.write('', resolve)),
-  new Promise((resolve) => setTimeout(resolve, outputTimeoutMs)),
-])
+// A pipe takes 64 KiB at a time: what it has not taken yet would be cut off by the exit.
+const written = [process.stdout, process.stderr].map(
+  (stream) => new Promise<void>((resolve) => stream.write('', () => resolve())),
+)
+await Promise.race([Promise.all(written), setTimeout(exitOutputMs)])
 // Timers and sockets of libraries must not keep a stopped daemon alive.
 process.exit()
