@@ -112,7 +112,7 @@ export const parts: Readonly<Record<string, Part>> = {
     imports: ['testbed', 'images', 'containerd', 'oci', 'lib'],
     libraries: ['zod', 'echarts', '@resvg/resvg-wasm', 'jstat', 'hdr-histogram-js', '@kubernetes/client-node'],
   },
-  main: { imports: ['cli'], libraries: [] },
+  main: { imports: ['cli', 'limits'], libraries: [] },
 }
 
 export interface SourceFile {
