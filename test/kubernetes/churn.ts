@@ -237,7 +237,8 @@ function churnPod(name: string, nodeName: string, image: string): object {
     spec: {
       nodeName,
       containers: [{ name: 'wait', image, imagePullPolicy: 'IfNotPresent' }],
-      restartPolicy: 'Never',
+      // A node that reboots in between ends it before it was seen to run.
+      restartPolicy: 'Always',
       terminationGracePeriodSeconds: 0,
       automountServiceAccountToken: false,
       tolerations: [{ operator: 'Exists' }],
