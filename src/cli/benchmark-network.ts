@@ -186,9 +186,11 @@ async function runRun(options: RunOptions, surroundings: Surroundings): Promise<
     signal: stop,
   }).catch((error: unknown) => {
     if (!stop.aborted) throw error
+    // The result says so; a line on the other stream would be cut into it.
+    if (isPiped) return undefined
     throw new UserError(brokenOff(resultDir))
   })
-  if (!isPiped) conclude(result, resultDir, write)
+  if (result !== undefined && !isPiped) conclude(result, resultDir, write)
 }
 
 export function announcement(paths: readonly string[], rounds: number, expectedMs: number): string {

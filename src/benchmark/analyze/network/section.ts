@@ -56,7 +56,7 @@ function pullTimeLine(result: NetworkResult, path: string): string[] {
       ? `; the instrument itself reaches ${rateText(instrument)} on this machine, so the path may carry more`
       : ''
   return [
-    `${path}: a 1 GB image takes at least ${significant(imageBytes / bytesPerSecond)} s from one node to another: the path carries ${rateText(bytesPerSecond)} (${streams} ${streams === 1 ? 'stream' : 'streams'})${factor}${limit}. No mirror is faster.`,
+    `${path}: a 1 GB image takes at least ${significant(imageBytes / bytesPerSecond)} s: the path carries ${rateText(bytesPerSecond)} (${streams} ${streams === 1 ? 'stream' : 'streams'})${factor}${limit}. No mirror is faster.`,
   ]
 }
 

@@ -142,10 +142,10 @@ describe('a result about the network', () => {
     const printed = await analyzed(result())
     // 2^30 bytes at 104 and at 52 MB/s.
     expect(printed).toContain(
-      'host: a 1 GB image takes at least 10.3 s from one node to another: the path carries 832 Mbit/s (4 streams). No mirror is faster.',
+      'host: a 1 GB image takes at least 10.3 s: the path carries 832 Mbit/s (4 streams). No mirror is faster.',
     )
     expect(printed).toContain(
-      'pod: a 1 GB image takes at least 20.6 s from one node to another: the path carries 416 Mbit/s (4 streams), 0.500 × host. No mirror is faster.',
+      'pod: a 1 GB image takes at least 20.6 s: the path carries 416 Mbit/s (4 streams), 0.500 × host. No mirror is faster.',
     )
     const slowInstrument = await analyzed(result({ loopback: turns('loopback', 1, 0.9).slice(0, 4) }))
     expect(slowInstrument).toContain(
