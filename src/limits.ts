@@ -265,8 +265,11 @@ export const ingestRescanMs = 1_000
 /** Downloads that have ended are remembered for who asks how. Full: the least recent is forgotten. */
 export const endedTransfersMax = 256
 
-/** containerd records a blob a few ms after its file is in place: when to ask whether it is ours. */
-export const confirmDelaysMs: readonly number[] = [0, 10, 30, 100, 300, 1_000, 3_000]
+/**
+ * containerd records a blob a few ms after its file is in place: when to ask whether it is ours. From 2.1 on an event
+ * says so, nearly always before the first of these.
+ */
+export const confirmDelaysMs: readonly number[] = [20, 20, 30, 100, 300, 1_000, 3_000]
 export const confirmConcurrency = 8
 
 // --- Flights ---------------------------------------------------------------------------------------------------
@@ -322,6 +325,8 @@ export const flightAskAgainMs = 200
 export const flightCoordinatorsMax = 3
 export const flightCoordinatorTimeoutMs = 1_000
 export const flightCoordinatorDeadMs = 30_000
+/** One that answered within this time is waited for; another is asked first for an answer at once. */
+export const flightCoordinatorKnownMs = 10_000
 /** An answer of a coordinator: a peer with a few addresses. */
 export const flightMessageBytesMax = 4 * 1024
 /** A lease holder whose upstream broke off is sent there again after this long: restarts take about that. */
@@ -343,7 +348,8 @@ export const flightBusyChange = 0.2
 export const flightCatchUpBytes = 2 * MiB
 /** Blobs in which this node takes part. Full: what it says of the least recent one is no longer reported. */
 export const flightParticipationsMax = 1_024
-/** A transfer is reported each so many parts of it. */
+/** A transfer is reported each so many parts of it, but no more often than this. */
 export const flightReportParts = 8
+export const flightReportBytesMin = 4 * MiB
 /** And at least this often while it grows, well before a coordinator thinks that the flight is over, or a follower gone. */
 export const flightReportMs = 10_000

@@ -7,6 +7,7 @@ import { BoundedMap } from '../lib/bounded-map.ts'
 import { awakeTimeout } from '../lib/patience.ts'
 import {
   flightCoordinatorDeadMs,
+  flightCoordinatorKnownMs,
   flightCoordinatorTimeoutMs,
   flightCoordinatorsMax,
   peersRememberedMax,
@@ -36,21 +37,20 @@ export interface CoordinatorsComponents {
 
 export class Coordinators {
   readonly #components: CoordinatorsComponents
-  readonly #deadUntilMs: BoundedMap<string, number>
+  readonly #deadUntilMs = new BoundedMap<string, number>(peersRememberedMax)
+  /** Those that answered lately. */
+  readonly #knownUntilMs = new BoundedMap<string, number>(peersRememberedMax)
 
   constructor(components: CoordinatorsComponents) {
     this.#components = components
-    this.#deadUntilMs = new BoundedMap(peersRememberedMax)
   }
 
   /** Undefined: nobody answers. Rejects with the signal's reason. */
   async join(digest: Digest, join: Join, signal: AbortSignal): Promise<Answer | undefined> {
     for (const node of await this.#alive(digest)) {
       if (node.id === this.#components.self.id) return this.#components.own.join(digest, join, signal)
-      const text = await this.#post(node, joinPath(digest, join), join.waitMs, signal)
-      const answer = text === undefined ? undefined : parseAnswer(text)
+      const answer = await this.#ask(node, digest, join, signal)
       if (answer !== undefined) return answer
-      if (text !== undefined) this.#noteDead(node)
     }
     return undefined
   }
@@ -64,6 +64,18 @@ export class Coordinators {
       }
       if ((await this.#post(node, reportPath(digest, report), 0, undefined)) !== undefined) return
     }
+  }
+
+  /** Who was not heard of lately is asked for an answer at once, before it is waited for. Undefined: none came. */
+  async #ask(node: FlightNode, digest: Digest, join: Join, signal: AbortSignal): Promise<Answer | undefined> {
+    const isKnown = (this.#knownUntilMs.get(placeOf(node)) ?? 0) > this.#components.clock.nowMs()
+    const waitMs = isKnown ? join.waitMs : 0
+    const text = await this.#post(node, joinPath(digest, { ...join, waitMs }), waitMs, signal)
+    if (text === undefined) return undefined
+    const answer = parseAnswer(text)
+    if (answer === undefined) this.#noteDead(node)
+    else this.#knownUntilMs.set(placeOf(node), this.#components.clock.nowMs() + flightCoordinatorKnownMs)
+    return answer?.kind === 'wait' && waitMs < join.waitMs ? this.#ask(node, digest, join, signal) : answer
   }
 
   async #alive(digest: Digest): Promise<FlightNode[]> {
@@ -90,6 +102,7 @@ export class Coordinators {
   }
 
   #noteDead(node: FlightNode): void {
+    this.#knownUntilMs.delete(placeOf(node))
     this.#deadUntilMs.set(placeOf(node), this.#components.clock.nowMs() + flightCoordinatorDeadMs)
   }
 }

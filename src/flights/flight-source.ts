@@ -62,18 +62,16 @@ export class FlightSource implements BodySource {
     const signal = AbortSignal.any([caller, over.signal])
     this.outcome = 'timeout'
     try {
-      // The first question is answered at once: that tells that the coordinator is there.
-      for (let [waitMs, failedId] = [0, '']; !signal.aborted;) {
+      for (let failedId = ''; !signal.aborted;) {
         const askedMs = clock.nowMs()
-        const answer = await this.#answer({ haveBytes, waitMs }, signal)
+        const answer = await this.#answer({ haveBytes, waitMs: flightJoinWaitMs }, signal)
         if (answer === undefined || answer.kind === 'lease') {
           this.outcome = answer === undefined ? 'alone' : 'lease'
           return undefined
         }
-        const isNew = answer.kind === 'source' ? answer.source.id !== failedId : waitMs === 0
+        const isNew = answer.kind === 'source' && answer.source.id !== failedId
         // Another question of this node took the place of this one, or the coordinator is not well: no storm.
         if (!isNew) await clock.sleep(Math.max(0, askedMs + flightAskAgainMs - clock.nowMs()), signal)
-        waitMs = flightJoinWaitMs
         if (answer.kind === 'wait') continue
         if (this.#components.isWrong(answer.source.id)) {
           // For this flight it has nothing.

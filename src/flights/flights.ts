@@ -5,10 +5,11 @@ import {
   flightImageMs,
   flightImagesMax,
   flightParticipationsMax,
+  flightReportBytesMin,
   flightReportMs,
   flightReportParts,
   flightResumeHoldMs,
-  flightSmallBytes,
+  flightTreeBytes,
 } from '../limits.ts'
 import type { Logger } from '../logger.ts'
 import type { Metrics } from '../metrics.ts'
@@ -203,7 +204,7 @@ export class Flights {
     const participation = this.#participations.get(digest)
     if (participation === undefined) return
     if (kind === 'grew') {
-      const step = Math.max(flightSmallBytes, size / flightReportParts)
+      const step = Math.max(flightReportBytesMin, size / flightReportParts)
       const nowMs = this.#components.clock.nowMs()
       const isFirst = participation.reportedBytes === 0
       const isDue = nowMs - participation.reportedMs >= flightReportMs
@@ -223,6 +224,8 @@ export class Flights {
     const participation = this.#participations.get(digest)
     const transfer = this.#components.transfers.find(digest)
     if (participation === undefined || transfer === undefined) return
+    // Of the small ones nobody measures.
+    if (transfer.size <= flightTreeBytes) return
     participation.busy = busy
     this.#report(digest, 'progress', transfer.haveBytes, transfer.size)
   }

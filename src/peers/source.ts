@@ -13,7 +13,7 @@ import type { Logger } from '../logger.ts'
 import type { Metrics } from '../metrics.ts'
 import type { ContentRequest } from '../oci/content-request.ts'
 import type { RangeSpec } from '../oci/range.ts'
-import type { Peer, Router } from '../router/router.ts'
+import type { LookupDepth, Peer, Router } from '../router/router.ts'
 import type { BodySource } from './body-source.ts'
 import type { AnswerTimes } from './answer-times.ts'
 import type { PeerClient } from './client.ts'
@@ -62,15 +62,14 @@ export class PeerSource implements BodySource {
 
   constructor(
     request: ContentRequest,
-    method: 'GET' | 'HEAD',
-    resolveTimeoutMs: number,
+    { method, resolveTimeoutMs, depth }: { method: 'GET' | 'HEAD'; resolveTimeoutMs: number; depth: LookupDepth },
     components: PeerSourceComponents,
   ) {
     this.#request = request
     this.#method = method
     this.#resolveTimeoutMs = resolveTimeoutMs
     this.#components = components
-    void this.#search(false)
+    void this.#search(depth)
   }
 
   /** Why `next` gave nothing. */
@@ -105,7 +104,7 @@ export class PeerSource implements BodySource {
         if (isOver && (round.searchedAgain || this.#candidates.size === 0)) return undefined
         if (isOver || this.#isSlow(round)) {
           round.searchedAgain = true
-          void this.#search(true)
+          void this.#search('fresh')
         }
         await this.#change(round)
       }
@@ -258,10 +257,10 @@ export class PeerSource implements BodySource {
     cancel()
   }
 
-  async #search(fresh: boolean): Promise<void> {
+  async #search(depth: LookupDepth): Promise<void> {
     const { router, standing, clock } = this.#components
     this.#searching += 1
-    for await (const peer of router.lookup(this.#request.key, this.#stop.signal, { fresh })) {
+    for await (const peer of router.lookup(this.#request.key, this.#stop.signal, depth)) {
       const known = this.#candidates.get(peer.id)
       const forgiven = known?.state === 'failed' && clock.nowMs() - known.failedMs > forgiveFailureMs
       if (standing.isWrong(peer.id, this.#request.digest) || (known !== undefined && !forgiven)) continue

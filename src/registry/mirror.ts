@@ -107,9 +107,12 @@ export class Mirror {
     const onClose = () => gone.abort(new Error('the client closed the connection'))
     reply.raw.once('close', onClose)
     const signal = AbortSignal.any([gone.signal, shutdown])
-    const source = givenUp
-      ? undefined
-      : new PeerSource(request, isHead ? 'HEAD' : 'GET', this.#resolveTimeoutMs, this.#components)
+    const looking = {
+      method: isHead ? ('HEAD' as const) : ('GET' as const),
+      resolveTimeoutMs: this.#resolveTimeoutMs,
+      depth: flight === undefined ? ('usual' as const) : ('quick' as const),
+    }
+    const source = givenUp ? undefined : new PeerSource(request, looking, this.#components)
     try {
       if (source !== undefined && (await this.#serveFromHolders(request, source, exchange, reply, signal))) {
         this.#noteHit(request)

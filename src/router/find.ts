@@ -1,7 +1,8 @@
 /**
  * Who has a key? The nodes closest to a key hold its records (Kademlia). This node's own records answer at once, and
  * alone when it is one of those nodes; otherwise, or when it knows nobody, the closest others are asked, and those
- * closer still that they name, until the three closest have answered. If they know nobody either, and there are nodes
+ * closer still that they name, until the three closest have answered: two, where it holds the key's records itself. If
+ * they know nobody either, and there are nodes
  * of Spegel in the swarm, the rest of the closest are asked, as Go does: our nodes hand their records to a node that
  * joins, Spegel's do so only at their next round, up to 15 minutes later, so the closest may be newer than the record.
  */
@@ -18,7 +19,7 @@ import type { Message, Peer as PeerMessage } from './generated/kad-dht.ts'
 import type { NodeKinds } from './kinds.ts'
 import type { ProviderStore } from './provider-store.ts'
 import { readReachable } from './reachable.ts'
-import type { Peer } from './router.ts'
+import type { LookupDepth, Peer } from './router.ts'
 import { type RoutingTable, type TablePeer } from './routing-table.ts'
 import { type DhtRpc, messageType } from './rpc.ts'
 
@@ -36,20 +37,24 @@ export interface FindComponents {
 }
 
 /**
- * Calls back with each provider once, never with this node. Resolves when the search is over. `fresh`: those whom this
- * node's own records name did not help. They may all be of the past, and the announcement of another one be lost.
+ * Calls back with each provider once, never with this node. Resolves when the search is over. After those whom this
+ * node's own records name did not help (`fresh`) they are not enough: they may all be of the past, and the announcement
+ * of another one be lost.
  */
 export async function findProviders(
   key: DhtKey,
-  { providersWanted, fresh }: { providersWanted: number; fresh: boolean },
+  { providersWanted, depth }: { providersWanted: number; depth: LookupDepth },
   components: FindComponents,
   onProvider: (peer: Peer) => void,
   signal: AbortSignal,
   onClosest: (peers: readonly TablePeer[]) => void = () => {},
 ): Promise<void> {
-  const search = new Search(key, providersWanted, components, onProvider, signal)
+  // What this node holds itself is as good as another's answer.
+  const isOwnAnswer = depth !== 'fresh' && components.table.hasRecordsOf(key.kadId)
+  const search = new Search(key, providersWanted, isOwnAnswer, components, onProvider, signal)
   await search.readOwnRecords()
-  if (!fresh && search.foundCount > 0 && components.table.hasRecordsOf(key.kadId)) return
+  const isEnough = search.foundCount > 0 || (depth === 'quick' && !components.kinds.mixed)
+  if (isOwnAnswer && isEnough) return
   await search.askOthers()
   onClosest(search.closest)
 }
@@ -61,6 +66,8 @@ class Search {
   readonly #onProvider: (peer: Peer) => void
   readonly #signal: AbortSignal
   readonly #selfId: string
+  /** Of others. */
+  readonly #answersNeeded: number
   readonly #found = new Set<string>()
   /** Everybody we heard of, by id. */
   readonly #candidates = new Map<string, TablePeer & { state: 'new' | 'asked' | 'answered' | 'failed' }>()
@@ -68,6 +75,7 @@ class Search {
   constructor(
     key: DhtKey,
     providersWanted: number,
+    isOwnAnswer: boolean,
     components: FindComponents,
     onProvider: (peer: Peer) => void,
     signal: AbortSignal,
@@ -78,6 +86,7 @@ class Search {
     this.#onProvider = onProvider
     this.#signal = AbortSignal.any([signal, awakeTimeout(components.clock, lookupTimeoutMs)])
     this.#selfId = components.libp2p.peerId.toString()
+    this.#answersNeeded = answersNeeded - (isOwnAnswer ? 1 : 0)
   }
 
   get foundCount(): number {
@@ -122,7 +131,7 @@ class Search {
     const alive = [...this.#candidates.values()]
       .filter(({ state }) => state !== 'failed')
       .sort((a, b) => compareDistance(this.#key.kadId, a, b))
-    const closest = alive.slice(0, answersNeeded)
+    const closest = alive.slice(0, this.#answersNeeded)
     const { mixed } = this.#components.kinds
     const enough = !mixed || this.#found.size > 0 || closest.some(({ state }) => state !== 'answered')
     return (enough ? closest : alive.slice(0, replication)).find(({ state }) => state === 'new')
@@ -159,8 +168,9 @@ class Search {
     const { addresses, table, libp2p } = this.#components
     try {
       const id = addresses.nameOf(message.id)
+      if (id === this.#selfId || this.#candidates.has(id) || table.isDead(id)) return
       const multiaddrs = readReachable(message.multiaddrs)
-      if (multiaddrs.length === 0 || id === this.#selfId || this.#candidates.has(id) || table.isDead(id)) return
+      if (multiaddrs.length === 0) return
       const peerId = peerIdFromMultihash(digest.decode(message.id))
       this.#candidates.set(id, { peerId, id, kadId: kadId(message.id), state: 'new' })
       await libp2p.peerStore.merge(peerId, { multiaddrs })

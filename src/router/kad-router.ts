@@ -21,7 +21,7 @@ import { LookupCache } from './lookup-cache.ts'
 import { Membership } from './membership.ts'
 import { Provider } from './provide.ts'
 import { ProviderStore } from './provider-store.ts'
-import type { Peer, Router } from './router.ts'
+import type { LookupDepth, Peer, Router } from './router.ts'
 import { RoutingTable, type TablePeer } from './routing-table.ts'
 import { DhtRpc } from './rpc.ts'
 
@@ -116,7 +116,7 @@ export class KadRouter implements Router {
       },
       addresses,
     )
-    this.#lookups = new LookupCache(async (key, fresh, onPeer) => {
+    this.#lookups = new LookupCache(async (key, depth, onPeer) => {
       const startedMs = clock.nowMs()
       let first = true
       const onProvider = (peer: Peer) => {
@@ -126,7 +126,7 @@ export class KadRouter implements Router {
       }
       await findProviders(
         dhtKey(key),
-        { providersWanted, fresh },
+        { providersWanted, depth },
         { libp2p, table, store, rpc, kinds, clock, addresses: addressBook },
         onProvider,
         this.#stop.signal,
@@ -163,8 +163,8 @@ export class KadRouter implements Router {
     return { peers: this.#table.size, keys: this.#provider.keyCount, records: this.#store.recordCount }
   }
 
-  lookup(key: string, signal: AbortSignal, options = { fresh: false }): AsyncIterable<Peer> {
-    return this.#lookups.lookup(key, signal, options.fresh)
+  lookup(key: string, signal: AbortSignal, depth: LookupDepth = 'usual'): AsyncIterable<Peer> {
+    return this.#lookups.lookup(key, signal, depth)
   }
 
   async flightNodes(key: string, count: number): Promise<Peer[]> {

@@ -5,10 +5,10 @@
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
 import { lookupCacheEntriesMax, lookupCacheMs, lookupMissCacheMs } from '../limits.ts'
-import type { Peer } from './router.ts'
+import type { LookupDepth, Peer } from './router.ts'
 
-/** Calls back with each peer and resolves when nobody else will be found. `fresh`: as the caller says. */
-export type Search = (key: string, fresh: boolean, onPeer: (peer: Peer) => void) => Promise<void>
+/** Calls back with each peer and resolves when nobody else will be found. */
+export type Search = (key: string, depth: LookupDepth, onPeer: (peer: Peer) => void) => Promise<void>
 
 interface Entry {
   peers: Peer[]
@@ -27,9 +27,9 @@ export class LookupCache {
     this.#clock = clock
   }
 
-  /** `fresh`: what is kept does not count, only a search that runs. */
-  async *lookup(key: string, signal: AbortSignal, fresh = false): AsyncGenerator<Peer> {
-    const entry = this.#entry(key, fresh)
+  /** fresh: what is kept does not count, only a search that runs. */
+  async *lookup(key: string, signal: AbortSignal, depth: LookupDepth = 'usual'): AsyncGenerator<Peer> {
+    const entry = this.#entry(key, depth)
     const aborted = Promise.withResolvers<void>()
     const onAbort = () => aborted.resolve()
     signal.addEventListener('abort', onAbort, { once: true })
@@ -50,10 +50,11 @@ export class LookupCache {
     }
   }
 
-  #entry(key: string, fresh: boolean): Entry {
+  #entry(key: string, depth: LookupDepth): Entry {
     const existing = this.#entries.get(key)
     const validUntilMs = existing?.expiresMs ?? (existing === undefined ? 0 : Infinity)
-    if (existing !== undefined && validUntilMs > (fresh ? Number.MAX_VALUE : this.#clock.nowMs())) return existing
+    if (existing !== undefined && validUntilMs > (depth === 'fresh' ? Number.MAX_VALUE : this.#clock.nowMs()))
+      return existing
     const entry: Entry = { peers: [], expiresMs: undefined, changed: Promise.withResolvers() }
     this.#entries.set(key, entry)
     const wake = () => {
@@ -64,7 +65,7 @@ export class LookupCache {
       entry.peers.push(peer)
       wake()
     }
-    const searched = this.#search(key, fresh, onPeer).catch(() => undefined)
+    const searched = this.#search(key, depth, onPeer).catch(() => undefined)
     void searched.finally(() => {
       entry.expiresMs = this.#clock.nowMs() + (entry.peers.length > 0 ? lookupCacheMs : lookupMissCacheMs)
       wake()

@@ -28,6 +28,8 @@ const newcomerDelayMs = 200
 
 interface Offer {
   key: DhtKey
+  /** What each of its 20 holders is told. */
+  message: Uint8Array
   dueMs: number
 }
 
@@ -70,7 +72,7 @@ export class Provider {
     for (const contentKey of keys) {
       if (this.#offers.has(contentKey)) continue
       const key = dhtKey(contentKey)
-      this.#offers.set(contentKey, { key, dueMs: 0 })
+      this.#offers.set(contentKey, { key, message: this.#announcement(key), dueMs: 0 })
       this.#components.store.setOwn(key.multihash, true)
     }
     this.#runIn(provideDelayMs)
@@ -148,18 +150,14 @@ export class Provider {
     }
   }
 
+  #announcement({ multihash }: DhtKey): Uint8Array {
+    const message = { type: messageType.addProvider, key: multihash, closer: [], providers: [this.#self] }
+    return lengthPrefixed(Message.encode(message).finish())
+  }
+
   async #sendTo(peer: TablePeer, offers: readonly Offer[]): Promise<void> {
     const { rpc, table, metrics } = this.#components
-    const messages = offers.map(({ key }) =>
-      lengthPrefixed(
-        Message.encode({
-          type: messageType.addProvider,
-          key: key.multihash,
-          closer: [],
-          providers: [this.#self],
-        }).finish(),
-      ),
-    )
+    const messages = offers.map(({ message }) => message)
     const signal = AbortSignal.any([this.#stop.signal, awakeTimeout(this.#components.clock, provideTimeoutMs)])
     try {
       await rpc.tell(peer.peerId, messages, signal)

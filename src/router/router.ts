@@ -8,13 +8,18 @@ export interface Peer {
   readonly addresses: readonly string[]
 }
 
+/**
+ * How far a look-up goes. quick: no further than this node's own records, where they are complete and all nodes are of
+ * our kind, since the coordinator of the flight is asked next. fresh: what was found a moment ago did not help, look again.
+ */
+export type LookupDepth = 'quick' | 'usual' | 'fresh'
+
 export interface Router {
   /**
    * Nodes that have the key, as they are found, each once, never this node itself. Ends when nobody else is known,
-   * or when the signal aborts. Never rejects for a reason of the network: not found is not found. `fresh`: what was
-   * found a moment ago did not help, look again.
+   * or when the signal aborts. Never rejects for a reason of the network: not found is not found.
    */
-  lookup(key: string, signal: AbortSignal, options?: { fresh: boolean }): AsyncIterable<Peer>
+  lookup(key: string, signal: AbortSignal, depth?: LookupDepth): AsyncIterable<Peer>
   /**
    * The nodes closest to a key that speak the protocol of flights, closest first, this node among them if it is one of
    * those. All nodes see nearly the same.

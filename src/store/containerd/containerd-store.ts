@@ -13,6 +13,7 @@ import { Backoff } from '../../lib/backoff.ts'
 import { BoundedMap } from '../../lib/bounded-map.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { errorMessage } from '../../lib/errors.ts'
+import { OneAtATime } from '../../lib/one-at-a-time.ts'
 import type { Random } from '../../lib/random.ts'
 import {
   confirmConcurrency,
@@ -57,8 +58,8 @@ export class ContainerdStore implements ContentStore {
   #confirming = 0
   #tags = new Map<string, Digest>()
   #problem: string | undefined = 'containerd: the first inventory is not complete'
-  #syncing: Promise<void> | undefined
-  #syncAgain = false
+  readonly #inventory = new OneAtATime(() => this.#takeInventory())
+  readonly #tagList = new OneAtATime(async () => this.#setTags(await this.#client.images()))
   #following: Promise<unknown> = Promise.resolve()
 
   constructor(components: ContainerdStoreComponents, namespace: string) {
@@ -138,11 +139,11 @@ export class ContainerdStore implements ContentStore {
     while (!this.#stop.signal.aborted) {
       const connection = new AbortController()
       const signal = AbortSignal.any([this.#stop.signal, connection.signal])
-      const filters = [`namespace==${this.#namespace},topic~="^/(images|content|snapshot)/"`]
+      const filters = [`namespace==${this.#namespace},topic~="^/(images/|content/|snapshot/remove)"`]
       // Subscribed first, listed second: nothing falls in between.
       const broken = this.#client.subscribe(filters, (event) => this.#onEvent(event), signal)
       try {
-        await Promise.race([broken, this.#sync()])
+        await Promise.race([broken, this.#inventory.run()])
         backoff.reset()
         await broken
       } catch (error) {
@@ -164,51 +165,47 @@ export class ContainerdStore implements ContentStore {
   #onEvent({ topic, event }: Envelope): void {
     if (topic === '/content/create' && event !== undefined) {
       const digest = createdDigest(event.value)
-      if (digest === undefined) this.#sync().catch(() => undefined)
+      if (digest === undefined) this.#inventory.run().catch(() => undefined)
       else if (isDigest(digest)) this.#learn([digest])
-    } else if (topic.startsWith('/images/') || topic === '/snapshot/remove') {
+    } else if (this.#folder === undefined) {
       // After a removal the garbage collector follows; without a folder only a listing tells what it took.
-      this.#sync().catch(() => undefined)
+      this.#inventory.run().catch(() => undefined)
+    } else if (topic.startsWith('/images/')) {
+      this.#followImages().catch(() => undefined)
     }
+  }
+
+  /** A name that stands for something unknown: what another namespace had is in ours now, and no file tells. */
+  async #followImages(): Promise<void> {
+    await this.#tagList.run()
+    const isKnown = [...this.#tags.values()].every((digest) => this.#blobs.has(digest))
+    if (!isKnown) await this.#inventory.run()
   }
 
   async #syncFromTimeToTime(): Promise<void> {
     const { signal } = this.#stop
     while (!signal.aborted) {
       await this.#clock.sleep(rescanIntervalMs, signal).catch(() => undefined)
-      if (!signal.aborted) await this.#sync().catch(() => undefined)
+      if (!signal.aborted) await this.#inventory.run().catch(() => undefined)
     }
   }
 
-  /** Makes what we know equal to what containerd has. Calls during a run share one further run. */
-  #sync(): Promise<void> {
-    if (this.#syncing !== undefined) {
-      this.#syncAgain = true
-      return this.#syncing
+  /** Makes what we know equal to what containerd has. */
+  async #takeInventory(): Promise<void> {
+    if (this.#stop.signal.aborted) return
+    const known = [...this.#blobs]
+    const listed = new Set<Digest>()
+    for await (const { digest } of this.#client.content(this.#stop.signal)) {
+      if (isDigest(digest) && this.#folder?.exists(digest) !== false) listed.add(digest)
     }
-    this.#syncing = this.#syncUntilQuiet().finally(() => {
-      this.#syncing = undefined
-    })
-    return this.#syncing
-  }
-
-  async #syncUntilQuiet(): Promise<void> {
-    do {
-      this.#syncAgain = false
-      const known = [...this.#blobs]
-      const listed = new Set<Digest>()
-      for await (const { digest } of this.#client.content(this.#stop.signal)) {
-        if (isDigest(digest) && this.#folder?.exists(digest) !== false) listed.add(digest)
-      }
-      // Known before the listing began and not in it: gone.
-      this.#forget(known.filter((digest) => !listed.has(digest)))
-      this.#learn(listed)
-      this.#setTags(await this.#client.images())
-      if (this.#problem !== undefined) {
-        this.#problem = undefined
-        this.#logger.info({ blobs: this.#blobs.size, tags: this.#tags.size }, 'inventory of containerd is complete')
-      }
-    } while (this.#syncAgain && !this.#stop.signal.aborted)
+    // Known before the listing began and not in it: gone.
+    this.#forget(known.filter((digest) => !listed.has(digest)))
+    this.#learn(listed)
+    await this.#tagList.run()
+    if (this.#problem !== undefined) {
+      this.#problem = undefined
+      this.#logger.info({ blobs: this.#blobs.size, tags: this.#tags.size }, 'inventory of containerd is complete')
+    }
   }
 
   // --- What we know ---

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { Coordinator } from '../../../src/flights/coordinator.ts'
 import { Coordinators } from '../../../src/flights/coordinators.ts'
-import { flightCoordinatorDeadMs, flightCoordinatorTimeoutMs } from '../../../src/limits.ts'
+import { flightCoordinatorDeadMs, flightCoordinatorKnownMs, flightCoordinatorTimeoutMs } from '../../../src/limits.ts'
 import { digestOf } from '../../../src/oci/digest.ts'
 import { PeerFailure } from '../../../src/peers/protocol.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
@@ -25,6 +25,8 @@ const wait = '{"kind":"wait"}'
 class Script {
   readonly clock = new ManualClock()
   readonly asked: string[] = []
+  /** How long each was to wait for a decision. */
+  readonly waits: number[] = []
   /** By node; an error, or silence where nothing is said. */
   readonly answers: Record<string, string | Error> = {}
   readonly own = new Coordinator({
@@ -39,15 +41,16 @@ class Script {
   constructor(ids: readonly string[]) {
     this.coordinators = new Coordinators({
       router: { flightNodes: () => Promise.resolve(ids.map((id) => ({ id, addresses: [this.ip] }))) },
-      client: { post: ({ id }, _path, signal) => this.#post(id, signal) },
+      client: { post: ({ id }, path, signal) => this.#post(id, path, signal) },
       own: this.own,
       self: nodeOf('self'),
       clock: this.clock,
     })
   }
 
-  #post(id: string, signal: AbortSignal): Promise<string> {
+  #post(id: string, path: string, signal: AbortSignal): Promise<string> {
     this.asked.push(id)
+    this.waits.push(Number(new URLSearchParams(path.split('?')[1]).get('wait')))
     const answer = this.answers[id]
     if (typeof answer === 'string') return Promise.resolve(answer)
     if (answer !== undefined) return Promise.reject(answer)
@@ -56,8 +59,8 @@ class Script {
     })
   }
 
-  join() {
-    return this.coordinators.join(digest, join, new AbortController().signal)
+  join(waitMs = 0) {
+    return this.coordinators.join(digest, { ...join, waitMs }, new AbortController().signal)
   }
 }
 
@@ -71,6 +74,27 @@ describe('the coordinator of a digest', () => {
     script.answers['a'] = wait
     expect(await script.join()).toEqual({ kind: 'wait' })
     expect(script.asked).toEqual(['a'])
+  })
+
+  it('is asked for an answer at once before it is waited for, unless it answered lately', async () => {
+    const script = new Script(['a'])
+    script.answers['a'] = wait
+    await script.join(2_000)
+    await script.join(2_000)
+    expect(script.waits).toEqual([0, 2_000, 2_000])
+    script.clock.advance(flightCoordinatorKnownMs)
+    await script.join(2_000)
+    expect(script.waits).toEqual([0, 2_000, 2_000, 0, 2_000])
+  })
+
+  it('is found to be silent in the same time when it is waited for', async () => {
+    const script = new Script(['a', 'b'])
+    Object.assign(script.answers, { b: wait })
+    const answer = script.join(2_000)
+    await settled()
+    script.clock.advance(flightCoordinatorTimeoutMs)
+    await answer
+    expect(script.waits).toEqual([0, 0, 2_000])
   })
 
   it.each([

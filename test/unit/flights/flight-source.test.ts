@@ -57,19 +57,12 @@ class Script {
 }
 
 describe('a follower', () => {
-  it('asks without a wait first, and then with one', async () => {
-    const script = new Script((number) => (number === 0 ? { kind: 'wait' } : sourceOf('a')))
-    script.good.add('a')
-    expect(await script.next(2_000)).toBe('a')
-    expect(script.asked).toEqual(['0 -', '2000 -'])
-  })
-
   it('takes the next source at once when one does not deliver, and says which', async () => {
     const script = new Script((number) => sourceOf(['a', 'b', 'c'][number] ?? 'c'))
     script.good.add('c')
     const startMs = script.clock.nowMs()
     expect(await script.next(2_000)).toBe('c')
-    expect(script.asked).toEqual(['0 -', '2000 a', '2000 b'])
+    expect(script.asked).toEqual(['2000 -', '2000 a', '2000 b'])
     expect(script.clock.nowMs()).toBe(startMs)
   })
 
@@ -90,7 +83,7 @@ describe('a follower', () => {
     script.wrong.add('a')
     expect(await script.next(2_000)).toBe('b')
     expect(script.opened).toEqual(['b'])
-    expect(script.asked).toEqual(['0 -', '2000 - gone: a'])
+    expect(script.asked).toEqual(['2000 -', '2000 - gone: a'])
   })
 
   it('ends with a lease, or alone', async () => {

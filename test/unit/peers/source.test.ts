@@ -7,7 +7,7 @@ import { digestOf } from '../../../src/oci/digest.ts'
 import { AnswerTimes } from '../../../src/peers/answer-times.ts'
 import { PeerSource, type PeerSourceComponents } from '../../../src/peers/source.ts'
 import { PeerStanding } from '../../../src/peers/standing.ts'
-import type { Peer } from '../../../src/router/router.ts'
+import type { LookupDepth, Peer } from '../../../src/router/router.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
 const digest = digestOf(Buffer.from('blob'))
@@ -26,10 +26,10 @@ describe('the peers for a request', () => {
       standing: new PeerStanding(clock),
       answerTimes: new AnswerTimes(),
       router: {
-        async *lookup(_key: string, _signal: AbortSignal, { fresh }: { fresh: boolean }) {
+        async *lookup(_key: string, _signal: AbortSignal, depth: LookupDepth) {
           await settled()
           yield peer('silent')
-          if (fresh) yield peer('living')
+          if (depth === 'fresh') yield peer('living')
         },
       },
       client: {
@@ -40,7 +40,7 @@ describe('the peers for a request', () => {
         },
       },
     } as unknown as PeerSourceComponents
-    const source = new PeerSource(request, 'GET', 20, components)
+    const source = new PeerSource(request, { method: 'GET', resolveTimeoutMs: 20, depth: 'usual' }, components)
     const answered = source.next(undefined, blobFindBudgetMs, new AbortController().signal)
     for (let passedMs = 0; passedMs <= hedgeDelayMaxMs; passedMs += 100) {
       for (let turn = 0; turn < 5; turn++) await settled()

@@ -8,7 +8,7 @@ import { systemClock } from '../../../src/lib/clock.ts'
 import { dhtKey, kadId } from '../../../src/router/content-cid.ts'
 import { closest } from '../../../src/router/distance.ts'
 import { type FindComponents, findProviders } from '../../../src/router/find.ts'
-import type { Peer } from '../../../src/router/router.ts'
+import type { LookupDepth, Peer } from '../../../src/router/router.ts'
 import type { TablePeer } from '../../../src/router/routing-table.ts'
 
 const key = dhtKey('sha256:abc')
@@ -25,13 +25,22 @@ beforeAll(async () => {
   peers = closest(key.kadId, await Promise.all(made), size)
 })
 
+interface SearchInit {
+  mixed?: boolean
+  /** Of whom this node has records itself. */
+  own?: readonly string[]
+  depth?: LookupDepth
+  /** This node is one of the closest, and has been for long enough. */
+  holdsRecords?: boolean
+}
+
 /**
- * Searches in a swarm where these, by closeness, know that the last one has the key. Returns who was asked. `own`: of
- * whom this node, one of the closest, has records itself.
+ * Searches in a swarm where these, by closeness, know that the last one has the key. Returns who was
+ * asked.
  */
 async function search(
   knowing: readonly number[],
-  { mixed = true, own = [], fresh = false }: { mixed?: boolean; own?: readonly string[]; fresh?: boolean } = {},
+  { mixed = true, own = [], depth = 'usual', holdsRecords = true }: SearchInit = {},
 ): Promise<{ found: Peer[]; asked: string[] }> {
   const holder = peers.at(-1) ?? expect.unreachable()
   const record = {
@@ -42,7 +51,7 @@ async function search(
   const asked: string[] = []
   const components = {
     libp2p: { peerId: peerIdFromPrivateKey(await generateKeyPair('Ed25519')) },
-    table: { closestToAsk: () => peers, noteAnswer: () => undefined, hasRecordsOf: () => true },
+    table: { closestToAsk: () => peers, noteAnswer: () => undefined, hasRecordsOf: () => holdsRecords },
     store: { providers: () => own },
     addresses: {
       get: () => ({ ips: ['10.0.0.2'] }),
@@ -63,7 +72,7 @@ async function search(
   const found: Peer[] = []
   await findProviders(
     key,
-    { providersWanted: 3, fresh },
+    { providersWanted: 3, depth },
     components,
     (peer) => found.push(peer),
     new AbortController().signal,
@@ -73,9 +82,14 @@ async function search(
 
 describe('a search', () => {
   it('asks the three closest when one of them knows somebody', async () => {
-    const { found, asked } = await search([1])
+    const { found, asked } = await search([1], { holdsRecords: false })
     expect(found).toEqual([{ id: peers.at(-1)?.id, addresses: ['10.0.0.1'] }])
     expect(asked).toEqual(peers.slice(0, 3).map(({ id }) => id))
+  })
+
+  it('asks two where it holds the records itself', async () => {
+    const { asked } = await search([1])
+    expect(asked).toEqual(peers.slice(0, 2).map(({ id }) => id))
   })
 
   it.each([3, 11, 19])(
@@ -92,16 +106,31 @@ describe('a search', () => {
     expect(found).toEqual([])
     expect(asked.toSorted()).toEqual(peers.map(({ id }) => id).toSorted())
   })
-  it('believes the three closest where all nodes hand records over', async () => {
-    const { found, asked } = await search([11], { mixed: false })
-    expect(found).toEqual([])
-    expect(asked).toEqual(peers.slice(0, 3).map(({ id }) => id))
+
+  it.each([
+    [3, false],
+    [2, true],
+  ])(
+    'believes the %i closest where all nodes hand records over, if it holds them itself: %s',
+    async (count, holdsRecords) => {
+      const { found, asked } = await search([11], { mixed: false, holdsRecords })
+      expect(found).toEqual([])
+      expect(asked).toEqual(peers.slice(0, count).map(({ id }) => id))
+    },
+  )
+
+  it('asks nobody when it is to be quick, unless its records may not be all', async () => {
+    const depth = 'quick'
+    const nobody = { found: [], asked: [] }
+    expect(await search([0], { depth, mixed: false })).toEqual(nobody)
+    expect(await search([0], { depth, mixed: false, holdsRecords: false })).toMatchObject({ found: [{}] })
+    expect(await search([0], { depth, mixed: true })).toMatchObject({ found: [{}] })
   })
 
   it('believes its own records, unless those whom they name did not help: then others are asked', async () => {
     const own = ['gone', 'gone too', 'gone as well']
     expect(await search([1], { own })).toMatchObject({ found: own.map((id) => ({ id })), asked: [] })
-    const { found, asked } = await search([1], { own, fresh: true })
+    const { found, asked } = await search([1], { own, depth: 'fresh' })
     expect(found.map(({ id }) => id)).toEqual([...own, peers.at(-1)?.id])
     expect(asked).toEqual(peers.slice(0, 3).map(({ id }) => id))
   })
