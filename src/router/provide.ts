@@ -9,11 +9,13 @@ import type { Random } from '../lib/random.ts'
 import {
   provideConcurrency,
   provideDelayMs,
+  provideDigestDelayMs,
   provideTimeoutMs,
   reprovideIntervalMs,
   suspectPeerMs,
 } from '../limits.ts'
 import type { Metrics } from '../metrics.ts'
+import { isDigest } from '../oci/digest.ts'
 import { type DhtKey, dhtKey } from './content-cid.ts'
 import { Message, type Peer as PeerMessage } from './generated/kad-dht.ts'
 import { lengthPrefixed } from './length-prefixed.ts'
@@ -75,7 +77,8 @@ export class Provider {
       this.#offers.set(contentKey, { key, message: this.#announcement(key), dueMs: 0 })
       this.#components.store.setOwn(key.multihash, true)
     }
-    this.#runIn(provideDelayMs)
+    // A tag comes when its image is whole.
+    this.#runIn(keys.every((key) => isDigest(key)) ? provideDigestDelayMs : provideDelayMs)
   }
 
   remove(keys: readonly string[]): void {

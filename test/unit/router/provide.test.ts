@@ -1,6 +1,8 @@
 /** With DOUBLES of the swarm: a real one does not say on command which of its nodes is silent. */
 import { describe, expect, it } from 'vitest'
+import { provideDelayMs, provideDigestDelayMs } from '../../../src/limits.ts'
 import { createMetrics } from '../../../src/metrics.ts'
+import { digestOf } from '../../../src/oci/digest.ts'
 import { Provider, type ProviderComponents } from '../../../src/router/provide.ts'
 import type { PeerId } from '@libp2p/interface'
 import { ManualClock } from '../../support/manual-clock.ts'
@@ -36,7 +38,28 @@ class Script {
   }
 }
 
+const digests = ['a', 'b', 'c'].map((text) => digestOf(Buffer.from(text)))
+
 describe('announcements', () => {
+  it('of blobs are gathered, and go out with the tag of their image', async () => {
+    const script = new Script()
+    for (const digest of digests) {
+      script.provider.add([digest])
+      await script.passes(100)
+    }
+    expect(script.told).toEqual([])
+    script.provider.add(['registry.example/image:tag'])
+    await script.passes(provideDelayMs)
+    expect(script.told).toEqual(['a', 'b', 'c'].map((id) => [id, 4]))
+  })
+
+  it('of blobs alone do not wait longer', async () => {
+    const script = new Script()
+    script.provider.add(digests)
+    await script.passes(provideDigestDelayMs)
+    expect(script.told).toEqual(['a', 'b', 'c'].map((id) => [id, 3]))
+  })
+
   it('reach the others while one peer is silent', async () => {
     const script = new Script()
     script.silent.add('a')
