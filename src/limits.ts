@@ -329,7 +329,12 @@ export const flightAskAgainMs = 200
 /** A coordinator that is not there: the next of three is asked, and it is remembered as dead for a while. */
 export const flightCoordinatorsMax = 3
 export const flightCoordinatorTimeoutMs = 1_000
-export const flightCoordinatorDeadMs = 30_000
+/**
+ * After it was silent once, twice, … in a row. Short at first: whoever still asks it, or was not the one to wait for it, has
+ * another coordinator meanwhile, which costs one more upstream fetch of each blob. On a machine that stood still for a second
+ * all seem dead.
+ */
+export const flightCoordinatorDeadMs: readonly number[] = [2_000, 5_000, 10_000, 30_000]
 /** One that answered within this time is waited for; another is asked first for an answer at once. */
 export const flightCoordinatorKnownMs = 10_000
 /** An answer of a coordinator: a peer with a few addresses. */

@@ -37,7 +37,7 @@ export interface CoordinatorsComponents {
 
 export class Coordinators {
   readonly #components: CoordinatorsComponents
-  readonly #deadUntilMs = new BoundedMap<string, number>(peersRememberedMax)
+  readonly #dead = new BoundedMap<string, { untilMs: number; silences: number }>(peersRememberedMax)
   /** Those that answered lately. */
   readonly #knownUntilMs = new BoundedMap<string, number>(peersRememberedMax)
 
@@ -74,14 +74,14 @@ export class Coordinators {
     if (text === undefined) return undefined
     const answer = parseAnswer(text)
     if (answer === undefined) this.#noteDead(node)
-    else this.#knownUntilMs.set(placeOf(node), this.#components.clock.nowMs() + flightCoordinatorKnownMs)
+    else this.#noteAlive(node)
     return answer?.kind === 'wait' && waitMs < join.waitMs ? this.#ask(node, digest, join, signal) : answer
   }
 
   async #alive(digest: Digest): Promise<FlightNode[]> {
     const nowMs = this.#components.clock.nowMs()
     const nodes = await this.#components.router.flightNodes(digest, flightCoordinatorsMax)
-    return nodes.filter((node) => (this.#deadUntilMs.get(placeOf(node)) ?? 0) <= nowMs)
+    return nodes.filter((node) => (this.#dead.get(placeOf(node))?.untilMs ?? 0) <= nowMs)
   }
 
   async #post(
@@ -101,9 +101,21 @@ export class Coordinators {
     }
   }
 
+  #noteAlive(node: FlightNode): void {
+    this.#dead.delete(placeOf(node))
+    this.#knownUntilMs.set(placeOf(node), this.#components.clock.nowMs() + flightCoordinatorKnownMs)
+  }
+
   #noteDead(node: FlightNode): void {
-    this.#knownUntilMs.delete(placeOf(node))
-    this.#deadUntilMs.set(placeOf(node), this.#components.clock.nowMs() + flightCoordinatorDeadMs)
+    const nowMs = this.#components.clock.nowMs()
+    const place = placeOf(node)
+    const before = this.#dead.get(place)
+    // All that was under way fails at once: that is one silence.
+    if (before !== undefined && before.untilMs > nowMs) return
+    const silences = (before?.silences ?? 0) + 1
+    const deadMs = flightCoordinatorDeadMs[Math.min(silences, flightCoordinatorDeadMs.length) - 1] ?? 0
+    this.#dead.set(place, { untilMs: nowMs + deadMs, silences })
+    this.#knownUntilMs.delete(place)
   }
 }
 

@@ -162,6 +162,53 @@ describe('flights that are switched off', () => {
   })
 })
 
+/** An earlier version says nothing of flights in the swarm, and answers their messages 404: as one that has them off. */
+describe('a cold batch with earlier versions among the nodes', () => {
+  let cluster: Cluster
+  beforeAll(async () => {
+    cluster = await Cluster.create({ nodes: 4, containerd: 'containerdNew' })
+    await cluster.upstreamHost.setRate('100mbit')
+    for (const node of earlier()) {
+      await node.stopDaemon('SIGTERM')
+      await node.startDaemon(cluster.peers, ['--flights=false'])
+    }
+  })
+  afterAll(() => cluster.close())
+  const earlier = () => cluster.nodes.slice(2)
+  const pull = (reference: string) => (node: ContainerdNode) => node.cri.pull(reference, pullTimeoutMs)
+
+  it('feeds them as before, and never has them coordinate', async () => {
+    const { reference, image } = await cluster.publish('mixed:v1', { sizeBytes: 32 * MiB, layers: 4, seed: 'mixed' })
+    await Promise.all(cluster.nodes.slice(0, 2).map(pull(reference)))
+    for (const { digest } of image.layers) expect(askers(cluster.upstream.requests(), digest), digest).toBe(1)
+    await Promise.all(earlier().map(pull(reference)))
+    for (const { digest } of image.layers) expect(askers(cluster.upstream.requests(), digest), digest).toBe(1)
+    await expectNothingWrong()
+  })
+
+  it('is shared by those that have flights, while the others go upstream', async () => {
+    const { reference, image } = await cluster.publish('mixed:v2', { sizeBytes: 32 * MiB, layers: 4, seed: 'both' })
+    await Promise.all(cluster.nodes.map(pull(reference)))
+    const wanted = 1 + earlier().length
+    for (const { digest } of image.layers) {
+      expect(askers(cluster.upstream.requests(), digest), digest).toBeLessThanOrEqual(wanted)
+    }
+    await expectNothingWrong()
+  })
+
+  /** Nobody was asked for a decision that he does not take, and nobody complained. */
+  async function expectNothingWrong(): Promise<void> {
+    for (const node of cluster.nodes) {
+      const lines = await node.daemonLines()
+      expect(lines.filter(({ level }) => level !== 'INFO' && level !== 'DEBUG')).toEqual([])
+    }
+    for (const node of earlier()) {
+      const text = (await fetchFrom(node.host, `http://127.0.0.1:9090/metrics`)).body.toString()
+      expect(text).toMatch(/^spegel_flights_coordinated 0$/m)
+    }
+  }
+})
+
 /** How a registry knows who asks. */
 interface Door {
   name: string

@@ -107,9 +107,33 @@ describe('the coordinator of a digest', () => {
     await script.join()
     await script.join()
     expect(script.asked).toEqual(['a', 'b', 'b'])
-    script.clock.advance(flightCoordinatorDeadMs)
+    for (const deadMs of [...flightCoordinatorDeadMs, flightCoordinatorDeadMs.at(-1) ?? 0]) {
+      script.asked.length = 0
+      script.clock.advance(deadMs - 1)
+      await script.join()
+      script.clock.advance(1)
+      await script.join()
+      await script.join()
+      expect(script.asked, `after ${deadMs} ms`).toEqual(['b', 'a', 'b', 'b'])
+    }
+  })
+
+  it('counts as dead for the shortest time again when it has answered', async () => {
+    const script = new Script(['a', 'b'])
+    Object.assign(script.answers, { a: new Error('no'), b: wait })
+    const [shortestMs = 0, longerMs = 0] = flightCoordinatorDeadMs
     await script.join()
-    expect(script.asked).toEqual(['a', 'b', 'b', 'a', 'b'])
+    script.clock.advance(shortestMs)
+    await script.join()
+    script.clock.advance(longerMs)
+    script.answers['a'] = wait
+    await script.join()
+    script.answers['a'] = new Error('no')
+    await script.join()
+    script.clock.advance(shortestMs)
+    script.asked.length = 0
+    await script.join()
+    expect(script.asked).toEqual(['a', 'b'])
   })
 
   it('is the next when the closest is silent', async () => {
