@@ -208,13 +208,14 @@ export const deadPeerMs = 30_000
 export const provideBatchMessages = 50
 export const provideConcurrency = 8
 export const provideTimeoutMs = 30_000
-/**
- * Blobs are gathered this long, so that those of an image go out together, at the latest when its tag does, which is the
- * end of the pull. Until then the coordinator of a blob's flight knows who has it. Each announcement is 20 messages: one
- * for each blob was a fifth of the CPU of a cold pull of 10 MB.
- */
-export const provideDigestDelayMs = 500
+/** Changes are gathered this long, so that the layers of an image go out together. */
 export const provideDelayMs = 20
+/**
+ * With flights blobs are gathered this long, or until their image's tag goes out, which is the end of the pull: meanwhile
+ * the coordinator of each knows who has it. An announcement is 20 messages: one for each blob as it came was a fifth of
+ * the CPU of a cold pull of 10 MB.
+ */
+export const provideBlobsFlightsMs = 5_000
 
 /** Connections of the swarm. Above: libp2p closes those of the least value. */
 export const swarmConnectionsMax = 1_000

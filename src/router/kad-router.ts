@@ -137,6 +137,7 @@ export class KadRouter implements Router {
 
   /** From now on other nodes may ask this one to coordinate flights. */
   async announceFlights(): Promise<void> {
+    this.#provider.gatherBlobs()
     // Nothing is said over libp2p: that it is there says it all.
     await this.#node.libp2p.handle(flightsProtocol, (stream) => stream.abort(new Error('over HTTP')))
   }

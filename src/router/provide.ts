@@ -7,9 +7,9 @@ import type { Clock } from '../lib/clock.ts'
 import { awakeTimeout } from '../lib/patience.ts'
 import type { Random } from '../lib/random.ts'
 import {
+  provideBlobsFlightsMs,
   provideConcurrency,
   provideDelayMs,
-  provideDigestDelayMs,
   provideTimeoutMs,
   reprovideIntervalMs,
   suspectPeerMs,
@@ -47,6 +47,7 @@ export interface ProviderComponents {
 export class Provider {
   readonly #components: ProviderComponents
   readonly #self: PeerMessage
+  #gatherBlobsMs = provideDelayMs
   readonly #offers = new Map<string, Offer>()
   readonly #newcomers = new Set<TablePeer>()
   /** What is to be said, by peer; bounded by the routing table and the offers. */
@@ -66,6 +67,11 @@ export class Provider {
     })
   }
 
+  /** From now on blobs wait for others, and for the tag of their image. */
+  gatherBlobs(): void {
+    this.#gatherBlobsMs = provideBlobsFlightsMs
+  }
+
   get keyCount(): number {
     return this.#offers.size
   }
@@ -78,7 +84,7 @@ export class Provider {
       this.#components.store.setOwn(key.multihash, true)
     }
     // A tag comes when its image is whole.
-    this.#runIn(keys.every((key) => isDigest(key)) ? provideDigestDelayMs : provideDelayMs)
+    this.#runIn(keys.every((key) => isDigest(key)) ? this.#gatherBlobsMs : provideDelayMs)
   }
 
   remove(keys: readonly string[]): void {

@@ -1,6 +1,6 @@
 /** With DOUBLES of the swarm: a real one does not say on command which of its nodes is silent. */
 import { describe, expect, it } from 'vitest'
-import { provideDelayMs, provideDigestDelayMs } from '../../../src/limits.ts'
+import { provideBlobsFlightsMs, provideDelayMs } from '../../../src/limits.ts'
 import { createMetrics } from '../../../src/metrics.ts'
 import { digestOf } from '../../../src/oci/digest.ts'
 import { Provider, type ProviderComponents } from '../../../src/router/provide.ts'
@@ -41,8 +41,9 @@ class Script {
 const digests = ['a', 'b', 'c'].map((text) => digestOf(Buffer.from(text)))
 
 describe('announcements', () => {
-  it('of blobs are gathered, and go out with the tag of their image', async () => {
+  it('of blobs are gathered with flights, and go out with the tag of their image', async () => {
     const script = new Script()
+    script.provider.gatherBlobs()
     for (const digest of digests) {
       script.provider.add([digest])
       await script.passes(100)
@@ -55,8 +56,9 @@ describe('announcements', () => {
 
   it('of blobs alone do not wait longer', async () => {
     const script = new Script()
+    script.provider.gatherBlobs()
     script.provider.add(digests)
-    await script.passes(provideDigestDelayMs)
+    await script.passes(provideBlobsFlightsMs)
     expect(script.told).toEqual(['a', 'b', 'c'].map((id) => [id, 3]))
   })
 
