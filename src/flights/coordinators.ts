@@ -66,6 +66,11 @@ export class Coordinators {
     }
   }
 
+  /** It asked, or told something: it lives. */
+  noteHeard(node: FlightNode): void {
+    this.#dead.delete(placeOf(node))
+  }
+
   /** Who was not heard of lately is asked for an answer at once, before it is waited for. Undefined: none came. */
   async #ask(node: FlightNode, digest: Digest, join: Join, signal: AbortSignal): Promise<Answer | undefined> {
     const isKnown = (this.#knownUntilMs.get(placeOf(node)) ?? 0) > this.#components.clock.nowMs()

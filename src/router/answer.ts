@@ -51,7 +51,8 @@ export class Answerer {
   }
 
   #serve(stream: Stream, { remotePeer }: Connection): void {
-    const { clock } = this.#components
+    const { clock, table } = this.#components
+    const peer = remotePeer.toString()
     const decoder = new LengthPrefixedDecoder(dhtMessageBytesMax)
     const fail = (error: unknown) => stream.abort(error as Error)
     let cancelIdle = () => {}
@@ -79,6 +80,7 @@ export class Answerer {
     }
     stream.addEventListener('message', ({ data }) => {
       restartIdle()
+      table.noteAnswer(peer)
       waitingBytes += data.byteLength
       // Asked faster than the answers are taken: the peer has to wait.
       if (waitingBytes > dhtMessageBytesMax && stream.readStatus === 'readable') stream.pause()

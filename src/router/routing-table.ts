@@ -122,7 +122,7 @@ export class RoutingTable {
     if (peer !== undefined && !this.isDead(id)) for (const callback of this.#onAdd) callback(peer)
   }
 
-  /** The peer answered. */
+  /** The peer answered, or asked or told something itself: it lives. */
   noteAnswer(id: string): void {
     this.#silent.delete(id)
   }

@@ -118,6 +118,15 @@ describe('the coordinator of a digest', () => {
     }
   })
 
+  it('counts as alive as soon as it says something itself', async () => {
+    const script = new Script(['a', 'b'])
+    Object.assign(script.answers, { a: new Error('no'), b: wait })
+    await script.join()
+    script.coordinators.noteHeard(nodeOf('a'))
+    await script.join()
+    expect(script.asked).toEqual(['a', 'b', 'a', 'b'])
+  })
+
   it('counts as dead for the shortest time again when it has answered', async () => {
     const script = new Script(['a', 'b'])
     Object.assign(script.answers, { a: new Error('no'), b: wait })
