@@ -197,10 +197,12 @@ async function openStore(
   }
   const path = await contentFolder(wanted.contentPath, client, logger)
   const folder = path === undefined ? undefined : new BlobFolder(path, clock)
-  const store = new ContainerdStore({ client, folder, clock, random, logger }, namespace)
+  const transfers = flights && path !== undefined ? new IngestFolder(path, namespace, clock) : undefined
+  const onContainerd = (isThere: boolean) => transfers?.noteContainerd(isThere)
+  const store = new ContainerdStore({ client, folder, clock, random, logger, onContainerd }, namespace)
   await store.start()
   if (flights && path === undefined) logger.warn('flights are off: they need the content folder')
-  return { store, transfers: flights && path !== undefined ? new IngestFolder(path, namespace, clock) : undefined }
+  return { store, transfers }
 }
 
 /** The configured folder, else the one that containerd names, else none: then bytes come over gRPC. */

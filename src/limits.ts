@@ -350,6 +350,11 @@ export const flightSmallWaitMs = 1_000
 export const flightBodyPatienceMs = 120_000
 /** A source that gave nothing for this long: the coordinator is asked whether somebody else has more. */
 export const flightStallMs = 2_000
+/**
+ * And it is asked whether it is there: no answer for this long, and it counts as gone. What it led may be led by another
+ * then. A frozen or unplugged leader cost everybody 10 s.
+ */
+export const flightAliveMs = 2_000
 /** Nothing for this long, and nobody has more: it is left, and the next decision may be a lease. */
 export const flightDropSourceMs = 10_000
 /** How busy a follower is: over so many bytes, told anew when it changed by so much. */

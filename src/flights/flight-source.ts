@@ -5,7 +5,14 @@
 import type { Clock } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
 import { afterAwake, awakeTimeout } from '../lib/patience.ts'
-import { flightAskAgainMs, flightDropSourceMs, flightJoinWaitMs, flightStallMs, holderPatienceMs } from '../limits.ts'
+import {
+  flightAliveMs,
+  flightAskAgainMs,
+  flightDropSourceMs,
+  flightJoinWaitMs,
+  flightStallMs,
+  holderPatienceMs,
+} from '../limits.ts'
 import type { Logger } from '../logger.ts'
 import type { ContentRequest } from '../oci/content-request.ts'
 import type { RangeSpec } from '../oci/range.ts'
@@ -15,10 +22,10 @@ import { PeerFailure, type PeerResponse, type RangeRefused } from '../peers/prot
 import type { Peer } from '../router/router.ts'
 import type { WriteChunk } from '../store/store.ts'
 import { BusyMeter } from './busy-meter.ts'
-import type { Answer, FlightNode, Join } from './protocol.ts'
+import { type Answer, type FlightNode, type Join, alivePath } from './protocol.ts'
 
 export interface FlightSourceComponents {
-  client: Pick<PeerClient, 'open'>
+  client: Pick<PeerClient, 'open' | 'post'>
   clock: Clock
   logger: Logger
   /** Its blob of this digest was thrown away by containerd before. */
@@ -149,8 +156,8 @@ export class FlightSource implements BodySource {
     let silentSinceMs: number | undefined = clock.nowMs()
     let dropped: PeerFailure | undefined
     const over = new AbortController()
-    const drop = (why: string) => {
-      dropped = new PeerFailure('stall', why)
+    const drop = (reason: 'stall' | 'connect', why: string) => {
+      dropped = new PeerFailure(reason, why)
       response.discard()
     }
     const watch = async () => {
@@ -162,11 +169,15 @@ export class FlightSource implements BodySource {
         const answer = await this.#components.join(question, over.signal)
         if (answer?.kind === 'source' && answer.source.id !== source.id) {
           this.#other = answer.source
-          drop('it stood still, and another has more')
+          drop('stall', 'it stood still, and another has more')
+          return
+        }
+        if (!(await this.#isThere(source, over.signal))) {
+          drop('connect', 'it stood still, and nobody is there')
           return
         }
         if (silentMs >= flightDropSourceMs) {
-          drop(`it stood still for ${Math.round(silentMs)} ms`)
+          drop('stall', `it stood still for ${Math.round(silentMs)} ms`)
           return
         }
       }
@@ -187,6 +198,21 @@ export class FlightSource implements BodySource {
       throw dropped ?? error
     } finally {
       over.abort()
+    }
+  }
+
+  /** Whatever it says: upstream may be slow. Frozen or unplugged it says nothing, and its connections look well. */
+  async #isThere(source: FlightNode, signal: AbortSignal): Promise<boolean> {
+    const { client, clock } = this.#components
+    const digest = this.#request.digest
+    if (digest === undefined) return true
+    const patience = AbortSignal.any([signal, awakeTimeout(clock, flightAliveMs)])
+    try {
+      await client.post(source, alivePath(digest), patience)
+      return true
+    } catch (error) {
+      signal.throwIfAborted()
+      return error instanceof PeerFailure && (error.reason === 'status' || error.reason === 'not-found')
     }
   }
 }

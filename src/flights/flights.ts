@@ -157,6 +157,7 @@ export class Flights {
   async answer(url: string, signal: AbortSignal): Promise<Answer | undefined> {
     const message = parseMessage(url)
     if (message === undefined) return undefined
+    if (message.kind === 'alive') return { kind: 'wait' }
     this.#coordinators.noteHeard(message.kind === 'join' ? message.join.node : message.report.node)
     if (message.kind === 'join') return this.#own.join(message.digest, message.join, signal)
     this.#own.report(message.digest, message.report)

@@ -66,7 +66,13 @@ export function reportPath(digest: Digest, { kind, node, haveBytes, size, busy }
   return pathOf(digest, kind, { ...fields, ...(busy === undefined ? {} : { busy: busy.toFixed(3) }) })
 }
 
+/** "Are you there?" Whatever is answered says yes. */
+export function alivePath(digest: Digest): string {
+  return `${prefix}${digest}/alive`
+}
+
 export type Message =
+  | { kind: 'alive' }
   | { kind: 'join'; digest: Digest; join: Join }
   | { kind: 'report'; digest: Digest; report: Report }
 
@@ -75,6 +81,7 @@ export function parseMessage(url: string): Message | undefined {
   const [path = '', query = ''] = url.split('?', 2)
   if (!path.startsWith(prefix)) return undefined
   const [digest = '', verb = '', ...more] = path.slice(prefix.length).split('/')
+  if (verb === 'alive' && more.length === 0 && isDigest(digest)) return { kind: 'alive' }
   const fields = new URLSearchParams(query)
   const node = readNode(fields)
   const haveBytes = readCount(fields.get('have'))

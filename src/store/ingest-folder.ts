@@ -27,7 +27,8 @@ import type { Transfer, TransferEvent, Transfers } from './transfers.ts'
 
 interface Entry {
   watcher: FSWatcher | undefined
-  ingest: ReturnType<typeof openIngest>
+  /** given up: containerd was gone, and its download with it. */
+  ingest: ReturnType<typeof openIngest> | 'given up'
   /** While it grows: looked at regularly until then, and not watched. */
   growsUntilMs: number | undefined
 }
@@ -73,6 +74,26 @@ export class IngestFolder implements Transfers {
       this.#drop(name)
       if (ingest instanceof Ingest) ingest.end('failed')
     }
+  }
+
+  /**
+   * containerd is gone, and what it was downloading with it, although its files stay: who is fed from there need not wait
+   * until nothing comes. When it is back it may go on with them.
+   */
+  noteContainerd(isThere: boolean): void {
+    for (const [name, entry] of this.#entries) {
+      const { ingest } = entry
+      if (isThere && ingest === 'given up') this.#drop(name)
+      if (isThere || !(ingest instanceof Ingest)) continue
+      entry.ingest = 'given up'
+      entry.growsUntilMs = undefined
+      entry.watcher?.close()
+      entry.watcher = undefined
+      ingest.end('failed')
+      this.#ended.set(ingest.digest, ingest)
+      this.#report('failed', ingest)
+    }
+    if (isThere) this.#rescan()
   }
 
   find(digest: Digest): Transfer | undefined {
@@ -166,7 +187,7 @@ export class IngestFolder implements Transfers {
     if (this.#stopped) return
     const entry = this.#entries.get(name) ?? this.#add(name)
     if (entry === undefined) return
-    if (entry.ingest === 'not ours') {
+    if (entry.ingest === 'not ours' || entry.ingest === 'given up') {
       if (!isFolder(join(this.#ingestPath, name))) this.#drop(name)
       return
     }

@@ -38,6 +38,8 @@ export interface ContainerdStoreComponents {
   clock: Clock
   random: Random
   logger: Logger
+  /** It is gone, or back. */
+  onContainerd?: (isThere: boolean) => void
 }
 
 export class ContainerdStore implements ContentStore {
@@ -46,6 +48,7 @@ export class ContainerdStore implements ContentStore {
   readonly #clock: Clock
   readonly #random: Random
   readonly #logger: Logger
+  readonly #onContainerd: (isThere: boolean) => void
   readonly #namespace: string
   readonly #changes = new ChangeQueue()
   readonly #stop = new AbortController()
@@ -68,6 +71,7 @@ export class ContainerdStore implements ContentStore {
     this.#clock = components.clock
     this.#random = components.random
     this.#logger = components.logger
+    this.#onContainerd = components.onContainerd ?? (() => {})
     this.#namespace = namespace
   }
 
@@ -156,10 +160,19 @@ export class ContainerdStore implements ContentStore {
             'lost containerd: serving what is on disk until it is back',
           )
         }
+        // Only the stream of events may have ended.
+        if (this.#problem === undefined && !(await this.#answers())) this.#onContainerd(false)
         this.#problem = `containerd: ${errorMessage(error)}`
         await this.#clock.sleep(backoff.nextDelayMs(), this.#stop.signal).catch(() => undefined)
       }
     }
+  }
+
+  async #answers(): Promise<boolean> {
+    return this.#client.version().then(
+      () => true,
+      () => false,
+    )
   }
 
   #onEvent({ topic, event }: Envelope): void {
@@ -204,6 +217,7 @@ export class ContainerdStore implements ContentStore {
     await this.#tagList.run()
     if (this.#problem !== undefined) {
       this.#problem = undefined
+      this.#onContainerd(true)
       this.#logger.info({ blobs: this.#blobs.size, tags: this.#tags.size }, 'inventory of containerd is complete')
     }
   }

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { FlightSource } from '../../../src/flights/flight-source.ts'
 import type { Answer } from '../../../src/flights/protocol.ts'
-import { flightAskAgainMs } from '../../../src/limits.ts'
+import { flightAliveMs, flightAskAgainMs, flightDropSourceMs, flightStallMs } from '../../../src/limits.ts'
 import { createLogger } from '../../../src/logger.ts'
 import { digestOf } from '../../../src/oci/digest.ts'
 import { PeerFailure, type PeerResponse } from '../../../src/peers/protocol.ts'
@@ -12,6 +12,13 @@ const digest = digestOf(Buffer.from('blob'))
 const request = { kind: 'blob' as const, registry: 'r', repository: 'n', tag: undefined, digest, key: digest }
 const sourceOf = (id: string): Answer => ({ kind: 'source', source: { id, addresses: ['10.0.0.1'] } })
 
+/** Of a peer that says nothing. */
+function aborted(signal: AbortSignal): Promise<string> {
+  const { promise, reject } = Promise.withResolvers<string>()
+  signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
+  return promise
+}
+
 class Script {
   readonly clock = new ManualClock()
   /** What was asked: how long to wait, and whom to avoid. */
@@ -20,6 +27,8 @@ class Script {
   readonly good = new Set<string>()
   readonly wrong = new Set<string>()
   readonly source: FlightSource
+  /** What is answered to "are you there?". */
+  alive: (signal: AbortSignal) => Promise<string> = () => Promise.resolve('')
 
   constructor(answers: (number: number) => Answer | undefined) {
     this.source = new FlightSource(request, {
@@ -32,10 +41,18 @@ class Script {
         return Promise.resolve(answers(this.asked.length - 1))
       },
       client: {
+        post: (_peer, _path, signal) => this.alive(signal),
         open: (peer) => {
           this.opened.push(peer.id)
           if (!this.good.has(peer.id)) return Promise.reject(new PeerFailure('not-found', '404'))
-          return Promise.resolve({ peer, size: 1, range: undefined } as unknown as PeerResponse)
+          const discarded = Promise.withResolvers<void>()
+          return Promise.resolve({
+            peer,
+            size: 1,
+            range: undefined,
+            send: () => discarded.promise,
+            discard: () => discarded.reject(new Error('discarded')),
+          } as unknown as PeerResponse)
         },
       },
     })
@@ -84,6 +101,33 @@ describe('a follower', () => {
     expect(await script.next(2_000)).toBe('b')
     expect(script.opened).toEqual(['b'])
     expect(script.asked).toEqual(['2000 -', '2000 - gone: a'])
+  })
+
+  it.each([
+    ['that is frozen', aborted, flightStallMs + flightAliveMs, ' gone: a'],
+    ['that takes no connection', () => Promise.reject(new PeerFailure('connect', 'no')), flightStallMs, ' gone: a'],
+    ['that knows no such question', () => Promise.reject(new PeerFailure('status', '400')), flightDropSourceMs, ''],
+    ['that is there', () => Promise.resolve(''), flightDropSourceMs, ''],
+  ])('leaves a silent source %s', async (_what, alive, afterMs, told) => {
+    const script = new Script((number) => (number === 0 ? sourceOf('a') : { kind: 'wait' }))
+    script.good.add('a')
+    script.alive = alive
+    const { clock } = script
+    const response = await script.source.next(undefined, 2_000, new AbortController().signal)
+    if (response === undefined || 'refusedSize' in response) return expect.unreachable()
+    const startMs = clock.nowMs()
+    const failures: unknown[] = []
+    response.send(() => Promise.resolve()).catch((error: unknown) => failures.push(error))
+    for (let turn = 0; turn < 2_000 && failures.length === 0; turn++) {
+      await new Promise((resolve) => setImmediate(resolve))
+      if (failures.length === 0) clock.advance(10)
+    }
+    expect(clock.nowMs() - startMs).toBeGreaterThanOrEqual(afterMs)
+    expect(clock.nowMs() - startMs).toBeLessThan(afterMs + flightStallMs)
+    script.source.noteFailure(response.peer, failures[0])
+    script.asked.length = 0
+    await script.next(100)
+    expect(script.asked[0]).toBe(`2000 a${told}`)
   })
 
   it('ends with a lease, or alone', async () => {

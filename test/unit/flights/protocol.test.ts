@@ -114,6 +114,11 @@ describe('a message', () => {
     expect(parseMessage(url)).toBeUndefined()
   })
 
+  it('may only ask whether anybody is there', () => {
+    expect(parseMessage(`${path}/alive`)).toEqual({ kind: 'alive' })
+    expect(parseMessage(`${path}/alive/x`)).toBeUndefined()
+  })
+
   it('does without what it may do without, and is kept within bounds', () => {
     expect(parseMessage(`${path}/join?${who}&have=0`)).toMatchObject({ join: { waitMs: 0, size: undefined } })
     expect(parseMessage(`${path}/join?${who}&have=0&size=x&wait=y`)).toMatchObject({

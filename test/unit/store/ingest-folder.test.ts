@@ -103,6 +103,24 @@ describe('a download', () => {
     expect(transfers.find(digest)).toMatchObject({ state: 'complete', haveBytes: blob.length })
   })
 
+  it('has failed when containerd is gone, and is another one when that is back and goes on with it', async () => {
+    const ingest = content.begin(digest, blob.length)
+    await tells('started 0')
+    ingest.append(step(0))
+    await tells('started 0', `grew ${MiB}`)
+    const { end } = read(await openTail())
+    transfers.noteContainerd(false)
+    await expect(end).rejects.toThrow(TransferFailed)
+    expect(transfers.find(digest)?.state).toBe('failed')
+    clock.advance(ingestRescanMs)
+    expect(told()).toEqual(['started 0', `grew ${MiB}`, `failed ${MiB}`])
+    transfers.noteContainerd(true)
+    expect(told().slice(3)).toEqual([`started ${MiB}`])
+    ingest.append(blob.subarray(MiB))
+    ingest.commit()
+    await eventually(() => expect(told().at(-1)).toBe(`complete ${blob.length}`))
+  })
+
   it('is known to run before the kernel has told, when somebody asks', () => {
     expect(transfers.isRunning(digest)).toBe(false)
     content.begin(digest, blob.length, `default/1/layer-${digest}`)
