@@ -92,10 +92,11 @@ export const peerStallBytesMin = 10 * 1024
 
 /**
  * A body that comes more slowly than it could be read is read in pieces of about this size, waited for at most this long.
- * At 1 Gbit that is 4 ms; the kernel's buffer holds more. Above 4 Gbit nothing is waited for.
+ * At 1 Gbit that is 4 ms; the kernel's buffer holds more. Above 4 Gbit nothing is waited for. Less than what a follower
+ * counts as waiting (flights/busy-meter.ts).
  */
 export const peerGatherBytes = 512 * 1024
-export const peerGatherMs = 5
+export const peerGatherMs = 12
 
 /**
  * A peer that breaks off after at least this much is asked for the rest when nobody else has it. Below, once more and no

@@ -1,8 +1,8 @@
 /**
  * How busy a follower is with receiving: the share of the time in which bytes were there when it wanted them. Measured
  * where bytes arrive, since a sender cannot see the kernel's buffers. Time in which our own containerd kept us from
- * reading does not count, and neither does what a source had before its follower came: until the first pause nothing is
- * known.
+ * reading does not count, and neither does what a source had before its follower came, which it says; one that does not:
+ * until the first pause nothing is known.
  */
 import { flightBusyChange, flightBusyWindowBytes, flightCatchUpBytes, flightSmallBytes } from '../limits.ts'
 
@@ -31,12 +31,21 @@ export class BusyMeter {
   /** What the source had at first is read: there was a pause, or it was so much that the link is the limit. */
   #hasCaughtUp = false
   #told: number | undefined
+  /** Still to come of what the source had. */
+  #hereBytes: number
 
-  constructor(nowMs: () => number) {
+  /** `hereBytes`: of what is to come the source had so many. */
+  constructor(nowMs: () => number, hereBytes = 0) {
     this.#nowMs = nowMs
+    this.#hereBytes = hereBytes
   }
 
   noteBytes(bytes: number): void {
+    if (this.#hereBytes > 0) {
+      this.#hereBytes -= bytes
+      if (this.#hereBytes <= 0) this.#begin()
+      return
+    }
     const nowMs = this.#nowMs()
     const gapMs = nowMs - (this.#readySinceMs ?? nowMs)
     const hasWaited = gapMs > waitedMinMs

@@ -151,7 +151,7 @@ export class FlightSource implements BodySource {
    */
   async #follow(response: PeerResponse, source: FlightNode, first: number, write: WriteChunk): Promise<void> {
     const { clock } = this.#components
-    const meter = new BusyMeter(() => clock.nowMs())
+    const meter = new BusyMeter(() => clock.nowMs(), Math.max(0, (response.hereBytes ?? 0) - first))
     let haveBytes = first
     let silentSinceMs: number | undefined = clock.nowMs()
     let dropped: PeerFailure | undefined

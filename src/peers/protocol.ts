@@ -22,6 +22,8 @@ export const loadHeader = 'x-spegel-ts-load'
 
 /** Of a body that is still arriving at the peer: nobody has compared it with its digest yet. */
 export const arrivingHeader = 'x-spegel-ts-arriving'
+/** With it: bytes of the blob that were here when the answer began. */
+export const hereHeader = 'x-spegel-ts-here'
 
 export type PeerFailureReason = 'connect' | 'not-found' | 'status' | 'headers' | 'body' | 'stall' | 'digest'
 
@@ -68,6 +70,8 @@ export interface PeerResponse {
   readonly digest: string | undefined
   /** The peer is still receiving it itself: if it is wrong, that is not the peer's doing. */
   readonly isArriving: boolean
+  /** Then: so many bytes of the whole content it had when it answered. Undefined: it does not say. */
+  readonly hereBytes: number | undefined
   /** Passes the body on. Rejects with PeerFailure when it breaks, stalls or is too short; else as `write` does. */
   send(write: WriteChunk): Promise<void>
   /** The body is not wanted. */
@@ -102,7 +106,10 @@ export function questionHeaders(
   }
 }
 
-export type CheckedAnswer = Pick<PeerResponse, 'size' | 'range' | 'contentType' | 'digest' | 'isArriving'>
+export type CheckedAnswer = Pick<
+  PeerResponse,
+  'size' | 'range' | 'contentType' | 'digest' | 'isArriving' | 'hereBytes'
+>
 
 /** Throws PeerFailure or PeerBusy unless it is a right answer to the question. */
 export function checkAnswer(
@@ -128,11 +135,13 @@ export function checkAnswer(
   }
   const contentType = headers.get('content-type') ?? 'application/octet-stream'
   const isArriving = headers.get(arrivingHeader) === 'true'
+  const here = headers.get(hereHeader) ?? ''
+  const hereBytes = isArriving && /^\d{1,15}$/.test(here) ? Number(here) : undefined
   if (status === 200) {
     // The whole body in place of a range: only right where everything was wanted anyway.
     const everything = asked === undefined || ('first' in asked && asked.first === 0 && asked.last === undefined)
     if (!everything) throw new PeerFailure('headers', 'the peer ignored the range')
-    return { size: bodyBytes, range: undefined, contentType, digest, isArriving }
+    return { size: bodyBytes, range: undefined, contentType, digest, isArriving, hereBytes }
   }
   const range = parseContentRange(headers.get('content-range'))
   if (asked === undefined || range === undefined) throw new PeerFailure('headers', 'a 206 without its range')
@@ -140,7 +149,7 @@ export function checkAnswer(
     throw new PeerFailure('headers', 'another range than asked')
   }
   const { first, last, size } = range
-  return { size, range: { first, last }, contentType, digest, isArriving }
+  return { size, range: { first, last }, contentType, digest, isArriving, hereBytes }
 }
 
 function answersRange(asked: RangeSpec, given: ByteRange & { size: number }): boolean {

@@ -7,15 +7,15 @@ import type { FastifyReply } from 'fastify'
 import type { Clock } from '../lib/clock.ts'
 import { finLingerMs, headersAloneMs } from '../limits.ts'
 import type { BodyPlan } from '../oci/range.ts'
-import { arrivingHeader } from '../peers/protocol.ts'
+import { arrivingHeader, hereHeader } from '../peers/protocol.ts'
 import type { WriteChunk } from '../store/store.ts'
 
 export interface ResponseHead {
   plan: BodyPlan
   contentType: string
   digest: string
-  /** For a peer: it is still being received here. */
-  isArriving?: boolean
+  /** For a peer: it is still being received here, and so many bytes of it were. */
+  arrivedBytes?: number
 }
 
 export interface BodyResult {
@@ -105,7 +105,7 @@ function writeHead(reply: FastifyReply, head: ResponseHead): FastifyReply['raw']
     'content-length': contentLength,
     'content-type': head.contentType,
     'docker-content-digest': head.digest,
-    ...(head.isArriving === true ? { [arrivingHeader]: 'true' } : {}),
+    ...(head.arrivedBytes === undefined ? {} : { [arrivingHeader]: 'true', [hereHeader]: head.arrivedBytes }),
     ...(contentRange === undefined ? {} : { 'content-range': contentRange }),
   })
   // Only now: what throws before is answered by fastify.

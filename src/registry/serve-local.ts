@@ -85,7 +85,8 @@ export class ServeLocal {
       throw error
     }
     try {
-      const head = { plan, contentType: 'application/octet-stream', digest, isArriving: transfer.state === 'running' }
+      const arrived = transfer.state === 'running' ? { arrivedBytes: transfer.haveBytes } : {}
+      const head = { plan, contentType: 'application/octet-stream', digest, ...arrived }
       const send: SendChunks = (write, signal) => content.send(plan.bounds, write, signal)
       metrics.flightFollowers.inc()
       const { sentBytes } = await sendBody(reply, head, send, clock, shutdown)

@@ -7,7 +7,11 @@ const MiB = 1024 * KiB
 
 class Script {
   #nowMs = 1_000
-  readonly #meter = new BusyMeter(() => this.#nowMs)
+  readonly #meter: BusyMeter
+
+  constructor(hereBytes?: number) {
+    this.#meter = new BusyMeter(() => this.#nowMs, hereBytes)
+  }
 
   /** Bytes that come so long after the last were written, in pieces; writing them takes a while. */
   receives(
@@ -41,6 +45,16 @@ describe('the busy meter', () => {
     expect(script.receives(64 * KiB, { gapMs: 240 })).toEqual([])
     expect(script.receives(MiB - 128 * KiB, { gapMs: 1 })).toEqual([])
     expect(script.receives(64 * KiB, { gapMs: 1 })).toEqual([expect.closeTo(15 / 255)])
+  })
+
+  it('does not count what the source says it had, however much', () => {
+    const script = new Script(8 * MiB)
+    expect(script.receives(8 * MiB, { gapMs: 1 })).toEqual([])
+    expect(script.receives(64 * KiB, { gapMs: 240 })).toEqual([])
+    expect(script.receives(MiB - 64 * KiB, { gapMs: 1 })).toEqual([expect.closeTo(15 / 255)])
+    // A link that is full is found to be so none the less.
+    const full = new Script(8 * MiB)
+    expect(full.receives(9 * MiB, { gapMs: 10 })).toEqual([1])
   })
 
   it('does not count the round trip to the first byte', () => {

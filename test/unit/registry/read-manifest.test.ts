@@ -22,6 +22,7 @@ it('gives up a manifest that does not come, and says that the peer stalls', asyn
     contentType: '',
     digest: undefined,
     isArriving: false,
+    hereBytes: undefined,
     send: async (write) => {
       await write(Buffer.from('{'))
       await discarded.promise
