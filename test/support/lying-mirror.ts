@@ -1,5 +1,5 @@
 /**
- * DOUBLE of a mirror that lies about its progress, to be measured on one node of many (benchmark/README.md has the command).
+ * DOUBLE of a mirror that lies about its progress, to be measured on one node of many (benchmark/mirrors/lying-node.sh).
  * For each layer that its containerd begins it tells all others that all but one byte is there. Who comes for it before it
  * really is gets headers and never a byte. Everything else is answered by the true daemon, which runs behind it.
  */
