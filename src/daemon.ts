@@ -1,5 +1,6 @@
 /** The `registry` command's program: the one place that names concrete classes and puts them together. */
 import { access, constants } from 'node:fs/promises'
+import { refusesConnections } from './hosts/refusal.ts'
 import { upstreamOrigin } from './hosts/upstream.ts'
 import { type Bootstrapper } from './bootstrap/bootstrapper.ts'
 import { dnsBootstrapper } from './bootstrap/dns.ts'
@@ -128,6 +129,7 @@ async function startParts(
             config.hostsFolder === undefined
               ? Promise.resolve(undefined)
               : upstreamOrigin(config.hostsFolder, registry),
+          upstreamRefuses: refusesConnections,
         }
   const registry = new RegistryServer(
     { listen: config.registryListen, ...config },

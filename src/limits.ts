@@ -343,6 +343,11 @@ export const flightCoordinatorKnownMs = 10_000
 export const flightMessageBytesMax = 4 * 1024
 /** A lease holder whose upstream broke off is sent there again after this long: restarts take about that. */
 export const flightResumeHoldMs = 3_500
+/** In mid-blob, while upstream refuses connections: looked at this often, this long. containerd waits 30 s for headers. */
+export const flightRefusedLookMs = 500
+export const flightRefusedHoldMs = 20_000
+/** For an answer to that. */
+export const upstreamConnectTimeoutMs = 1_000
 /** Nothing moves: headers are sent then, with the size of the blob, and the body waits. */
 export const flightHeadersMs = 2_000
 /** A small blob is waited for this long; duplicates of it are cheap. */

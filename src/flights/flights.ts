@@ -133,16 +133,18 @@ export class Flights {
   }
 
   /**
-   * How long to wait before our containerd is sent upstream. It comes back in mid-blob when upstream broke off, and fails
-   * its pull when it is refused there: tried with a registry that was away for 2.5 s, waiting saves it.
+   * How long to wait before our containerd is sent upstream, and whether it has a part of the blob. It comes back in
+   * mid-blob when upstream broke off, and fails its pull when it is refused there: tried with a registry that was away for
+   * 2.5 s, waiting saves it.
    */
-  sendUpstream(digest: Digest, asked: { first: number } | undefined): number {
+  sendUpstream(digest: Digest, asked: { first: number } | undefined): { holdMs: number; isMidBlob: boolean } {
     const participation = this.#participations.get(digest)
-    if (participation === undefined) return 0
+    if (participation === undefined) return { holdMs: 0, isMidBlob: false }
     if (asked?.first === 0) participation.inParts = true
-    const isResume = participation.sentUpstream && asked !== undefined && asked.first > 0 && !participation.inParts
+    const isMidBlob = asked !== undefined && asked.first > 0 && !participation.inParts
+    const isResume = participation.sentUpstream && isMidBlob
     participation.sentUpstream = true
-    return isResume ? flightResumeHoldMs : 0
+    return { holdMs: isResume ? flightResumeHoldMs : 0, isMidBlob }
   }
 
   /** The client has left, or goes upstream without a lease. */

@@ -10,6 +10,8 @@ import {
   blobFindBudgetMs,
   flightBodyPatienceMs,
   flightHeadersMs,
+  flightRefusedHoldMs,
+  flightRefusedLookMs,
   flightSmallBytes,
   flightSmallWaitMs,
   givenUpMs,
@@ -49,6 +51,8 @@ export interface FlightParts {
   flights: Flights
   /** Scheme and host of a registry's upstream; undefined: containerd finds its own way after a 404. */
   upstreamOrigin: (registry: string) => Promise<string | undefined>
+  /** It takes no connections at this moment. */
+  upstreamRefuses: (origin: string) => Promise<boolean>
 }
 
 export interface MirrorComponents extends Omit<PeerSourceComponents, 'standing' | 'answerTimes'> {
@@ -168,7 +172,13 @@ export class Mirror {
   /** Nobody has it whole: perhaps somebody is fetching it, or we are to. */
   async #serveFlight(
     request: ContentRequest,
-    { flights, digest, registry, upstreamOrigin }: FlightParts & { digest: Digest; registry: string },
+    {
+      flights,
+      digest,
+      registry,
+      upstreamOrigin,
+      upstreamRefuses,
+    }: FlightParts & { digest: Digest; registry: string },
     exchange: Exchange,
     reply: FastifyReply,
     signal: AbortSignal,
@@ -187,15 +197,25 @@ export class Mirror {
         : await this.#serveStream(request, flightPlan(source, asked, flights, digest), exchange, reply, signal)
     this.#components.metrics.flightWaits.inc({ outcome: served ? 'source' : source.outcome })
     if (source.outcome === 'lease' && !served) {
-      const holdMs = flights.sendUpstream(digest, asked)
+      const { holdMs, isMidBlob } = flights.sendUpstream(digest, asked)
       if (holdMs > 0) await clock.sleep(holdMs, signal).catch(() => undefined)
       if (origin === undefined) return 'nothing'
+      if (isMidBlob) await this.#whileRefused(() => upstreamRefuses(origin), signal)
       const section = request.kind === 'manifest' ? 'manifests' : 'blobs'
       void reply.code(307).header('location', `${origin}/v2/${request.repository}/${section}/${digest}`).send()
       return 'redirected'
     }
     if (source.outcome !== 'lease' && (!served || signal.aborted)) flights.leave(digest)
     return served ? 'served' : 'nothing'
+  }
+
+  /** In mid-blob a refusal fails the pull, and the pulls of all that would be sent there after it. */
+  async #whileRefused(refuses: () => Promise<boolean>, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#components
+    const untilMs = clock.nowMs() + flightRefusedHoldMs
+    while (!signal.aborted && clock.nowMs() < untilMs && (await refuses())) {
+      await clock.sleep(flightRefusedLookMs, signal).catch(() => undefined)
+    }
   }
 
   /** Small: read whole and verified before the first header, so that a wrong one costs the next peer and no more. */

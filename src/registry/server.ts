@@ -50,9 +50,7 @@ export interface RegistryComponents {
   /** Why the daemon is not ready; empty when it is. */
   notReady: () => string[]
   /** Undefined: no flights. */
-  flight:
-    | { transfers: Transfers; self: FlightNode; upstreamOrigin: (registry: string) => Promise<string | undefined> }
-    | undefined
+  flight: ({ transfers: Transfers; self: FlightNode } & Omit<FlightParts, 'flights'>) | undefined
   clock: Clock
   random: Random
   metrics: Metrics
@@ -91,10 +89,10 @@ export class RegistryServer {
     )
     const client = this.#client
     if (router !== undefined && components.flight !== undefined) {
-      const { transfers, self, upstreamOrigin } = components.flight
+      const { transfers, self, ...upstream } = components.flight
       const isStored = (digest: Digest) => store.wasStoredSince(digest, clock.nowMs())
       const flights = new Flights({ router, client, transfers, isStored, self, clock, metrics, logger })
-      this.#flight = { flights, upstreamOrigin }
+      this.#flight = { flights, ...upstream }
     }
     this.#mirror =
       router === undefined

@@ -39,6 +39,7 @@ beforeEach(async () => {
     transfers,
     self: { id: 'self', addresses: [host] },
     upstreamOrigin: () => Promise.resolve(undefined),
+    upstreamRefuses: () => Promise.resolve(false),
   }
   metrics = createMetrics()
   server = await startRegistry({ host, port }, { store, router: undefined, flight, metrics })

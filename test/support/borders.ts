@@ -29,7 +29,7 @@ const libp2p = [
 /** Ports: the files of a part that neighbours may import. */
 const ports: Readonly<Record<string, readonly string[]>> = {
   bootstrap: ['bootstrap/bootstrapper.ts'],
-  hosts: ['hosts/upstream.ts'],
+  hosts: ['hosts/upstream.ts', 'hosts/refusal.ts'],
   router: ['router/router.ts'],
   store: ['store/store.ts', 'store/transfers.ts'],
 }
@@ -62,7 +62,7 @@ export const parts: Readonly<Record<string, Part>> = {
     libraries: ['fastify'],
   },
   tracker: { imports: ['router#', 'store#', 'oci', 'lib', 'metrics'], libraries: [] },
-  hosts: { imports: ['kubernetes', 'oci', 'lib', 'logger'], libraries: ['smol-toml'] },
+  hosts: { imports: ['kubernetes', 'oci', 'lib', 'limits', 'logger'], libraries: ['smol-toml'] },
   images: { imports: ['oci', 'lib'], libraries: [] },
   daemon: {
     imports: [

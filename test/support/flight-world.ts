@@ -301,6 +301,7 @@ export class SimulatedNode {
         flight: {
           flights: this.flights,
           upstreamOrigin: () => Promise.resolve(world.leasesBy404 ? undefined : 'https://example.org'),
+          upstreamRefuses: () => Promise.resolve(world.upstream.refusesUntilMs > clock.nowMs()),
         },
       },
       { resolveTimeoutMs: 20 },
