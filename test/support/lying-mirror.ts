@@ -16,7 +16,7 @@ const lookEachMs = 50
 
 const [ip = '', peers = '', content = '', ...args] = process.argv.slice(2)
 const daemonArgs = ['registry', ...args, '--registry-addr', `127.0.0.1:${registryPort}`]
-const daemon = spawn(program, daemonArgs, { stdio: ['ignore', 'pipe', 'inherit'] })
+const daemon = spawn(program, daemonArgs, { stdio: ['ignore', 'inherit', 'pipe'] })
 daemon.on('exit', (code) => process.exit(code ?? 1))
 process.on('SIGTERM', () => daemon.kill('SIGTERM'))
 await lie()
@@ -38,7 +38,7 @@ async function lie(): Promise<void> {
         ...range,
       })
       outgoing.flushHeaders()
-      console.log(JSON.stringify({ msg: 'lied', digest, first }))
+      process.stdout.write(`${JSON.stringify({ msg: 'lied', digest, first })}\n`)
       return
     }
     const { method, url, headers } = incoming
@@ -74,12 +74,12 @@ async function lie(): Promise<void> {
 
 /** Its first words say it. */
 async function idOfDaemon(): Promise<string> {
-  const lines = createInterface(daemon.stdout)
+  const lines = createInterface(daemon.stderr)
   const { promise, resolve } = Promise.withResolvers<string>()
   lines.on('line', (line) => {
-    console.log(line)
-    const { id, msg } = JSON.parse(line) as { id?: string; msg?: string }
-    if (msg === 'started' && id !== undefined) resolve(id)
+    process.stderr.write(`${line}\n`)
+    const id = /"id":"(\w+)".*"msg":"started"/.exec(line)?.[1]
+    if (id !== undefined) resolve(id)
   })
   return promise
 }
