@@ -281,6 +281,12 @@ describe('the scripted upstream', () => {
       expect(await download(client, url)).toMatchObject({ sha256: sha256(wrong) })
       expect(await download(client, url)).toMatchObject({ sha256: sha256(right) })
     })
+    await during({ behaviour: 'wrongBytes', times: 1, minSize: `${right.length}B` }, async () => {
+      const { digest } = small.config
+      const config = await download(client, `${upstream.url}/v2/small/blobs/${digest}`)
+      expect(`sha256:${config.sha256}`).toBe(digest)
+      expect(await download(client, url)).toMatchObject({ sha256: sha256(wrong) })
+    })
     expect(await download(client, url)).toMatchObject({ sha256: sha256(right) })
   })
 

@@ -98,6 +98,7 @@ const upstream = z.discriminatedUnion(
         behaviour: z.literal('wrongBytes'),
         ...timing,
         times: z.int().min(1).optional().describe('so many answers at most; all unless given'),
+        minSize: sizeBytes.optional().describe('in blobs of at least this size only, so no config; all unless given'),
       })
       .describe('the byte in the middle of a blob is another'),
     z

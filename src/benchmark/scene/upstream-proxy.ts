@@ -258,8 +258,10 @@ export class UpstreamProxy {
     const range = /^bytes (\d+)-\d+\/(\d+)$/.exec(answer.header('content-range'))
     const bytes = Number(answer.header('content-length'))
     const wrongAt = range === null ? Math.floor(bytes / 2) : Math.floor(Number(range[2]) / 2) - Number(range[1])
+    const size = range === null ? bytes : Number(range[2])
     const liar = [...this.#active.values()].find(
-      ({ entry, answered }) => entry.behaviour === 'wrongBytes' && answered < (entry.times ?? Infinity),
+      ({ entry, answered }) =>
+        entry.behaviour === 'wrongBytes' && answered < (entry.times ?? Infinity) && size >= (entry.minSize ?? 0),
     )
     if (liar === undefined || wrongAt < 0 || wrongAt >= bytes) return -1
     liar.answered += 1
