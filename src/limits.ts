@@ -350,6 +350,8 @@ export const flightRefusedHoldMs = 20_000
 export const upstreamConnectTimeoutMs = 1_000
 /** Nothing moves: headers are sent then, with the size of the blob, and the body waits. */
 export const flightHeadersMs = 2_000
+/** Of that, to find a node that has the blob: a holder may be frozen. */
+export const flightHoldersMs = 1_500
 /** A small blob is waited for this long; duplicates of it are cheap. */
 export const flightSmallWaitMs = 1_000
 /** Without a byte for our containerd: end by FIN. It notices a stall itself after 5 minutes, and fails the pull. */

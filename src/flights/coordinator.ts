@@ -49,7 +49,7 @@ export class Coordinator {
   /** Resolves with `wait` when nothing was decided within the time that the node gave. The signal: it has left. */
   join(
     digest: Digest,
-    { node, haveBytes, size, waitMs, avoid, gone, keep, image }: Join,
+    { node, haveBytes, size, load, waitMs, avoid, gone, keep, image, holder }: Join,
     signal: AbortSignal,
   ): Promise<Answer> {
     const entry = this.#entry(digest)
@@ -66,6 +66,8 @@ export class Coordinator {
       return Promise.resolve(source === undefined ? { kind: 'wait' } : { kind: 'source', source })
     }
     entry.flight.join(node.id, haveBytes, size, nowMs, image)
+    entry.flight.noteLoad(node.id, load)
+    if (holder !== undefined) this.#noteHolder(entry, holder, nowMs)
     if (gone !== this.#components.self.id) this.#lookHere(digest, entry, node.id, nowMs)
     const { promise, resolve } = Promise.withResolvers<Answer>()
     const others = entry.waiters.get(node.id) ?? []
@@ -91,7 +93,7 @@ export class Coordinator {
 
   /** What a node says of its own transfer, or of itself. */
   report(digest: Digest, report: Report): void {
-    const { node, haveBytes, size, busy } = report
+    const { node, haveBytes, size, load, busy } = report
     const known = this.#entries.get(digest)
     // Who gave up, or failed, makes no flight.
     if (known === undefined && (report.kind === 'left' || report.kind === 'failed')) return
@@ -103,6 +105,7 @@ export class Coordinator {
     else if (report.kind === 'complete') entry.flight.complete(node.id, size, nowMs)
     else if (report.kind === 'failed') entry.flight.failed(node.id, nowMs)
     else entry.flight.leave(node.id, nowMs)
+    entry.flight.noteLoad(node.id, load)
     if (entry.flight.describe(node.id) === undefined) entry.nodes.delete(node.id)
     this.#decide(digest, entry)
   }
@@ -138,6 +141,14 @@ export class Coordinator {
     entry.isFoundHere = true
     entry.nodes.set(self.id, self)
     entry.flight.complete(self.id, undefined, nowMs)
+  }
+
+  /** One that the asker knows, and found busy. Who speaks for itself is believed more. */
+  #noteHolder({ flight, nodes }: Entry, { node, feeds }: NonNullable<Join['holder']>, nowMs: number): void {
+    if (flight.describe(node.id) !== undefined || flight.memberCount >= flightMembersMax) return
+    nodes.set(node.id, node)
+    flight.complete(node.id, undefined, nowMs)
+    flight.noteLoad(node.id, { blobCount: 1, feeds })
   }
 
   #makeRoom(): void {

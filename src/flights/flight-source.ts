@@ -32,10 +32,12 @@ export interface FlightSourceComponents {
   isWrong: (peerId: string) => boolean
   /** Asks the coordinator. Undefined: there is none. */
   join: (
-    question: { haveBytes: number; waitMs: number } & Pick<Join, 'avoid' | 'gone' | 'keep'>,
+    question: { haveBytes: number; waitMs: number } & Pick<Join, 'avoid' | 'gone' | 'keep' | 'holder'>,
     signal: AbortSignal,
   ) => Promise<Answer | undefined>
   onBusy: (busy: number) => void
+  /** That the coordinator may not know. */
+  holder: Join['holder']
 }
 
 export class FlightSource implements BodySource {
@@ -49,12 +51,15 @@ export class FlightSource implements BodySource {
   #gone: string | undefined
   /** A source that broke off and was asked once more. */
   #askedAgain: string | undefined
+  /** Told once: from then on the coordinator knows better. */
+  #holder: Join['holder']
   /** To ask without a question: named while the last one stood still, or the one that broke off. */
   #other: FlightNode | undefined
 
   constructor(request: ContentRequest, components: FlightSourceComponents) {
     this.#request = request
     this.#components = components
+    this.#holder = components.holder
   }
 
   async next(
@@ -119,10 +124,11 @@ export class FlightSource implements BodySource {
     const other = this.#other
     this.#other = undefined
     if (other !== undefined) return { kind: 'source', source: other }
-    const [avoid, gone] = [this.#failed, this.#gone]
+    const [avoid, gone, holder] = [this.#failed, this.#gone, this.#holder]
     this.#failed = undefined
     this.#gone = undefined
-    return this.#components.join({ haveBytes, waitMs, avoid, gone, keep: undefined }, signal)
+    this.#holder = undefined
+    return this.#components.join({ haveBytes, waitMs, avoid, gone, keep: undefined, holder }, signal)
   }
 
   async #open(
@@ -165,7 +171,14 @@ export class FlightSource implements BodySource {
         await clock.sleep(flightStallMs / 4, over.signal)
         const silentMs = silentSinceMs === undefined ? 0 : clock.nowMs() - silentSinceMs
         if (silentMs < flightStallMs) continue
-        const question = { haveBytes, waitMs: 0, avoid: undefined, gone: undefined, keep: source.id }
+        const question = {
+          haveBytes,
+          waitMs: 0,
+          avoid: undefined,
+          gone: undefined,
+          keep: source.id,
+          holder: undefined,
+        }
         const answer = await this.#components.join(question, over.signal)
         if (answer?.kind === 'source' && answer.source.id !== source.id) {
           this.#other = answer.source

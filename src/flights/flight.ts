@@ -40,6 +40,14 @@ export type ImageRole =
   /** It is fed by a leader. */
   | { kind: 'yields' }
 
+/** What shares a node's link. */
+export interface NodeLoad {
+  /** Large blobs that it downloads, this one included: of each it may be a source. */
+  blobCount: number
+  /** Bodies that it sends to others. */
+  feeds: number
+}
+
 interface Member {
   readonly id: NodeId
   /** In its content store, or in a running transfer. */
@@ -58,6 +66,9 @@ interface Member {
   lease: { grantedMs: number; hadBytes: number } | undefined
   /** Share of the time in which it received, while it wanted to. Undefined: not measured yet. */
   busy: number | undefined
+  /** As NodeLoad. */
+  blobCount: number
+  feedsElsewhere: number
   /** Sources that did not deliver, until when they are not tried again. */
   readonly avoidUntilMs: Map<NodeId, number>
   seenMs: number
@@ -68,7 +79,7 @@ interface Source {
   /** Those that are heard of. */
   readonly followers: Member[]
   /** What it takes until its own followers have measured. */
-  readonly slotsUnmeasured: number
+  readonly headroomUnmeasured: number
 }
 
 export class Flight {
@@ -127,6 +138,14 @@ export class Flight {
   /** Its client left, or it goes upstream by itself: it says no more, and what it has may be gone. */
   leave(id: NodeId, nowMs: number): void {
     if (this.#members.get(id)?.isComplete === false) this.failed(id, nowMs)
+  }
+
+  /** Other coordinators, of other blobs, count on the same link. */
+  noteLoad(id: NodeId, { blobCount, feeds }: NodeLoad): void {
+    const member = this.#members.get(id)
+    if (member === undefined) return
+    member.blobCount = Math.max(1, blobCount)
+    member.feedsElsewhere = Math.max(0, feeds - this.#all(({ source }) => source === id).length)
   }
 
   /** Bytes that a running transfer of the node has; never less than before, except for a new transfer (`join`). */
@@ -250,12 +269,12 @@ export class Flight {
       if (others === undefined) followersOf.set(member.source, [member])
       else others.push(member)
     }
-    const measured = [...followersOf.values()].flatMap((followers) => measuredSlots(followers) ?? [])
+    const measured = [...followersOf.values()].flatMap((followers) => measuredHeadroom(followers) ?? [])
     const guess = measured.length === 0 ? undefined : Math.min(...measured)
     return this.#all(({ haveBytes }) => haveBytes > 0)
       .map((member): Source => {
         const followers = followersOf.get(member.id) ?? []
-        return { member, followers, slotsUnmeasured: guess ?? Math.max(1, followers.length) }
+        return { member, followers, headroomUnmeasured: guess ?? followers.length }
       })
       .filter((source) => this.#hasRoom(source))
   }
@@ -279,10 +298,7 @@ export class Flight {
     let best: Source | undefined
     for (const source of sources) {
       if (!this.#canFeed(source.member, member, nowMs) || !this.#hasRoom(source)) continue
-      const fewer = (best?.followers.length ?? Infinity) - source.followers.length
-      if (best === undefined || fewer > 0 || (fewer === 0 && source.member.haveBytes > best.member.haveBytes)) {
-        best = source
-      }
+      if (best === undefined || isBetter(source, best)) best = source
     }
     return best
   }
@@ -292,12 +308,15 @@ export class Flight {
     return (member.avoidUntilMs.get(source.id) ?? 0) <= nowMs
   }
 
-  #slots({ member, followers, slotsUnmeasured }: Source): number {
+  #slots({ member, followers, headroomUnmeasured }: Source): number {
     // Small ones are there in one step: everybody takes them at once from whoever has them.
     if ((this.#size ?? 0) < flightSmallBytes) return member.isComplete ? Infinity : 0
-    if (member.isComplete) return flightSlotsMax
-    if ((this.#size ?? 0) <= flightTreeBytes) return 3
-    return measuredSlots(followers) ?? slotsUnmeasured
+    if ((this.#size ?? 0) <= flightTreeBytes) return member.isComplete ? flightSlotsMax : 3
+    const { isComplete, blobCount, feedsElsewhere } = member
+    const headroom = isComplete ? flightSlotsMax : (measuredHeadroom(followers) ?? headroomUnmeasured)
+    const slots = Math.min(flightSlotsMax, Math.floor(headroom / blobCount))
+    // Of who feeds others while it downloads, its followers' measure tells that.
+    return Math.max(1, isComplete ? Math.min(slots, flightSlotsMax - feedsElsewhere) : slots)
   }
 
   // --- Leases ---
@@ -371,6 +390,8 @@ export class Flight {
       yieldsUntilMs: undefined,
       lease: undefined,
       busy: undefined,
+      blobCount: 1,
+      feedsElsewhere: 0,
       avoidUntilMs: new Map(),
       seenMs: nowMs,
     }
@@ -415,11 +436,17 @@ function yieldEndMs({ haveBytes, yieldsUntilMs }: Member, nowMs: number): number
   return haveBytes > 0 || yieldsUntilMs === undefined || yieldsUntilMs <= nowMs ? 0 : yieldsUntilMs
 }
 
-/** Undefined: none of them has told yet. */
-function measuredSlots(followers: readonly Member[]): number | undefined {
+/** Fewest followers first, then most bytes; of those that have it complete, who feeds fewest with other blobs. */
+function isBetter(a: Source, b: Source): boolean {
+  const fewer = b.followers.length - a.followers.length
+  const more = a.member.haveBytes - b.member.haveBytes
+  return (fewer || more || b.member.feedsElsewhere - a.member.feedsElsewhere) > 0
+}
+
+/** Followers that its link could carry. Undefined: none of them has told yet. */
+function measuredHeadroom(followers: readonly Member[]): number | undefined {
   const measured = followers.flatMap(({ busy }) => (busy === undefined ? [] : [busy]))
   if (measured.length === 0) return undefined
   // A slow follower blames itself, not the source: the least busy one tells. Who has just come is not in what they saw.
-  const headroom = Math.floor((0.6 * measured.length) / Math.max(0.01, Math.min(...measured)))
-  return Math.min(flightSlotsMax, Math.max(1, headroom))
+  return (0.6 * measured.length) / Math.max(0.01, Math.min(...measured))
 }

@@ -20,15 +20,17 @@ import type { Router } from '../router/router.ts'
 import type { TransferEvent, Transfers } from '../store/transfers.ts'
 import { Coordinator } from './coordinator.ts'
 import { Coordinators } from './coordinators.ts'
-import type { ImageRole } from './flight.ts'
+import type { ImageRole, NodeLoad } from './flight.ts'
 import { FlightSource } from './flight-source.ts'
-import { type Answer, type FlightNode, parseMessage } from './protocol.ts'
+import { type Answer, type FlightNode, type Join, parseMessage } from './protocol.ts'
 
 export interface FlightsComponents {
   router: Pick<Router, 'flightNodes'>
   client: Pick<PeerClient, 'open' | 'post'>
   transfers: Transfers
   isStored: (digest: Digest) => boolean
+  /** Bodies that are being sent to peers. */
+  feeds: () => number
   self: FlightNode
   clock: Clock
   metrics: Metrics
@@ -65,6 +67,8 @@ export class Flights {
   readonly #participations = new BoundedMap<Digest, Participation>(flightParticipationsMax)
   /** By registry and repository. */
   readonly #images = new BoundedMap<string, ImagePart>(flightImagesMax)
+  /** Large blobs that our containerd downloads: we may be a source of each, and they share our link. */
+  readonly #large = new Set<Digest>()
   readonly #unwatch: () => void
 
   constructor(components: FlightsComponents) {
@@ -83,12 +87,13 @@ export class Flights {
     this.#unwatch = transfers.watch((event) => this.#onTransfer(event))
   }
 
-  /** For a request of our own containerd. `by404`: so a lease will be answered. */
+  /** For a request of our own containerd. `by404`: so a lease will be answered. `holder`: one that is busy. */
   follow(
     request: ContentRequest,
     digest: Digest,
     by404: boolean,
     isWrong: (peerId: string) => boolean,
+    holder: Join['holder'],
   ): FlightSource {
     const { client, clock, logger, self, transfers } = this.#components
     const imageKey = `${request.registry}/${request.repository}`
@@ -110,10 +115,12 @@ export class Flights {
       clock,
       logger,
       isWrong,
+      holder,
       join: async (question, signal) => {
         const size = transfers.find(digest)?.size
         const image = by404 ? this.#imageRole(imageKey) : undefined
-        const answer = await this.#coordinators.join(digest, { node: self, size, image, ...question }, signal)
+        const join = { node: self, size, load: this.#load(digest), image, ...question }
+        const answer = await this.#coordinators.join(digest, join, signal)
         this.#noteAnswer(digest, answer, by404 ? imageKey : undefined)
         return answer
       },
@@ -145,6 +152,12 @@ export class Flights {
     const isResume = participation.sentUpstream && isMidBlob
     participation.sentUpstream = true
     return { holdMs: isResume ? flightResumeHoldMs : 0, isMidBlob }
+  }
+
+  /** It was held back with headers, and asks again. */
+  sendsUpstreamNext(digest: Digest): void {
+    const participation = this.#participations.get(digest)
+    if (participation !== undefined) participation.sentUpstream = false
   }
 
   /** The client has left, or goes upstream without a lease. */
@@ -204,7 +217,14 @@ export class Flights {
     else if (answer.kind === 'source') participation.role = 'following'
   }
 
+  #load(digest: Digest): NodeLoad {
+    const blobCount = this.#large.size + (this.#large.has(digest) ? 0 : 1)
+    return { blobCount, feeds: this.#components.feeds() }
+  }
+
   #onTransfer({ digest, kind, haveBytes, size }: TransferEvent): void {
+    if (kind === 'complete' || kind === 'failed') this.#large.delete(digest)
+    else if (size > flightTreeBytes) this.#large.add(digest)
     const participation = this.#participations.get(digest)
     if (participation === undefined) return
     if (kind === 'grew') {
@@ -242,7 +262,8 @@ export class Flights {
   ): void {
     const { self: node, logger } = this.#components
     const busy = this.#participations.get(digest)?.busy
-    this.#coordinators.report(digest, { kind, node, haveBytes, size, busy }).catch((error: unknown) => {
+    const report = { kind, node, haveBytes, size, load: this.#load(digest), busy }
+    this.#coordinators.report(digest, report).catch((error: unknown) => {
       logger.error({ key: digest, error: String(error) }, 'bug')
     })
   }

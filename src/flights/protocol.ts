@@ -3,7 +3,7 @@ import { isIP } from 'node:net'
 import { addressesPerPeerMax, flightJoinWaitMs } from '../limits.ts'
 import { type Digest, isDigest } from '../oci/digest.ts'
 import type { Peer } from '../router/router.ts'
-import type { ImageRole } from './flight.ts'
+import type { ImageRole, NodeLoad } from './flight.ts'
 
 /** A node as others reach it. */
 export type FlightNode = Peer
@@ -15,6 +15,7 @@ export interface Join {
   haveBytes: number
   /** Of the blob, if it knows. */
   size: number | undefined
+  load: NodeLoad
   /** So long it waits for a decision. */
   waitMs: number
   /** A source that did not deliver. */
@@ -25,6 +26,8 @@ export interface Join {
   keep: string | undefined
   /** For the image's other blobs, where a lease is answered by 404. */
   image: ImageRole | undefined
+  /** It has the blob, and said that it feeds so many others. */
+  holder: { node: FlightNode; feeds: number } | undefined
 }
 
 export interface Report {
@@ -32,6 +35,7 @@ export interface Report {
   node: FlightNode
   haveBytes: number
   size: number | undefined
+  load: NodeLoad
   /** Share of the time in which it received while it wanted to. */
   busy: number | undefined
 }
@@ -53,16 +57,30 @@ const idLengthMax = 128
 const sourceFields = ['avoid', 'gone', 'keep'] as const
 
 /** The path and query of a question. */
-export function joinPath(digest: Digest, { node, haveBytes, size, waitMs, image, ...sources }: Join): string {
-  const fields = { ...nodeFields(node), have: String(haveBytes), wait: String(Math.round(waitMs)) }
+export function joinPath(
+  digest: Digest,
+  { node, haveBytes, size, load, waitMs, image, holder, ...sources }: Join,
+): string {
+  const fields = {
+    ...nodeFields(node),
+    have: String(haveBytes),
+    ...loadFields(load),
+    wait: String(Math.round(waitMs)),
+  }
   const named = Object.fromEntries(
     sourceFields.flatMap((name) => (sources[name] === undefined ? [] : [[name, sources[name]]])),
   ) as Record<string, string>
-  return pathOf(digest, 'join', { ...fields, ...sizeField(size), ...named, ...imageField(image) })
+  return pathOf(digest, 'join', {
+    ...fields,
+    ...sizeField(size),
+    ...named,
+    ...imageField(image),
+    ...holderFields(holder),
+  })
 }
 
-export function reportPath(digest: Digest, { kind, node, haveBytes, size, busy }: Report): string {
-  const fields = { ...nodeFields(node), have: String(haveBytes), ...sizeField(size) }
+export function reportPath(digest: Digest, { kind, node, haveBytes, size, load, busy }: Report): string {
+  const fields = { ...nodeFields(node), have: String(haveBytes), ...loadFields(load), ...sizeField(size) }
   return pathOf(digest, kind, { ...fields, ...(busy === undefined ? {} : { busy: busy.toFixed(3) }) })
 }
 
@@ -87,19 +105,32 @@ export function parseMessage(url: string): Message | undefined {
   const haveBytes = readCount(fields.get('have'))
   if (!isDigest(digest) || more.length > 0 || node === undefined || haveBytes === undefined) return undefined
   const size = readCount(fields.get('size'))
+  // Who does not say has this one, and feeds nobody.
+  const load = { blobCount: readCount(fields.get('blobs')) ?? 1, feeds: readCount(fields.get('feeds')) ?? 0 }
   if (verb === 'join') {
     const waitMs = Math.min(readCount(fields.get('wait')) ?? 0, flightJoinWaitMs)
     const [avoid, gone, keep] = sourceFields.map((name) => fields.get(name)?.slice(0, idLengthMax))
     return {
       kind: 'join',
       digest,
-      join: { node, haveBytes, size, waitMs, avoid, gone, keep, image: readImage(fields) },
+      join: {
+        node,
+        haveBytes,
+        size,
+        load,
+        waitMs,
+        avoid,
+        gone,
+        keep,
+        image: readImage(fields),
+        holder: readHolder(fields),
+      },
     }
   }
   if (!reportKinds.has(verb)) return undefined
   const busyText = fields.get('busy')
   const busy = busyText === null ? undefined : Math.min(1, Math.max(0, Number(busyText) || 0))
-  return { kind: 'report', digest, report: { kind: verb as Report['kind'], node, haveBytes, size, busy } }
+  return { kind: 'report', digest, report: { kind: verb as Report['kind'], node, haveBytes, size, load, busy } }
 }
 
 /** Undefined: nonsense. */
@@ -123,6 +154,10 @@ function nodeFields({ id, addresses }: FlightNode): Record<string, string> {
   return { node: id, at: addresses.slice(0, addressesPerPeerMax).join(',') }
 }
 
+function loadFields({ blobCount, feeds }: NodeLoad): Record<string, string> {
+  return { blobs: String(blobCount), feeds: String(feeds) }
+}
+
 function sizeField(size: number | undefined): Record<string, string> {
   return size === undefined ? {} : { size: String(size) }
 }
@@ -130,6 +165,18 @@ function sizeField(size: number | undefined): Record<string, string> {
 function imageField(image: ImageRole | undefined): Record<string, string> {
   if (image === undefined) return {}
   return image.kind === 'yields' ? { yields: 'true' } : { leads: String(Math.round(image.forMs)) }
+}
+
+function holderFields(holder: Join['holder']): Record<string, string> {
+  if (holder === undefined) return {}
+  const { id, addresses } = holder.node
+  const at = addresses.slice(0, addressesPerPeerMax).join(',')
+  return { holder: id, 'holder-at': at, 'holder-feeds': String(holder.feeds) }
+}
+
+function readHolder(fields: URLSearchParams): Join['holder'] {
+  const node = checkedNode(fields.get('holder') ?? '', (fields.get('holder-at') ?? '').split(','))
+  return node === undefined ? undefined : { node, feeds: readCount(fields.get('holder-feeds')) ?? 0 }
 }
 
 function readImage(fields: URLSearchParams): ImageRole | undefined {

@@ -37,13 +37,21 @@ type Answer = PeerResponse | RangeRefused
 
 interface Candidate {
   readonly peer: Peer
-  /** paused: so busy that it refused although it was asked without a limit. */
-  state: 'waiting' | 'asked' | 'paused' | 'failed'
+  /** paused: so busy that it refused although it was asked without a limit; busy: more than it may be. */
+  state: 'waiting' | 'asked' | 'paused' | 'busy' | 'failed'
   /** Transfers that it said it runs, when it refused for that. */
   load: number | undefined
   /** Failures without much in between. */
   failures: number
   failedMs: number
+}
+
+/** How peers are looked for, and which of them are taken. */
+export interface Looking {
+  method: 'GET' | 'HEAD'
+  resolveTimeoutMs: number
+  depth: LookupDepth
+  loadLimit: number | undefined
 }
 
 /** A further try at the same peer is worth it once. */
@@ -54,6 +62,8 @@ export class PeerSource implements BodySource {
   readonly #request: ContentRequest
   readonly #method: 'GET' | 'HEAD'
   readonly #resolveTimeoutMs: number
+  /** Transfers that a peer may run already. Undefined: the least busy one is taken in the end, whatever it says. */
+  readonly #loadLimit: number | undefined
   readonly #stop = new AbortController()
   readonly #candidates = new Map<string, Candidate>()
   #searching = 0
@@ -62,10 +72,11 @@ export class PeerSource implements BodySource {
 
   constructor(
     request: ContentRequest,
-    { method, resolveTimeoutMs, depth }: { method: 'GET' | 'HEAD'; resolveTimeoutMs: number; depth: LookupDepth },
+    { method, resolveTimeoutMs, depth, loadLimit }: Looking,
     components: PeerSourceComponents,
   ) {
     this.#request = request
+    this.#loadLimit = loadLimit
     this.#method = method
     this.#resolveTimeoutMs = resolveTimeoutMs
     this.#components = components
@@ -76,6 +87,14 @@ export class PeerSource implements BodySource {
   get missReason(): MissReason {
     if (this.#timedOut) return 'timeout'
     return this.#candidates.size === 0 ? 'no-provider' : 'providers-failed'
+  }
+
+  /** Of those that were busier than what was wanted the least busy. */
+  get busyPeer(): { peer: Peer; load: number } | undefined {
+    const busy = [...this.#candidates.values()].flatMap(({ peer, state, load }) =>
+      state === 'busy' && load !== undefined ? [{ peer, load }] : [],
+    )
+    return busy.sort((a, b) => a.load - b.load)[0]
   }
 
   /** Undefined when no peer is left, none answers within the budget, or the signal aborts. */
@@ -206,7 +225,7 @@ export class PeerSource implements BodySource {
       } else if (error instanceof PeerBusy) {
         candidate.load = error.load
         if (question.loadMax === undefined) this.#pause(candidate)
-        else candidate.state = 'waiting'
+        else candidate.state = error.load > (this.#loadLimit ?? Infinity) ? 'busy' : 'waiting'
       } else if (error instanceof PeerFailure) {
         this.noteFailure(peer, error)
       } else {
@@ -221,10 +240,11 @@ export class PeerSource implements BodySource {
 
   /** Idle ones first; who has said that it is busy is asked again only as the least busy of all, without a limit. */
   #loadMax(candidate: Candidate): number | undefined {
-    if (this.#request.kind !== 'blob' || this.#method !== 'GET' || candidate.load !== undefined) return undefined
+    if (this.#request.kind !== 'blob' || this.#method !== 'GET') return undefined
+    if (candidate.load !== undefined) return this.#loadLimit
     const busy = [...this.#candidates.values()].filter(({ load }) => load !== undefined).length
     const alone = this.#waiting.length === 0 && this.#searching === 0
-    return alone || busy >= loadTriesMax ? undefined : 0
+    return alone || busy >= loadTriesMax ? this.#loadLimit : 0
   }
 
   /** Asking again at once would only add to its load. */

@@ -10,10 +10,11 @@ import {
   blobFindBudgetMs,
   flightBodyPatienceMs,
   flightHeadersMs,
-  flightRefusedHoldMs,
-  flightRefusedLookMs,
+  flightHoldersMs,
+  flightSlotsMax,
   flightSmallBytes,
   flightSmallWaitMs,
+  flightTreeBytes,
   givenUpMs,
   givenUpRememberedMax,
   manifestFindBudgetMs,
@@ -32,12 +33,13 @@ import {
 } from '../oci/range.ts'
 import type { FlightSource } from '../flights/flight-source.ts'
 import type { Flights } from '../flights/flights.ts'
+import type { Join } from '../flights/protocol.ts'
 import { AnswerTimes } from '../peers/answer-times.ts'
 import type { BodySource } from '../peers/body-source.ts'
 import type { PeerClient } from '../peers/client.ts'
 import { Deliveries } from '../peers/deliveries.ts'
 import type { PeerResponse } from '../peers/protocol.ts'
-import { type MissReason, PeerSource, type PeerSourceComponents } from '../peers/source.ts'
+import { type Looking, type MissReason, PeerSource, type PeerSourceComponents } from '../peers/source.ts'
 import { PeerStanding } from '../peers/standing.ts'
 import type { ContentStore } from '../store/store.ts'
 import type { Exchange } from './exchange.ts'
@@ -45,6 +47,9 @@ import { type Manifest, readManifest } from './read-manifest.ts'
 import { ResumableBody } from './resumable-body.ts'
 import { type BodyResult, type ResponseHead, sendBody, sendHead } from './send-body.ts'
 import { sendRangeError } from './send-error.ts'
+import { endsWithin, upstreamIsBack } from './upstream-wait.ts'
+
+const blobContentType = 'application/octet-stream'
 
 /** What a node that takes part in flights has. */
 export interface FlightParts {
@@ -54,6 +59,9 @@ export interface FlightParts {
   /** It takes no connections at this moment. */
   upstreamRefuses: (origin: string) => Promise<boolean>
 }
+
+/** alone: there is no coordinator. */
+type FlightOutcome = 'served' | 'redirected' | 'alone' | 'nothing'
 
 export interface MirrorComponents extends Omit<PeerSourceComponents, 'standing' | 'answerTimes'> {
   client: PeerClient
@@ -111,37 +119,56 @@ export class Mirror {
     const onClose = () => gone.abort(new Error('the client closed the connection'))
     reply.raw.once('close', onClose)
     const signal = AbortSignal.any([gone.signal, shutdown])
-    const looking = {
-      method: isHead ? ('HEAD' as const) : ('GET' as const),
+    // Of a large blob a holder feeds a few, they feed others, and the coordinator says who whom.
+    const isLarge = flight !== undefined && (flight.flights.sizeOf(flight.digest) ?? 0) > flightTreeBytes
+    const looking: Looking = {
+      method: isHead ? 'HEAD' : 'GET',
       resolveTimeoutMs: this.#resolveTimeoutMs,
-      depth: flight === undefined ? ('usual' as const) : ('quick' as const),
+      depth: flight === undefined ? 'usual' : 'quick',
+      loadLimit: isLarge ? flightSlotsMax - 1 : undefined,
     }
     const source = givenUp ? undefined : new PeerSource(request, looking, this.#components)
+    let lastSource: PeerSource | undefined
     try {
-      if (source !== undefined && (await this.#serveFromHolders(request, source, exchange, reply, signal))) {
+      const hasFlight = flight !== undefined
+      if (
+        source !== undefined &&
+        (await this.#serveFromHolders(request, source, hasFlight, exchange, reply, signal))
+      ) {
         this.#noteHit(request)
         return true
       }
-      const outcome =
-        flight === undefined ? 'nothing' : await this.#serveFlight(request, flight, exchange, reply, signal)
+      const busy = source?.busyPeer
+      const holder = busy === undefined ? undefined : { node: busy.peer, feeds: busy.load }
+      let outcome =
+        flight === undefined
+          ? 'nothing'
+          : await this.#serveFlight(request, { ...flight, holder }, exchange, reply, signal)
+      if (outcome === 'alone' && holder !== undefined) {
+        lastSource = new PeerSource(request, { ...looking, loadLimit: undefined }, this.#components)
+        const isServed = await this.#serveFromHolders(request, lastSource, hasFlight, exchange, reply, signal)
+        outcome = isServed ? 'served' : 'alone'
+      }
       if (outcome === 'served') this.#noteHit(request)
       else this.#noteMiss(request, exchange, source?.missReason ?? 'given-up', outcome)
-      return outcome !== 'nothing'
+      return outcome === 'served' || outcome === 'redirected'
     } finally {
       reply.raw.off('close', onClose)
       source?.close()
+      lastSource?.close()
     }
   }
 
   #serveFromHolders(
     request: ContentRequest,
     source: PeerSource,
+    hasFlight: boolean,
     exchange: Exchange,
     reply: FastifyReply,
     signal: AbortSignal,
   ): Promise<boolean> {
     if (request.kind === 'manifest') return this.#serveManifest(request, source, exchange, reply, signal)
-    const budgetMs = exchange.isHead ? manifestFindBudgetMs : blobFindBudgetMs
+    const budgetMs = exchange.isHead ? manifestFindBudgetMs : hasFlight ? flightHoldersMs : blobFindBudgetMs
     const spec = parseRange(exchange.rangeHeader)
     return this.#serveStream(
       request,
@@ -178,44 +205,54 @@ export class Mirror {
       registry,
       upstreamOrigin,
       upstreamRefuses,
-    }: FlightParts & { digest: Digest; registry: string },
+      holder,
+    }: FlightParts & { digest: Digest; registry: string; holder: Join['holder'] },
     exchange: Exchange,
     reply: FastifyReply,
     signal: AbortSignal,
-  ): Promise<'served' | 'redirected' | 'nothing'> {
+  ): Promise<FlightOutcome> {
     const asked = parseRange(exchange.rangeHeader)
     if (asked !== undefined && !('first' in asked)) return 'nothing'
     // containerd begins its download before it asks. Without one it is another node's, sent here by a Service while the
     // mirror there starts anew, or one in another namespace: nobody would see how far it is.
     if (!flights.isDownloading(digest)) return 'nothing'
-    const { standing, clock } = this.#components
+    const { standing } = this.#components
     const origin = await upstreamOrigin(registry)
-    const source = flights.follow(request, digest, origin === undefined, (peerId) => standing.isWrong(peerId, digest))
+    const isWrong = (peerId: string) => standing.isWrong(peerId, digest)
+    const source = flights.follow(request, digest, origin === undefined, isWrong, holder)
     const served =
       request.kind === 'manifest'
         ? await this.#serveManifest(request, source, exchange, reply, signal)
-        : await this.#serveStream(request, flightPlan(source, asked, flights, digest), exchange, reply, signal)
+        : await this.#serveStream(
+            request,
+            flightPlan(source, asked, flights, digest, flightRestMs(exchange)),
+            exchange,
+            reply,
+            signal,
+          )
     this.#components.metrics.flightWaits.inc({ outcome: served ? 'source' : source.outcome })
     if (source.outcome === 'lease' && !served) {
+      const { clock, shutdown } = this.#components
       const { holdMs, isMidBlob } = flights.sendUpstream(digest, asked)
-      if (holdMs > 0) await clock.sleep(holdMs, signal).catch(() => undefined)
+      const refuses = origin !== undefined && isMidBlob ? () => upstreamRefuses(origin) : undefined
+      const isBack = upstreamIsBack(holdMs, refuses, clock, signal)
+      const size = isMidBlob ? flights.sizeOf(digest) : undefined
+      const plan = size === undefined ? 'unsatisfiable' : planBody(exchange.rangeHeader, size)
+      if (plan !== 'unsatisfiable' && !(await endsWithin(isBack, flightRestMs(exchange), clock))) {
+        // Ends by FIN without a byte: containerd asks for the same again, and is sent upstream then.
+        await sendBody(reply, { plan, contentType: blobContentType, digest }, () => isBack, clock, shutdown)
+        flights.sendsUpstreamNext(digest)
+        return 'redirected'
+      }
+      await isBack
       if (origin === undefined) return 'nothing'
-      if (isMidBlob) await this.#whileRefused(() => upstreamRefuses(origin), signal)
       const section = request.kind === 'manifest' ? 'manifests' : 'blobs'
       void reply.code(307).header('location', `${origin}/v2/${request.repository}/${section}/${digest}`).send()
       return 'redirected'
     }
     if (source.outcome !== 'lease' && (!served || signal.aborted)) flights.leave(digest)
-    return served ? 'served' : 'nothing'
-  }
-
-  /** In mid-blob a refusal fails the pull, and the pulls of all that would be sent there after it. */
-  async #whileRefused(refuses: () => Promise<boolean>, signal: AbortSignal): Promise<void> {
-    const { clock } = this.#components
-    const untilMs = clock.nowMs() + flightRefusedHoldMs
-    while (!signal.aborted && clock.nowMs() < untilMs && (await refuses())) {
-      await clock.sleep(flightRefusedLookMs, signal).catch(() => undefined)
-    }
+    if (served) return 'served'
+    return source.outcome === 'alone' ? 'alone' : 'nothing'
   }
 
   /** Small: read whole and verified before the first header, so that a wrong one costs the next peer and no more. */
@@ -285,7 +322,7 @@ export class Mirror {
     }
     const plan = planFor(first, spec, size)
     if (plan === undefined) return false
-    const head = { plan, contentType: first?.contentType ?? 'application/octet-stream', digest }
+    const head = { plan, contentType: first?.contentType ?? blobContentType, digest }
     this.#noteFirstByte(exchange)
     if (exchange.isHead && first !== undefined) {
       this.#sendHead(request, exchange, reply, head, first)
@@ -355,12 +392,7 @@ export class Mirror {
   }
 
   /** containerd goes upstream, by our 404 or redirected. */
-  #noteMiss(
-    request: ContentRequest,
-    exchange: Exchange,
-    reason: MissReason | 'given-up',
-    how: 'redirected' | 'nothing',
-  ): void {
+  #noteMiss(request: ContentRequest, exchange: Exchange, reason: MissReason | 'given-up', how: FlightOutcome): void {
     const { metrics } = this.#components
     metrics.mirrorRequests.inc({ registry: this.#registries.label(request.registry ?? ''), cache: 'miss' })
     metrics.mirrorMisses.inc({ reason })
@@ -407,17 +439,23 @@ function flightPlan(
   asked: Extract<RangeSpec, { first: number }> | undefined,
   flights: Flights,
   digest: Digest,
+  restMs: number,
 ): StreamPlan {
   const isSmall = (flights.sizeOf(digest) ?? 0) < flightSmallBytes
   return {
     source,
     // Without Content-Range: containerd's parallel fetch then falls to one plain stream, which can be tailed.
     spec: asked?.first === 0 && asked.last === undefined ? undefined : asked,
-    budgetMs: isSmall ? flightSmallWaitMs : flightHeadersMs,
+    budgetMs: isSmall ? Math.min(flightSmallWaitMs, restMs) : restMs,
     bodyBudgetMs: flightBodyPatienceMs,
     sizeToWaitWith: () => (source.outcome === 'timeout' && !isSmall ? flights.sizeOf(digest) : undefined),
     remembersBreaks: false,
   }
+}
+
+/** Until our headers have to go out. */
+function flightRestMs({ elapsedMs }: Exchange): number {
+  return flightHeadersMs - Math.min(elapsedMs, flightHoldersMs)
 }
 
 /** Undefined: the range lies outside. */

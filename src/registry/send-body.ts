@@ -84,6 +84,8 @@ export async function sendBody(
     return { outcome: 'complete', sentBytes }
   }
   if (gone.signal.aborted) return { outcome: 'client-gone', sentBytes }
+  // Without them containerd has no body to resume.
+  response.flushHeaders()
   const { socket } = response
   socket?.end()
   if (socket !== null) {

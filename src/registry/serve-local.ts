@@ -31,10 +31,18 @@ export class ServeLocal {
   /** Media types of manifests by digest: they never change. */
   readonly #mediaTypes = new BoundedMap<Digest, string>(mediaTypesKept)
 
+  /** Of blobs that are here. */
   #transfersToPeers = 0
+  /** Of blobs that are arriving. */
+  #arrivingToPeers = 0
 
   constructor(components: ServeLocalComponents) {
     this.#components = components
+  }
+
+  /** Bodies of blobs that are being sent to peers. */
+  get feeds(): number {
+    return this.#transfersToPeers + this.#arrivingToPeers
   }
 
   /** False when the content is not here and nothing was sent. */
@@ -53,9 +61,9 @@ export class ServeLocal {
     }
     const counted = exchange.fromPeer && request.kind === 'blob' && !exchange.isHead
     try {
-      if (counted && this.#transfersToPeers > (exchange.loadMax ?? Infinity)) {
+      if (counted && this.feeds > (exchange.loadMax ?? Infinity)) {
         this.#components.metrics.refusals.inc({ reason: 'load' })
-        void reply.code(503).header(loadHeader, this.#transfersToPeers).send()
+        void reply.code(503).header(loadHeader, this.feeds).send()
         return true
       }
       if (counted) this.#transfersToPeers += 1
@@ -88,9 +96,11 @@ export class ServeLocal {
       const arrived = transfer.state === 'running' ? { arrivedBytes: transfer.haveBytes } : {}
       const head = { plan, contentType: 'application/octet-stream', digest, ...arrived }
       const send: SendChunks = (write, signal) => content.send(plan.bounds, write, signal)
-      metrics.flightFollowers.inc()
+      this.#arrivingToPeers += 1
+      metrics.flightFollowers.set(this.#arrivingToPeers)
       const { sentBytes } = await sendBody(reply, head, send, clock, shutdown)
-      metrics.flightFollowers.dec()
+      this.#arrivingToPeers -= 1
+      metrics.flightFollowers.set(this.#arrivingToPeers)
       exchange.sentBytes = sentBytes
       metrics.sentBytes.inc({ source: 'transfer', to: 'peer' }, sentBytes)
       return true

@@ -91,7 +91,8 @@ export class RegistryServer {
     if (router !== undefined && components.flight !== undefined) {
       const { transfers, self, ...upstream } = components.flight
       const isStored = (digest: Digest) => store.wasStoredSince(digest, clock.nowMs())
-      const flights = new Flights({ router, client, transfers, isStored, self, clock, metrics, logger })
+      const feeds = () => this.#local.feeds
+      const flights = new Flights({ router, client, transfers, isStored, feeds, self, clock, metrics, logger })
       this.#flight = { flights, ...upstream }
     }
     this.#mirror =

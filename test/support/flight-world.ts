@@ -44,6 +44,8 @@ const request: ContentRequest = {
   digest,
   key: digest,
 }
+/** When nothing moves. */
+const headersMsMax = 2_050
 /** As --mirror-stall-timeout. */
 const stallTimeoutMs = 10_000
 const metrics = createMetrics()
@@ -283,6 +285,7 @@ export class SimulatedNode {
       client,
       transfers: this.downloads,
       isStored,
+      feeds: () => this.#local.feeds,
       self: this.self,
       clock,
       metrics,
@@ -323,6 +326,11 @@ export class SimulatedNode {
     this.downloads.latest = undefined
   }
 
+  /** Bodies that it is sending to others. */
+  get feeds(): number {
+    return this.#local.feeds
+  }
+
   get isDead(): boolean {
     return this.network === 'dead'
   }
@@ -354,7 +362,7 @@ export class SimulatedNode {
   /** In the flight of another blob of the image. */
   async askForOther(other: Digest): Promise<void> {
     const question = { ...request, digest: other, key: other }
-    const source = this.flights.follow(question, other, this.world.leasesBy404, () => false)
+    const source = this.flights.follow(question, other, this.world.leasesBy404, () => false, undefined)
     if ((await source.next(undefined, 250, this.#stop.signal)) !== undefined) this.world.wrong('nobody has the other')
   }
 
@@ -416,11 +424,14 @@ export class SimulatedNode {
       .then((served) => served || this.#mirror.serve(request, exchange, reply))
       .then((served) => served || wire.answer(404, {}))
       .catch((error: unknown) => world.wrong(`the mirror of ${this.id} failed: ${String(error)}`))
+    const askedMs = world.clock.nowMs()
     // Headers within 30 s, or containerd leaves.
     const cancel = world.clock.after(30_000, () => wire.tear())
     try {
       const { status, headers: head } = await wire.head
       cancel()
+      const headersMs = world.clock.nowMs() - askedMs
+      if (headersMs > headersMsMax) world.wrong(`${this.id} got headers after ${Math.round(headersMs)} ms`)
       if (status === 307) return 'redirect'
       if (status !== 200 && status !== 206) return 'miss'
       const expected = download.size - first

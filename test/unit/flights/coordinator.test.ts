@@ -33,11 +33,13 @@ class Script {
       node: nodeOf(id),
       haveBytes: 0,
       size,
+      load: { blobCount: 1, feeds: 0 },
       waitMs: 2_000,
       avoid: undefined,
       gone: undefined,
       keep: undefined,
       image: undefined,
+      holder: undefined,
       ...question,
     }
     void this.coordinator.join(digest, join, left.signal).then((answer) => (asked.answer = answer))
@@ -45,7 +47,14 @@ class Script {
   }
 
   says(id: string, kind: Report['kind'], haveBytes = 0, digest: Digest = blob): void {
-    this.coordinator.report(digest, { kind, node: nodeOf(id), haveBytes, size, busy: undefined })
+    this.coordinator.report(digest, {
+      kind,
+      node: nodeOf(id),
+      haveBytes,
+      size,
+      load: { blobCount: 1, feeds: 0 },
+      busy: undefined,
+    })
   }
 
   async passes(ms: number): Promise<void> {
@@ -148,6 +157,23 @@ describe('a coordinator', () => {
     const again = script.asks('a', { gone: 'self' })
     await script.passes(0)
     expect(again.answer).toEqual({ kind: 'lease' })
+  })
+
+  it('names a holder that the asker knows, unless it has said itself what it has', async () => {
+    const script = new Script()
+    const holder = { node: nodeOf('h'), feeds: 4 }
+    const [a, b] = [script.asks('a', { holder }), script.asks('b', { holder })]
+    await script.passes(0)
+    // It feeds four elsewhere: one more, and that one feeds others.
+    expect([a.answer, b.answer]).toEqual([{ kind: 'source', source: nodeOf('h') }, undefined])
+    script.says('a', 'progress', MiB)
+    await script.passes(0)
+    expect(b.answer).toEqual({ kind: 'source', source: nodeOf('a') })
+    // It has removed it.
+    script.asks('h')
+    const c = script.asks('c', { holder, haveBytes: 2 * MiB })
+    await script.passes(0)
+    expect(c.answer).toEqual({ kind: 'lease' })
   })
 
   it('keeps nothing of nodes that failed or left, however many they say they are', async () => {

@@ -12,14 +12,23 @@ const nodeOf = (id: string) => ({ id, addresses: ['10.0.0.1'] })
 const join = {
   node: nodeOf('self'),
   haveBytes: 0,
+  load: { blobCount: 1, feeds: 0 },
   size: 1_000,
   waitMs: 0,
   avoid: undefined,
   gone: undefined,
   keep: undefined,
   image: undefined,
+  holder: undefined,
 }
-const report = { kind: 'complete' as const, node: nodeOf('self'), haveBytes: 0, size: 1_000, busy: undefined }
+const report = {
+  kind: 'complete' as const,
+  node: nodeOf('self'),
+  haveBytes: 0,
+  size: 1_000,
+  load: { blobCount: 1, feeds: 0 },
+  busy: undefined,
+}
 const wait = '{"kind":"wait"}'
 
 class Script {

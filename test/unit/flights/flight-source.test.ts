@@ -1,7 +1,7 @@
 /** What one request does with the answers of a coordinator. In a whole world: world.test.ts. */
 import { describe, expect, it } from 'vitest'
 import { FlightSource } from '../../../src/flights/flight-source.ts'
-import type { Answer } from '../../../src/flights/protocol.ts'
+import type { Answer, Join } from '../../../src/flights/protocol.ts'
 import { flightAliveMs, flightAskAgainMs, flightDropSourceMs, flightStallMs } from '../../../src/limits.ts'
 import { createLogger } from '../../../src/logger.ts'
 import { digestOf } from '../../../src/oci/digest.ts'
@@ -30,14 +30,17 @@ class Script {
   /** What is answered to "are you there?". */
   alive: (signal: AbortSignal) => Promise<string> = () => Promise.resolve('')
 
-  constructor(answers: (number: number) => Answer | undefined) {
+  constructor(answers: (number: number) => Answer | undefined, holder?: Join['holder']) {
     this.source = new FlightSource(request, {
       clock: this.clock,
       logger: createLogger('ERROR'),
       onBusy: () => {},
+      holder,
       isWrong: (peerId) => this.wrong.has(peerId),
-      join: ({ waitMs, avoid, gone }) => {
-        this.asked.push(`${waitMs} ${avoid ?? '-'}${gone === undefined ? '' : ` gone: ${gone}`}`)
+      join: ({ waitMs, avoid, gone, holder: told }) => {
+        this.asked.push(
+          `${waitMs} ${avoid ?? '-'}${gone === undefined ? '' : ` gone: ${gone}`}${told === undefined ? '' : ` holder: ${told.node.id}`}`,
+        )
         return Promise.resolve(answers(this.asked.length - 1))
       },
       client: {
@@ -74,6 +77,14 @@ class Script {
 }
 
 describe('a follower', () => {
+  it('tells of a busy holder once', async () => {
+    const holder = { node: { id: 'h', addresses: ['10.0.0.9'] }, feeds: 4 }
+    const script = new Script((number) => (number === 0 ? { kind: 'wait' } : sourceOf('a')), holder)
+    script.good.add('a')
+    expect(await script.next(5_000)).toBe('a')
+    expect(script.asked).toEqual(['2000 - holder: h', '2000 -'])
+  })
+
   it('takes the next source at once when one does not deliver, and says which', async () => {
     const script = new Script((number) => sourceOf(['a', 'b', 'c'][number] ?? 'c'))
     script.good.add('c')

@@ -312,6 +312,49 @@ describe('sources', () => {
     expect(fed).toHaveLength(slots - 1)
   })
 
+  it.each([
+    // floor(0.6 / 0.09 / blobs), from 1 to 4
+    { blobs: 1, slots: flightSlotsMax },
+    { blobs: 2, slots: 3 },
+    { blobs: 3, slots: 2 },
+    { blobs: 4, slots: 1 },
+    { blobs: 100, slots: 1 },
+  ])('share what was measured among the $blobs blobs that they may have to send: $slots', ({ blobs, slots }) => {
+    const script = new Script()
+    script.asks('a')
+    script.flight.noteLoad('a', { blobCount: blobs, feeds: 0 })
+    for (let i = 0; i < 10; i++) script.asks(`n${i}`)
+    expect(script.has('a', 8 * MiB)).toEqual(['n0 from a'])
+    expect(script.has('n0', MiB, 0.09).filter((decision) => decision.endsWith('from a'))).toHaveLength(slots - 1)
+  })
+
+  it('share their four when they are complete, too', () => {
+    const script = new Script()
+    script.asks('a')
+    script.flight.noteLoad('a', { blobCount: 2, feeds: 0 })
+    for (let i = 0; i < 10; i++) script.asks(`n${i}`)
+    expect(script.completes('a')).toEqual(['n0 from a', 'n1 from a'])
+  })
+
+  it('that are complete take as many as make four with those that they feed elsewhere, and one always', () => {
+    for (const [feeds, slots] of [
+      [0, 4],
+      [1, 3],
+      [3, 1],
+      [4, 1],
+      [100, 1],
+    ] as const) {
+      const script = new Script()
+      script.completes('a')
+      script.flight.noteLoad('a', { blobCount: 1, feeds })
+      for (let i = 0; i < 10; i++) script.flight.join(`n${i}`, 0, large, script.nowMs)
+      expect(script.decisions()).toHaveLength(slots)
+      // Its followers here are among those that it tells of.
+      script.flight.noteLoad('a', { blobCount: 1, feeds: feeds + slots })
+      expect(script.decisions()).toEqual([])
+    }
+  })
+
   it('take three of a blob of medium size without measuring', () => {
     const script = new Script(medium)
     script.asks('a')
@@ -341,6 +384,21 @@ describe('sources', () => {
     script.has('b', 3 * MiB)
     expect(script.asks('c')).toEqual(['c from b'])
     expect(script.asks('d')).toEqual(['d from a'])
+  })
+
+  it('that have it complete and feed others with other blobs come after those that feed fewer', () => {
+    const script = new Script()
+    for (const [id, feeds] of [
+      ['a', 3],
+      ['b', 1],
+      ['c', 2],
+    ] as const) {
+      script.completes(id)
+      script.flight.noteLoad(id, { blobCount: 1, feeds })
+    }
+    expect(script.asks('d')).toEqual(['d from b'])
+    expect(script.asks('e')).toEqual(['e from c'])
+    expect(script.asks('f')).toEqual(['f from a'])
   })
 
   it('that did not deliver are not named to the same follower for 10 s', () => {

@@ -24,6 +24,7 @@ const joins: fc.Arbitrary<Join> = fc.record({
   node: nodes,
   haveBytes: counts,
   size: fc.option(counts, { nil: undefined }),
+  load: fc.record({ blobCount: counts, feeds: counts }),
   waitMs: fc.integer({ min: 0, max: flightJoinWaitMs }),
   avoid: ids,
   gone: ids,
@@ -35,12 +36,14 @@ const joins: fc.Arbitrary<Join> = fc.record({
     ),
     { nil: undefined },
   ),
+  holder: fc.option(fc.record({ node: nodes, feeds: counts }), { nil: undefined }),
 })
 const reports: fc.Arbitrary<Report> = fc.record({
   kind: fc.constantFrom('progress', 'complete', 'failed', 'left'),
   node: nodes,
   haveBytes: counts,
   size: fc.option(counts, { nil: undefined }),
+  load: fc.record({ blobCount: counts, feeds: counts }),
   busy: fc.option(
     fc.integer({ min: 0, max: 1_000 }).map((part) => part / 1_000),
     { nil: undefined },
@@ -71,11 +74,13 @@ describe('a message', () => {
       node,
       haveBytes: 10 ** 14,
       size: 10 ** 14,
+      load: { blobCount: 10 ** 14, feeds: 10 ** 14 },
       waitMs: 2_000,
       avoid: node.id,
       gone: node.id,
       keep: node.id,
       image: { kind: 'leads' as const, forMs: 10 ** 14 },
+      holder: { node, feeds: 10 ** 14 },
     }
     expect(joinPath(digest, join).length).toBeLessThan(8_000)
     expect(parseMessage(joinPath(digest, join))).toMatchObject({

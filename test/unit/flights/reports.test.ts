@@ -36,6 +36,7 @@ class Script {
       },
     },
     isStored: () => false,
+    feeds: () => 0,
     self,
     clock: this.clock,
     metrics: createMetrics(),
@@ -44,14 +45,14 @@ class Script {
 
   async leads(): Promise<void> {
     const request = { kind: 'blob' as const, registry: 'r', repository: 'n', tag: undefined, digest, key: digest }
-    const source = this.flights.follow(request, digest, false, () => false)
+    const source = this.flights.follow(request, digest, false, () => false, undefined)
     await source.next(undefined, 1_000, new AbortController().signal)
     if (source.outcome !== 'lease') throw new Error(`it was not given the lease: ${source.outcome}`)
     this.messages.length = 0
   }
 
-  async happens(kind: TransferEvent['kind'], haveBytes: number, size: number): Promise<void> {
-    this.#listener({ digest, kind, haveBytes, size })
+  async happens(kind: TransferEvent['kind'], haveBytes: number, size: number, of = digest): Promise<void> {
+    this.#listener({ digest: of, kind, haveBytes, size })
     await new Promise((resolve) => setImmediate(resolve))
   }
 
@@ -73,6 +74,22 @@ describe('reports', () => {
     expect(script.told()).toEqual(
       [1, 9, 17, 25, 33, 41, 49, 57].map((mib) => `progress ${mib}`).concat('complete 64'),
     )
+  })
+
+  it('tell how many large blobs share the link, whoever fetches them', async () => {
+    const script = new Script()
+    await script.leads()
+    const [other, small] = [digestOf(Buffer.from('other')), digestOf(Buffer.from('small'))]
+    await script.happens('started', 0, 64 * MiB)
+    await script.happens('started', 0, 64 * MiB, other)
+    await script.happens('started', 0, MiB, small)
+    await script.happens('grew', MiB, 64 * MiB)
+    await script.happens('complete', 64 * MiB, 64 * MiB, other)
+    await script.happens('grew', 9 * MiB, 64 * MiB)
+    await script.happens('complete', 64 * MiB, 64 * MiB)
+    expect(script.messages.map((message) => message.kind === 'report' && message.report.load.blobCount)).toEqual([
+      2, 1, 1,
+    ])
   })
 
   it('come often enough when a large blob is slow', async () => {
@@ -98,7 +115,7 @@ describe('reports', () => {
   it('tell of leaving, once', async () => {
     const script = new Script()
     const request = { kind: 'blob' as const, registry: 'r', repository: 'n', tag: undefined, digest, key: digest }
-    script.flights.follow(request, digest, false, () => false)
+    script.flights.follow(request, digest, false, () => false, undefined)
     script.flights.leave(digest)
     script.flights.leave(digest)
     await script.happens('failed', 0, MiB)

@@ -41,6 +41,58 @@ describe('a cold batch', () => {
     }
   })
 
+  it.each([
+    { by404: false, awayMs: 16_000 },
+    { by404: true, awayMs: 3_000 },
+  ])(
+    'loses no pull when upstream ends a body and refuses connections for long ($awayMs ms, leases by 404: $by404)',
+    async ({ by404, awayMs }) => {
+      const world = new FlightWorld(seededRandom(1), blobBytesMax, ['a', 'b', 'c'])
+      world.leasesBy404 = by404
+      Object.assign(world.upstream, { bytesPerMs: 4_000, cut: 1 })
+      const nodes = [...world.nodes.values()]
+      for (const node of nodes) void node.pull()
+      expect(await world.runUntil(() => world.upstreamFetches === 1, 2_000)).toBe(true)
+      Object.assign(world.upstream, { cut: 0, refusesUntilMs: Infinity })
+      const leaderHas = () => Math.max(...nodes.map(({ downloads }) => downloads.latest?.haveBytes ?? 0))
+      let lastBytes = -1
+      for (let bytes = leaderHas(); bytes !== lastBytes; bytes = leaderHas()) {
+        lastBytes = bytes
+        await world.runUntil(() => false, 1_000)
+      }
+      expect(lastBytes).toBeGreaterThan(0)
+      world.upstream.refusesUntilMs = world.clock.nowMs() + awayMs - 1_000
+      expect(await world.runUntil(() => nodes.every(({ hasBlob }) => hasBlob), 40_000)).toBe(true)
+      const failedPulls = nodes.reduce((sum, node) => sum + node.failedPulls, 0)
+      expect({ failedPulls, wrongs: world.wrongs }).toEqual({ failedPulls: 0, wrongs: [] })
+      // Who waits, while nothing moves for 10 s, may go upstream too.
+      expect(world.upstreamFetches).toBeLessThanOrEqual(3)
+      world.close()
+    },
+  )
+
+  it('of many who find one holder is fed by a few of them, not by the holder alone', async () => {
+    const ids = Array.from('abcdefghijklmnopqrst')
+    const world = new FlightWorld(seededRandom(1), blobBytesMax, ids)
+    world.knowsHolders = true
+    const nodes = [...world.nodes.values()]
+    const [holder] = nodes
+    void holder?.pull()
+    expect(await world.runUntil(() => holder?.hasBlob === true, 20_000)).toBe(true)
+    for (const node of nodes) void node.pull()
+    let mostFeeds = 0
+    const isDone = () => {
+      mostFeeds = Math.max(mostFeeds, holder?.feeds ?? 0)
+      return nodes.every(({ hasBlob }) => hasBlob)
+    }
+    expect(await world.runUntil(isDone, 20_000)).toBe(true)
+    expect({ fetches: world.upstreamFetches, wrongs: world.wrongs }).toEqual({ fetches: 1, wrongs: [] })
+    // Four that found it idle enough, and of those that asked the coordinator one, or as many as it saw then.
+    expect(mostFeeds).toBeGreaterThan(0)
+    expect(mostFeeds).toBeLessThanOrEqual(8)
+    world.close()
+  })
+
   it('is not fetched again where a Service had another node ask, whose containerd kept what it got', async () => {
     const world = new FlightWorld(seededRandom(1), blobBytesMax, ['a', 'b'])
     world.knowsHolders = true
@@ -135,7 +187,8 @@ async function playSchedule(seed: number): Promise<void> {
       const name = fault === 'leader' ? leader : id
       const node = world.nodes.get(name)
       if (node === undefined || node.isDead) return
-      say(`${fault} ${name}`, faultCosts[fault])
+      // A small blob is waited for one second: whoever waited for this node goes then.
+      say(`${fault} ${name}`, size < 2 ** 20 ? Math.max(ids.length, faultCosts[fault]) : faultCosts[fault])
       if (fault === 'kill' || fault === 'leader') {
         node.kill()
       } else if (fault === 'unplug') {
