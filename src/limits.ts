@@ -315,6 +315,10 @@ export const flightLeasesMax = 8
 export const flightSilentMs = 2_000
 /** A follower of which nothing was heard for this long no longer takes room at its source. Too early costs little. */
 export const flightFollowerSilentMs = 30_000
+/** One that has not told of a first MiB is given up sooner: it may be gone, and the only one that its source takes. */
+export const flightFirstBytesMs = 5_000
+/** What a node said of its load, and a download that grew, count for this long. */
+export const flightLoadMs = 10_000
 /** A flight of which nobody has said anything for this long is forgotten. */
 export const flightForgetMs = 60_000
 /** Blobs that this node coordinates. Full: the one that was quiet for longest is forgotten; its nodes join anew. */
@@ -343,7 +347,10 @@ export const flightCoordinatorKnownMs = 10_000
 export const flightMessageBytesMax = 4 * 1024
 /** A lease holder whose upstream broke off is sent there again after this long: restarts take about that. */
 export const flightResumeHoldMs = 3_500
-/** In mid-blob, while upstream refuses connections: looked at this often, this long. containerd waits 30 s for headers. */
+/**
+ * In mid-blob, while upstream refuses connections: looked at this often, and this long for each question of containerd. A
+ * body that then ends without a byte is asked for again three times.
+ */
 export const flightRefusedLookMs = 500
 export const flightRefusedHoldMs = 20_000
 /** For an answer to that. */

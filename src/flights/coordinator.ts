@@ -66,7 +66,7 @@ export class Coordinator {
       return Promise.resolve(source === undefined ? { kind: 'wait' } : { kind: 'source', source })
     }
     entry.flight.join(node.id, haveBytes, size, nowMs, image)
-    entry.flight.noteLoad(node.id, load)
+    entry.flight.noteLoad(node.id, load, nowMs)
     if (holder !== undefined) this.#noteHolder(entry, holder, nowMs)
     if (gone !== this.#components.self.id) this.#lookHere(digest, entry, node.id, nowMs)
     const { promise, resolve } = Promise.withResolvers<Answer>()
@@ -105,7 +105,7 @@ export class Coordinator {
     else if (report.kind === 'complete') entry.flight.complete(node.id, size, nowMs)
     else if (report.kind === 'failed') entry.flight.failed(node.id, nowMs)
     else entry.flight.leave(node.id, nowMs)
-    entry.flight.noteLoad(node.id, load)
+    entry.flight.noteLoad(node.id, load, nowMs)
     if (entry.flight.describe(node.id) === undefined) entry.nodes.delete(node.id)
     this.#decide(digest, entry)
   }
@@ -148,7 +148,7 @@ export class Coordinator {
     if (flight.describe(node.id) !== undefined || flight.memberCount >= flightMembersMax) return
     nodes.set(node.id, node)
     flight.complete(node.id, undefined, nowMs)
-    flight.noteLoad(node.id, { blobCount: 1, feeds })
+    flight.noteLoad(node.id, { blobCount: 1, feeds }, nowMs)
   }
 
   #makeRoom(): void {

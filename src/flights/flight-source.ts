@@ -51,7 +51,7 @@ export class FlightSource implements BodySource {
   #gone: string | undefined
   /** A source that broke off and was asked once more. */
   #askedAgain: string | undefined
-  /** Told once: from then on the coordinator knows better. */
+  /** Told until a source is named: from then on the coordinator knows better. */
   #holder: Join['holder']
   /** To ask without a question: named while the last one stood still, or the one that broke off. */
   #other: FlightNode | undefined
@@ -124,11 +124,13 @@ export class FlightSource implements BodySource {
     const other = this.#other
     this.#other = undefined
     if (other !== undefined) return { kind: 'source', source: other }
-    const [avoid, gone, holder] = [this.#failed, this.#gone, this.#holder]
+    const [avoid, gone] = [this.#failed, this.#gone]
     this.#failed = undefined
     this.#gone = undefined
-    this.#holder = undefined
-    return this.#components.join({ haveBytes, waitMs, avoid, gone, keep: undefined, holder }, signal)
+    const question = { haveBytes, waitMs, avoid, gone, keep: undefined, holder: this.#holder }
+    const answer = await this.#components.join(question, signal)
+    if (answer?.kind === 'source') this.#holder = undefined
+    return answer
   }
 
   async #open(

@@ -13,11 +13,13 @@
 import {
   flightBackoffMs,
   flightFailedSourceMs,
+  flightFirstBytesMs,
   flightFollowerSilentMs,
   flightForgetMs,
   flightFurtherLeasesMs,
   flightLeaseFreshMs,
   flightLeasesMax,
+  flightLoadMs,
   flightSilentMs,
   flightSlotsMax,
   flightSmallBytes,
@@ -58,6 +60,8 @@ interface Member {
   /** It waits, but nobody is there to take a decision. */
   isAway: boolean
   source: NodeId | undefined
+  /** It has said that bytes came from there. */
+  isFed: boolean
   /** It leads other blobs of the image since then; Infinity: it does not. */
   leadsImageSinceMs: number
   /** Until then it leaves a lease to the image's leader. */
@@ -69,6 +73,8 @@ interface Member {
   /** As NodeLoad. */
   blobCount: number
   feedsElsewhere: number
+  /** When that was said. */
+  loadMs: number
   /** Sources that did not deliver, until when they are not tried again. */
   readonly avoidUntilMs: Map<NodeId, number>
   seenMs: number
@@ -78,6 +84,7 @@ interface Source {
   readonly member: Member
   /** Those that are heard of. */
   readonly followers: Member[]
+  readonly load: Readonly<{ blobCount: number; feedsElsewhere: number }>
   /** What it takes until its own followers have measured. */
   readonly headroomUnmeasured: number
 }
@@ -141,9 +148,10 @@ export class Flight {
   }
 
   /** Other coordinators, of other blobs, count on the same link. */
-  noteLoad(id: NodeId, { blobCount, feeds }: NodeLoad): void {
+  noteLoad(id: NodeId, { blobCount, feeds }: NodeLoad, nowMs: number): void {
     const member = this.#members.get(id)
     if (member === undefined) return
+    member.loadMs = nowMs
     member.blobCount = Math.max(1, blobCount)
     member.feedsElsewhere = Math.max(0, feeds - this.#all(({ source }) => source === id).length)
   }
@@ -152,6 +160,7 @@ export class Flight {
   progress(id: NodeId, haveBytes: number, size: number | undefined, busy: number | undefined, nowMs: number): void {
     const member = this.#touch(id, nowMs)
     this.#size ??= size
+    member.isFed ||= haveBytes > member.haveBytes
     member.haveBytes = Math.max(member.haveBytes, haveBytes)
     if (busy !== undefined) member.busy = busy
     this.#noteMost(member.haveBytes, nowMs)
@@ -195,6 +204,7 @@ export class Flight {
     if (other === undefined) return undefined
     this.sourceFailed(id, source, nowMs)
     member.source = other.id
+    member.isFed = false
     return other.id
   }
 
@@ -212,6 +222,8 @@ export class Flight {
       if (source !== undefined) {
         member.waiting = undefined
         member.source = source.member.id
+        member.isFed = false
+        member.seenMs = nowMs
         source.followers.push(member)
         this.#trialEndMs ??= nowMs + flightTrialMs
         // Somebody else goes upstream for it, or has been.
@@ -238,8 +250,9 @@ export class Flight {
     consider(this.#leaseDueMs(nowMs) ?? Infinity)
     if (this.#isOnTrial(nowMs)) consider(this.#trialEndMs ?? Infinity)
     for (const { avoidUntilMs } of this.#waiters()) for (const moment of avoidUntilMs.values()) consider(moment)
-    for (const { source, seenMs } of this.#members.values()) {
-      if (source !== undefined) consider(seenMs + flightFollowerSilentMs)
+    for (const member of this.#members.values()) {
+      if (member.source !== undefined) consider(silentFromMs(member))
+      if (member.isComplete) consider(member.loadMs + flightLoadMs)
     }
     return nextMs === Infinity ? undefined : nextMs
   }
@@ -264,7 +277,7 @@ export class Flight {
   #sourcesWithRoom(nowMs: number): Source[] {
     const followersOf = new Map<NodeId, Member[]>()
     for (const member of this.#members.values()) {
-      if (member.source === undefined || nowMs - member.seenMs >= flightFollowerSilentMs) continue
+      if (member.source === undefined || nowMs >= silentFromMs(member)) continue
       const others = followersOf.get(member.source)
       if (others === undefined) followersOf.set(member.source, [member])
       else others.push(member)
@@ -274,7 +287,10 @@ export class Flight {
     return this.#all(({ haveBytes }) => haveBytes > 0)
       .map((member): Source => {
         const followers = followersOf.get(member.id) ?? []
-        return { member, followers, headroomUnmeasured: guess ?? followers.length }
+        // Who has it complete says no more: what it said of its load is over some time.
+        const isOld = member.isComplete && nowMs >= member.loadMs + flightLoadMs
+        const load = isOld ? { blobCount: 1, feedsElsewhere: 0 } : member
+        return { member, followers, load, headroomUnmeasured: guess ?? followers.length }
       })
       .filter((source) => this.#hasRoom(source))
   }
@@ -308,11 +324,12 @@ export class Flight {
     return (member.avoidUntilMs.get(source.id) ?? 0) <= nowMs
   }
 
-  #slots({ member, followers, headroomUnmeasured }: Source): number {
+  #slots({ member, followers, load, headroomUnmeasured }: Source): number {
     // Small ones are there in one step: everybody takes them at once from whoever has them.
     if ((this.#size ?? 0) < flightSmallBytes) return member.isComplete ? Infinity : 0
     if ((this.#size ?? 0) <= flightTreeBytes) return member.isComplete ? flightSlotsMax : 3
-    const { isComplete, blobCount, feedsElsewhere } = member
+    const { isComplete } = member
+    const { blobCount, feedsElsewhere } = load
     const headroom = isComplete ? flightSlotsMax : (measuredHeadroom(followers) ?? headroomUnmeasured)
     const slots = Math.min(flightSlotsMax, Math.floor(headroom / blobCount))
     // Of who feeds others while it downloads, its followers' measure tells that.
@@ -392,6 +409,8 @@ export class Flight {
       busy: undefined,
       blobCount: 1,
       feedsElsewhere: 0,
+      loadMs: nowMs,
+      isFed: false,
       avoidUntilMs: new Map(),
       seenMs: nowMs,
     }
@@ -436,11 +455,16 @@ function yieldEndMs({ haveBytes, yieldsUntilMs }: Member, nowMs: number): number
   return haveBytes > 0 || yieldsUntilMs === undefined || yieldsUntilMs <= nowMs ? 0 : yieldsUntilMs
 }
 
+/** When a follower takes no room any more, unless it is heard of. */
+function silentFromMs({ isFed, seenMs }: Member): number {
+  return seenMs + (isFed ? flightFollowerSilentMs : flightFirstBytesMs)
+}
+
 /** Fewest followers first, then most bytes; of those that have it complete, who feeds fewest with other blobs. */
 function isBetter(a: Source, b: Source): boolean {
   const fewer = b.followers.length - a.followers.length
   const more = a.member.haveBytes - b.member.haveBytes
-  return (fewer || more || b.member.feedsElsewhere - a.member.feedsElsewhere) > 0
+  return (fewer || more || b.load.feedsElsewhere - a.load.feedsElsewhere) > 0
 }
 
 /** Followers that its link could carry. Undefined: none of them has told yet. */

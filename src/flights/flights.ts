@@ -4,6 +4,7 @@ import type { Clock } from '../lib/clock.ts'
 import {
   flightImageMs,
   flightImagesMax,
+  flightLoadMs,
   flightParticipationsMax,
   flightReportBytesMin,
   flightReportMs,
@@ -67,8 +68,8 @@ export class Flights {
   readonly #participations = new BoundedMap<Digest, Participation>(flightParticipationsMax)
   /** By registry and repository. */
   readonly #images = new BoundedMap<string, ImagePart>(flightImagesMax)
-  /** Large blobs that our containerd downloads: we may be a source of each, and they share our link. */
-  readonly #large = new Set<Digest>()
+  /** Large blobs that our containerd downloads, and when they grew: we may be a source of each, and they share our link. */
+  readonly #largeGrewMs = new Map<Digest, number>()
   readonly #unwatch: () => void
 
   constructor(components: FlightsComponents) {
@@ -154,8 +155,8 @@ export class Flights {
     return { holdMs: isResume ? flightResumeHoldMs : 0, isMidBlob }
   }
 
-  /** It was held back with headers, and asks again. */
-  sendsUpstreamNext(digest: Digest): void {
+  /** It was held back with headers, and asks again: once more would be too long. */
+  skipsHoldNext(digest: Digest): void {
     const participation = this.#participations.get(digest)
     if (participation !== undefined) participation.sentUpstream = false
   }
@@ -218,13 +219,16 @@ export class Flights {
   }
 
   #load(digest: Digest): NodeLoad {
-    const blobCount = this.#large.size + (this.#large.has(digest) ? 0 : 1)
+    const sinceMs = this.#components.clock.nowMs() - flightLoadMs
+    // Layers that wait for their turn have begun too.
+    const others = [...this.#largeGrewMs].filter(([other, grewMs]) => other !== digest && grewMs >= sinceMs)
+    const blobCount = others.length + 1
     return { blobCount, feeds: this.#components.feeds() }
   }
 
   #onTransfer({ digest, kind, haveBytes, size }: TransferEvent): void {
-    if (kind === 'complete' || kind === 'failed') this.#large.delete(digest)
-    else if (size > flightTreeBytes) this.#large.add(digest)
+    if (kind === 'complete' || kind === 'failed') this.#largeGrewMs.delete(digest)
+    else if (kind === 'grew' && size > flightTreeBytes) this.#largeGrewMs.set(digest, this.#components.clock.nowMs())
     const participation = this.#participations.get(digest)
     if (participation === undefined) return
     if (kind === 'grew') {

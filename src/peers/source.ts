@@ -37,7 +37,7 @@ type Answer = PeerResponse | RangeRefused
 
 interface Candidate {
   readonly peer: Peer
-  /** paused: so busy that it refused although it was asked without a limit; busy: more than it may be. */
+  /** paused: so busy that it refused although it was asked without a limit; busy: and only idle ones are wanted. */
   state: 'waiting' | 'asked' | 'paused' | 'busy' | 'failed'
   /** Transfers that it said it runs, when it refused for that. */
   load: number | undefined
@@ -51,7 +51,10 @@ export interface Looking {
   method: 'GET' | 'HEAD'
   resolveTimeoutMs: number
   depth: LookupDepth
-  loadLimit: number | undefined
+  /** Not one that sends to others already. Else the least busy one is taken in the end, whatever it says. */
+  idleOnly: boolean
+  /** Peers that are connected may take longer than the budget, once. */
+  isPatient: boolean
 }
 
 /** A further try at the same peer is worth it once. */
@@ -62,8 +65,9 @@ export class PeerSource implements BodySource {
   readonly #request: ContentRequest
   readonly #method: 'GET' | 'HEAD'
   readonly #resolveTimeoutMs: number
-  /** Transfers that a peer may run already. Undefined: the least busy one is taken in the end, whatever it says. */
-  readonly #loadLimit: number | undefined
+  /** For the first answer. */
+  #idleOnly: boolean
+  readonly #isPatient: boolean
   readonly #stop = new AbortController()
   readonly #candidates = new Map<string, Candidate>()
   #searching = 0
@@ -72,11 +76,12 @@ export class PeerSource implements BodySource {
 
   constructor(
     request: ContentRequest,
-    { method, resolveTimeoutMs, depth, loadLimit }: Looking,
+    { method, resolveTimeoutMs, depth, idleOnly, isPatient }: Looking,
     components: PeerSourceComponents,
   ) {
     this.#request = request
-    this.#loadLimit = loadLimit
+    this.#idleOnly = idleOnly
+    this.#isPatient = isPatient
     this.#method = method
     this.#resolveTimeoutMs = resolveTimeoutMs
     this.#components = components
@@ -89,7 +94,7 @@ export class PeerSource implements BodySource {
     return this.#candidates.size === 0 ? 'no-provider' : 'providers-failed'
   }
 
-  /** Of those that were busier than what was wanted the least busy. */
+  /** The least busy of those that were left because they are. */
   get busyPeer(): { peer: Peer; load: number } | undefined {
     const busy = [...this.#candidates.values()].flatMap(({ peer, state, load }) =>
       state === 'busy' && load !== undefined ? [{ peer, load }] : [],
@@ -169,7 +174,7 @@ export class PeerSource implements BodySource {
 
   /** A connected holder that has not failed lately is worth more patience than its budget: the alternative is upstream. */
   #isWorthWaiting(round: Round): boolean {
-    if (round.extended) return false
+    if (round.extended || !this.#isPatient) return false
     const { standing } = this.#components
     const isAsked = [...round.running].some(({ peer, connected }) => connected && !standing.isAvoided(peer.id))
     return isAsked || this.#has('paused')
@@ -218,14 +223,15 @@ export class PeerSource implements BodySource {
       answerTimes.note(clock.nowMs() - startedMs)
       // Whoever gave a good answer may be asked for the rest of the body if another breaks.
       candidate.state = 'waiting'
-      if (!round.take(answer) && 'discard' in answer) answer.discard()
+      if (round.take(answer)) this.#takeBusyOnes()
+      else if ('discard' in answer) answer.discard()
     } catch (error) {
       if (round.signal.aborted) {
         if (candidate.state === 'asked') candidate.state = 'waiting'
       } else if (error instanceof PeerBusy) {
         candidate.load = error.load
         if (question.loadMax === undefined) this.#pause(candidate)
-        else candidate.state = error.load > (this.#loadLimit ?? Infinity) ? 'busy' : 'waiting'
+        else candidate.state = this.#idleOnly ? 'busy' : 'waiting'
       } else if (error instanceof PeerFailure) {
         this.noteFailure(peer, error)
       } else {
@@ -238,13 +244,20 @@ export class PeerSource implements BodySource {
     }
   }
 
+  /** When the one that was taken breaks off, they are better than nobody. */
+  #takeBusyOnes(): void {
+    this.#idleOnly = false
+    for (const candidate of this.#candidates.values()) if (candidate.state === 'busy') candidate.state = 'waiting'
+  }
+
   /** Idle ones first; who has said that it is busy is asked again only as the least busy of all, without a limit. */
   #loadMax(candidate: Candidate): number | undefined {
     if (this.#request.kind !== 'blob' || this.#method !== 'GET') return undefined
-    if (candidate.load !== undefined) return this.#loadLimit
+    if (this.#idleOnly) return 0
+    if (candidate.load !== undefined) return undefined
     const busy = [...this.#candidates.values()].filter(({ load }) => load !== undefined).length
     const alone = this.#waiting.length === 0 && this.#searching === 0
-    return alone || busy >= loadTriesMax ? this.#loadLimit : 0
+    return alone || busy >= loadTriesMax ? undefined : 0
   }
 
   /** Asking again at once would only add to its load. */

@@ -8,10 +8,10 @@ import { BoundedNames } from '../lib/bounded-names.ts'
 import { errorMessage } from '../lib/errors.ts'
 import {
   blobFindBudgetMs,
+  flightAskAgainMs,
   flightBodyPatienceMs,
   flightHeadersMs,
   flightHoldersMs,
-  flightSlotsMax,
   flightSmallBytes,
   flightSmallWaitMs,
   flightTreeBytes,
@@ -33,7 +33,6 @@ import {
 } from '../oci/range.ts'
 import type { FlightSource } from '../flights/flight-source.ts'
 import type { Flights } from '../flights/flights.ts'
-import type { Join } from '../flights/protocol.ts'
 import { AnswerTimes } from '../peers/answer-times.ts'
 import type { BodySource } from '../peers/body-source.ts'
 import type { PeerClient } from '../peers/client.ts'
@@ -60,8 +59,7 @@ export interface FlightParts {
   upstreamRefuses: (origin: string) => Promise<boolean>
 }
 
-/** alone: there is no coordinator. */
-type FlightOutcome = 'served' | 'redirected' | 'alone' | 'nothing'
+type FlightRequest = FlightParts & { digest: Digest; registry: string }
 
 export interface MirrorComponents extends Omit<PeerSourceComponents, 'standing' | 'answerTimes'> {
   client: PeerClient
@@ -119,63 +117,51 @@ export class Mirror {
     const onClose = () => gone.abort(new Error('the client closed the connection'))
     reply.raw.once('close', onClose)
     const signal = AbortSignal.any([gone.signal, shutdown])
-    // Of a large blob a holder feeds a few, they feed others, and the coordinator says who whom.
-    const isLarge = flight !== undefined && (flight.flights.sizeOf(flight.digest) ?? 0) > flightTreeBytes
     const looking: Looking = {
       method: isHead ? 'HEAD' : 'GET',
       resolveTimeoutMs: this.#resolveTimeoutMs,
       depth: flight === undefined ? 'usual' : 'quick',
-      loadLimit: isLarge ? flightSlotsMax - 1 : undefined,
+      idleOnly: flight !== undefined && isWholeLargeBlob(request, exchange, flight),
+      isPatient: flight === undefined,
     }
     const source = givenUp ? undefined : new PeerSource(request, looking, this.#components)
-    let lastSource: PeerSource | undefined
+    const budgetMs = flight === undefined ? blobFindBudgetMs : flightHoldersMs
     try {
-      const hasFlight = flight !== undefined
       if (
         source !== undefined &&
-        (await this.#serveFromHolders(request, source, hasFlight, exchange, reply, signal))
+        (await this.#serveFromHolders(request, source, budgetMs, exchange, reply, signal))
       ) {
         this.#noteHit(request)
         return true
       }
-      const busy = source?.busyPeer
-      const holder = busy === undefined ? undefined : { node: busy.peer, feeds: busy.load }
-      let outcome =
+      const outcome =
         flight === undefined
           ? 'nothing'
-          : await this.#serveFlight(request, { ...flight, holder }, exchange, reply, signal)
-      if (outcome === 'alone' && holder !== undefined) {
-        lastSource = new PeerSource(request, { ...looking, loadLimit: undefined }, this.#components)
-        const isServed = await this.#serveFromHolders(request, lastSource, hasFlight, exchange, reply, signal)
-        outcome = isServed ? 'served' : 'alone'
-      }
+          : await this.#serveFlight(request, { ...flight, busyPeer: source?.busyPeer }, exchange, reply, signal)
       if (outcome === 'served') this.#noteHit(request)
       else this.#noteMiss(request, exchange, source?.missReason ?? 'given-up', outcome)
-      return outcome === 'served' || outcome === 'redirected'
+      return outcome !== 'nothing'
     } finally {
       reply.raw.off('close', onClose)
       source?.close()
-      lastSource?.close()
     }
   }
 
   #serveFromHolders(
     request: ContentRequest,
     source: PeerSource,
-    hasFlight: boolean,
+    budgetMs: number,
     exchange: Exchange,
     reply: FastifyReply,
     signal: AbortSignal,
   ): Promise<boolean> {
     if (request.kind === 'manifest') return this.#serveManifest(request, source, exchange, reply, signal)
-    const budgetMs = exchange.isHead ? manifestFindBudgetMs : hasFlight ? flightHoldersMs : blobFindBudgetMs
-    const spec = parseRange(exchange.rangeHeader)
     return this.#serveStream(
       request,
       {
         source,
-        spec,
-        budgetMs,
+        spec: parseRange(exchange.rangeHeader),
+        budgetMs: exchange.isHead ? manifestFindBudgetMs : budgetMs,
         bodyBudgetMs: blobFindBudgetMs,
         sizeToWaitWith: () => undefined,
         remembersBreaks: true,
@@ -186,14 +172,30 @@ export class Mirror {
     )
   }
 
-  /** Tags never: what they stand for may change. Only for our own containerd: its downloads are what others are fed from. */
-  #flightFor(
-    { digest, registry }: ContentRequest,
+  /** They were left for the flight, which knows nobody: better than upstream. */
+  async #serveFromBusyOnes(
+    request: ContentRequest,
     exchange: Exchange,
-  ): (FlightParts & { digest: Digest; registry: string }) | undefined {
+    reply: FastifyReply,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const looking = { method: 'GET', depth: 'quick', idleOnly: false, isPatient: false } as const
+    const resolveTimeoutMs = this.#resolveTimeoutMs
+    const source = new PeerSource(request, { ...looking, resolveTimeoutMs }, this.#components)
+    const budgetMs = restMs(exchange, flightHeadersMs - flightHoldersMs)
+    return this.#serveFromHolders(request, source, budgetMs, exchange, reply, signal).finally(() => source.close())
+  }
+
+  /**
+   * Tags never: what they stand for may change. Only for our own containerd, which begins its download before it asks: that
+   * is what others are fed from. Without one the request is another node's, sent here by a Service while the mirror there
+   * starts anew, or of another namespace: nobody would see how far it is.
+   */
+  #flightFor({ digest, registry }: ContentRequest, exchange: Exchange): FlightRequest | undefined {
     const { flight } = this.#components
     if (flight === undefined || digest === undefined || registry === undefined) return undefined
-    return exchange.fromContainerd && !exchange.isHead ? { ...flight, digest, registry } : undefined
+    if (!exchange.fromContainerd || exchange.isHead) return undefined
+    return flight.flights.isDownloading(digest) ? { ...flight, digest, registry } : undefined
   }
 
   /** Nobody has it whole: perhaps somebody is fetching it, or we are to. */
@@ -205,43 +207,40 @@ export class Mirror {
       registry,
       upstreamOrigin,
       upstreamRefuses,
-      holder,
-    }: FlightParts & { digest: Digest; registry: string; holder: Join['holder'] },
+      busyPeer,
+    }: FlightRequest & Pick<PeerSource, 'busyPeer'>,
     exchange: Exchange,
     reply: FastifyReply,
     signal: AbortSignal,
-  ): Promise<FlightOutcome> {
+  ): Promise<'served' | 'redirected' | 'nothing'> {
     const asked = parseRange(exchange.rangeHeader)
     if (asked !== undefined && !('first' in asked)) return 'nothing'
-    // containerd begins its download before it asks. Without one it is another node's, sent here by a Service while the
-    // mirror there starts anew, or one in another namespace: nobody would see how far it is.
-    if (!flights.isDownloading(digest)) return 'nothing'
     const { standing } = this.#components
     const origin = await upstreamOrigin(registry)
     const isWrong = (peerId: string) => standing.isWrong(peerId, digest)
+    const holder = busyPeer === undefined ? undefined : { node: busyPeer.peer, feeds: busyPeer.load }
     const source = flights.follow(request, digest, origin === undefined, isWrong, holder)
-    const served =
+    const plan = flightPlan(source, asked, flights, digest, restMs(exchange, flightHeadersMs - flightHoldersMs))
+    const isFed =
       request.kind === 'manifest'
         ? await this.#serveManifest(request, source, exchange, reply, signal)
-        : await this.#serveStream(
-            request,
-            flightPlan(source, asked, flights, digest, flightRestMs(exchange)),
-            exchange,
-            reply,
-            signal,
-          )
-    this.#components.metrics.flightWaits.inc({ outcome: served ? 'source' : source.outcome })
+        : await this.#serveStream(request, plan, exchange, reply, signal)
+    this.#components.metrics.flightWaits.inc({ outcome: isFed ? 'source' : source.outcome })
+    const isLeft = !isFed && source.outcome !== 'timeout'
+    const served =
+      isFed || (isLeft && holder !== undefined && (await this.#serveFromBusyOnes(request, exchange, reply, signal)))
     if (source.outcome === 'lease' && !served) {
       const { clock, shutdown } = this.#components
       const { holdMs, isMidBlob } = flights.sendUpstream(digest, asked)
       const refuses = origin !== undefined && isMidBlob ? () => upstreamRefuses(origin) : undefined
       const isBack = upstreamIsBack(holdMs, refuses, clock, signal)
       const size = isMidBlob ? flights.sizeOf(digest) : undefined
-      const plan = size === undefined ? 'unsatisfiable' : planBody(exchange.rangeHeader, size)
-      if (plan !== 'unsatisfiable' && !(await endsWithin(isBack, flightRestMs(exchange), clock))) {
+      const body = size === undefined ? 'unsatisfiable' : planBody(exchange.rangeHeader, size)
+      if (body !== 'unsatisfiable' && !(await endsWithin(isBack, restMs(exchange, flightAskAgainMs), clock))) {
         // Ends by FIN without a byte: containerd asks for the same again, and is sent upstream then.
-        await sendBody(reply, { plan, contentType: blobContentType, digest }, () => isBack, clock, shutdown)
-        flights.sendsUpstreamNext(digest)
+        const head = { plan: body, contentType: blobContentType, digest }
+        await sendBody(reply, head, () => isBack, clock, shutdown)
+        flights.skipsHoldNext(digest)
         return 'redirected'
       }
       await isBack
@@ -251,8 +250,7 @@ export class Mirror {
       return 'redirected'
     }
     if (source.outcome !== 'lease' && (!served || signal.aborted)) flights.leave(digest)
-    if (served) return 'served'
-    return source.outcome === 'alone' ? 'alone' : 'nothing'
+    return served ? 'served' : 'nothing'
   }
 
   /** Small: read whole and verified before the first header, so that a wrong one costs the next peer and no more. */
@@ -392,7 +390,12 @@ export class Mirror {
   }
 
   /** containerd goes upstream, by our 404 or redirected. */
-  #noteMiss(request: ContentRequest, exchange: Exchange, reason: MissReason | 'given-up', how: FlightOutcome): void {
+  #noteMiss(
+    request: ContentRequest,
+    exchange: Exchange,
+    reason: MissReason | 'given-up',
+    how: 'redirected' | 'nothing',
+  ): void {
     const { metrics } = this.#components
     metrics.mirrorRequests.inc({ registry: this.#registries.label(request.registry ?? ''), cache: 'miss' })
     metrics.mirrorMisses.inc({ reason })
@@ -439,23 +442,28 @@ function flightPlan(
   asked: Extract<RangeSpec, { first: number }> | undefined,
   flights: Flights,
   digest: Digest,
-  restMs: number,
+  headersMs: number,
 ): StreamPlan {
   const isSmall = (flights.sizeOf(digest) ?? 0) < flightSmallBytes
   return {
     source,
     // Without Content-Range: containerd's parallel fetch then falls to one plain stream, which can be tailed.
     spec: asked?.first === 0 && asked.last === undefined ? undefined : asked,
-    budgetMs: isSmall ? Math.min(flightSmallWaitMs, restMs) : restMs,
+    budgetMs: isSmall ? Math.min(flightSmallWaitMs, headersMs) : headersMs,
     bodyBudgetMs: flightBodyPatienceMs,
     sizeToWaitWith: () => (source.outcome === 'timeout' && !isSmall ? flights.sizeOf(digest) : undefined),
     remembersBreaks: false,
   }
 }
 
+/** Of it one node feeds few others, who feed others again, if somebody says who whom. Parts are asked for where the first came from. */
+function isWholeLargeBlob({ kind }: ContentRequest, exchange: Exchange, { flights, digest }: FlightRequest): boolean {
+  return kind === 'blob' && firstByteOf(exchange) === 0 && (flights.sizeOf(digest) ?? 0) > flightTreeBytes
+}
+
 /** Until our headers have to go out. */
-function flightRestMs({ elapsedMs }: Exchange): number {
-  return flightHeadersMs - Math.min(elapsedMs, flightHoldersMs)
+function restMs({ elapsedMs }: Exchange, leastMs: number): number {
+  return Math.max(leastMs, flightHeadersMs - elapsedMs)
 }
 
 /** Undefined: the range lies outside. */

@@ -98,9 +98,10 @@ export class ServeLocal {
       const send: SendChunks = (write, signal) => content.send(plan.bounds, write, signal)
       this.#arrivingToPeers += 1
       metrics.flightFollowers.set(this.#arrivingToPeers)
-      const { sentBytes } = await sendBody(reply, head, send, clock, shutdown)
-      this.#arrivingToPeers -= 1
-      metrics.flightFollowers.set(this.#arrivingToPeers)
+      const { sentBytes } = await sendBody(reply, head, send, clock, shutdown).finally(() => {
+        this.#arrivingToPeers -= 1
+        metrics.flightFollowers.set(this.#arrivingToPeers)
+      })
       exchange.sentBytes = sentBytes
       metrics.sentBytes.inc({ source: 'transfer', to: 'peer' }, sentBytes)
       return true

@@ -18,7 +18,7 @@ export async function upstreamIsBack(
   if (holdMs > 0) await clock.sleep(holdMs, signal).catch(() => undefined)
   if (refuses === undefined) return
   const untilMs = clock.nowMs() + flightRefusedHoldMs
-  while (!signal.aborted && clock.nowMs() < untilMs && (await refuses())) {
+  while (!signal.aborted && clock.nowMs() < untilMs && (await refuses().catch(() => false))) {
     await clock.sleep(flightRefusedLookMs, signal).catch(() => undefined)
   }
 }

@@ -4,10 +4,12 @@ import { type Decision, Flight } from '../../../src/flights/flight.ts'
 import {
   flightBackoffMs,
   flightFailedSourceMs,
+  flightFirstBytesMs,
   flightFollowerSilentMs,
   flightForgetMs,
   flightLeaseFreshMs,
   flightLeasesMax,
+  flightLoadMs,
   flightSilentMs,
   flightSlotsMax,
   flightTrialMs,
@@ -322,7 +324,7 @@ describe('sources', () => {
   ])('share what was measured among the $blobs blobs that they may have to send: $slots', ({ blobs, slots }) => {
     const script = new Script()
     script.asks('a')
-    script.flight.noteLoad('a', { blobCount: blobs, feeds: 0 })
+    script.flight.noteLoad('a', { blobCount: blobs, feeds: 0 }, script.nowMs)
     for (let i = 0; i < 10; i++) script.asks(`n${i}`)
     expect(script.has('a', 8 * MiB)).toEqual(['n0 from a'])
     expect(script.has('n0', MiB, 0.09).filter((decision) => decision.endsWith('from a'))).toHaveLength(slots - 1)
@@ -331,7 +333,7 @@ describe('sources', () => {
   it('share their four when they are complete, too', () => {
     const script = new Script()
     script.asks('a')
-    script.flight.noteLoad('a', { blobCount: 2, feeds: 0 })
+    script.flight.noteLoad('a', { blobCount: 2, feeds: 0 }, script.nowMs)
     for (let i = 0; i < 10; i++) script.asks(`n${i}`)
     expect(script.completes('a')).toEqual(['n0 from a', 'n1 from a'])
   })
@@ -346,11 +348,11 @@ describe('sources', () => {
     ] as const) {
       const script = new Script()
       script.completes('a')
-      script.flight.noteLoad('a', { blobCount: 1, feeds })
+      script.flight.noteLoad('a', { blobCount: 1, feeds }, script.nowMs)
       for (let i = 0; i < 10; i++) script.flight.join(`n${i}`, 0, large, script.nowMs)
       expect(script.decisions()).toHaveLength(slots)
       // Its followers here are among those that it tells of.
-      script.flight.noteLoad('a', { blobCount: 1, feeds: feeds + slots })
+      script.flight.noteLoad('a', { blobCount: 1, feeds: feeds + slots }, script.nowMs)
       expect(script.decisions()).toEqual([])
     }
   })
@@ -394,7 +396,7 @@ describe('sources', () => {
       ['c', 2],
     ] as const) {
       script.completes(id)
-      script.flight.noteLoad(id, { blobCount: 1, feeds })
+      script.flight.noteLoad(id, { blobCount: 1, feeds }, script.nowMs)
     }
     expect(script.asks('d')).toEqual(['d from b'])
     expect(script.asks('e')).toEqual(['e from c'])
@@ -444,10 +446,34 @@ describe('sources', () => {
     script.asks('a')
     script.completes('a')
     for (let i = 0; i < flightSlotsMax; i++) script.asks(`n${i}`)
-    script.passes(1)
-    expect(script.asks('late')).toEqual([])
-    expect(script.nextInMs()).toBe(flightFollowerSilentMs - 1)
-    expect(script.passes(flightFollowerSilentMs - 1)).toEqual(['late from a'])
+    for (let i = 0; i < flightSlotsMax; i++) script.flight.progress(`n${i}`, MiB, large, undefined, script.nowMs)
+    script.passes(flightLoadMs)
+    expect(script.asks('late', MiB)).toEqual([])
+    expect(script.nextInMs()).toBe(flightFollowerSilentMs - flightLoadMs)
+    expect(script.passes(flightFollowerSilentMs - flightLoadMs)).toEqual(['late from a'])
+  })
+
+  it('have room again soon when a follower never told of a first MiB', () => {
+    const script = new Script()
+    script.completes('a')
+    script.flight.noteLoad('a', { blobCount: 4, feeds: 0 }, script.nowMs)
+    expect(script.asks('b')).toEqual(['b from a'])
+    expect(script.asks('c')).toEqual([])
+    expect(script.nextInMs()).toBe(flightFirstBytesMs)
+    expect(script.passes(flightFirstBytesMs - 1)).toEqual([])
+    expect(script.passes(1)).toEqual(['c from a'])
+  })
+
+  it('that have it complete count as idle when what they said of their load is old', () => {
+    const script = new Script()
+    script.completes('a')
+    script.flight.noteLoad('a', { blobCount: 4, feeds: 9 }, script.nowMs)
+    expect(script.asks('b')).toEqual(['b from a'])
+    script.has('b', MiB)
+    for (const id of ['c', 'd', 'e', 'f']) script.flight.join(id, 2 * MiB, large, script.nowMs)
+    expect(script.nextInMs()).toBe(flightLoadMs)
+    expect(script.passes(flightLoadMs - 1)).toEqual([])
+    expect(script.passes(1)).toEqual(['c from a', 'd from a', 'e from a'])
   })
 
   it('lose their followers with their bytes', () => {

@@ -80,9 +80,10 @@ describe('reports', () => {
     const script = new Script()
     await script.leads()
     const [other, small] = [digestOf(Buffer.from('other')), digestOf(Buffer.from('small'))]
-    await script.happens('started', 0, 64 * MiB)
-    await script.happens('started', 0, 64 * MiB, other)
-    await script.happens('started', 0, MiB, small)
+    // Those that wait for their turn have begun too, and share nothing.
+    for (const name of ['a', 'b', 'c']) await script.happens('started', 0, 64 * MiB, digestOf(Buffer.from(name)))
+    await script.happens('grew', MiB, 64 * MiB, other)
+    await script.happens('grew', MiB, 2 * MiB, small)
     await script.happens('grew', MiB, 64 * MiB)
     await script.happens('complete', 64 * MiB, 64 * MiB, other)
     await script.happens('grew', 9 * MiB, 64 * MiB)

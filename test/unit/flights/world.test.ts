@@ -71,6 +71,21 @@ describe('a cold batch', () => {
     },
   )
 
+  it('without a coordinator is fed by a holder, however busy', async () => {
+    const ids = Array.from('abcdefghij')
+    const world = new FlightWorld(seededRandom(1), blobBytesMax, ids)
+    world.knowsHolders = true
+    const nodes = [...world.nodes.values()]
+    const [holder] = nodes
+    void holder?.pull()
+    expect(await world.runUntil(() => holder?.hasBlob === true, 20_000)).toBe(true)
+    world.coordinatorsOf = () => []
+    for (const node of nodes) void node.pull()
+    expect(await world.runUntil(() => nodes.every(({ hasBlob }) => hasBlob), 20_000)).toBe(true)
+    expect({ fetches: world.upstreamFetches, wrongs: world.wrongs }).toEqual({ fetches: 1, wrongs: [] })
+    world.close()
+  })
+
   it('of many who find one holder is fed by a few of them, not by the holder alone', async () => {
     const ids = Array.from('abcdefghijklmnopqrst')
     const world = new FlightWorld(seededRandom(1), blobBytesMax, ids)

@@ -5,7 +5,7 @@ import { createMetrics } from '../../../src/metrics.ts'
 import { blobFindBudgetMs, hedgeDelayMaxMs } from '../../../src/limits.ts'
 import { digestOf } from '../../../src/oci/digest.ts'
 import { AnswerTimes } from '../../../src/peers/answer-times.ts'
-import { PeerBusy, type PeerQuestion } from '../../../src/peers/protocol.ts'
+import { PeerBusy, PeerFailure, type PeerQuestion } from '../../../src/peers/protocol.ts'
 import { PeerSource, type PeerSourceComponents } from '../../../src/peers/source.ts'
 import { PeerStanding } from '../../../src/peers/standing.ts'
 import type { LookupDepth, Peer } from '../../../src/router/router.ts'
@@ -43,7 +43,7 @@ describe('the peers for a request', () => {
     } as unknown as PeerSourceComponents
     const source = new PeerSource(
       request,
-      { method: 'GET', resolveTimeoutMs: 20, depth: 'usual', loadLimit: undefined },
+      { method: 'GET', resolveTimeoutMs: 20, depth: 'usual', idleOnly: false, isPatient: true },
       components,
     )
     const answered = source.next(undefined, blobFindBudgetMs, new AbortController().signal)
@@ -58,51 +58,56 @@ describe('the peers for a request', () => {
   })
 
   it.each([
-    { loads: [0, 9], loadLimit: 3, taken: 'p0', busyPeer: undefined },
-    { loads: [5, 2], loadLimit: 3, taken: 'p1', busyPeer: { load: 5 } },
-    { loads: [5, 4], loadLimit: 3, taken: undefined, busyPeer: { load: 4 } },
-    { loads: [5], loadLimit: 3, taken: undefined, busyPeer: { load: 5 } },
-    { loads: [5, 4], loadLimit: undefined, taken: 'p1', busyPeer: undefined },
-  ])('with loads of $loads, and $loadLimit at most: $taken', async ({ loads, loadLimit, taken, busyPeer }) => {
-    const clock = new ManualClock()
-    const settled = () => new Promise((resolve) => setImmediate(resolve))
-    const components = {
-      clock,
-      random: () => 0.5,
-      metrics: createMetrics(),
-      logger: createLogger('ERROR'),
-      standing: new PeerStanding(clock),
-      answerTimes: new AnswerTimes(),
-      router: {
-        async *lookup() {
-          await settled()
-          for (const index of loads.keys()) yield peer(`p${index}`)
+    { loads: [9, 0], idleOnly: true, taken: ['p1', 'p0'], busyPeer: undefined },
+    { loads: [5, 4], idleOnly: true, taken: [undefined, undefined], busyPeer: { load: 4 } },
+    { loads: [5], idleOnly: true, taken: [undefined, undefined], busyPeer: { load: 5 } },
+    { loads: [5, 4], idleOnly: false, taken: ['p1', 'p0'], busyPeer: undefined },
+  ])(
+    'with loads of $loads, idle ones only: $idleOnly: first $taken',
+    async ({ loads, idleOnly, taken, busyPeer }) => {
+      const clock = new ManualClock()
+      const settled = () => new Promise((resolve) => setImmediate(resolve))
+      const components = {
+        clock,
+        random: () => 0.5,
+        metrics: createMetrics(),
+        logger: createLogger('ERROR'),
+        standing: new PeerStanding(clock),
+        answerTimes: new AnswerTimes(),
+        router: {
+          async *lookup() {
+            await settled()
+            for (const index of loads.keys()) yield peer(`p${index}`)
+          },
         },
-      },
-      client: {
-        load: () => 0,
-        open: async ({ id }: Peer, { loadMax }: PeerQuestion) => {
-          await settled()
-          const load = loads[Number(id.slice(1))] ?? 0
-          if (load > (loadMax ?? Infinity)) throw new PeerBusy(load)
-          return { peer: peer(id), size: 1, range: undefined, discard: () => undefined }
+        client: {
+          load: () => 0,
+          open: async ({ id }: Peer, { loadMax }: PeerQuestion) => {
+            await settled()
+            const load = loads[Number(id.slice(1))] ?? 0
+            if (load > (loadMax ?? Infinity)) throw new PeerBusy(load)
+            return { peer: peer(id), size: 1, range: undefined, discard: () => undefined }
+          },
         },
-      },
-    } as unknown as PeerSourceComponents
-    const source = new PeerSource(
-      request,
-      { method: 'GET', resolveTimeoutMs: 20, depth: 'usual', loadLimit },
-      components,
-    )
-    const answered = source.next(undefined, blobFindBudgetMs, new AbortController().signal)
-    for (let turn = 0; turn < 200; turn++) {
-      await settled()
-      clock.advance(10)
-    }
-    const answer = await answered
-    source.close()
-    expect(answer?.peer.id).toBe(taken)
-    if (busyPeer === undefined) expect(source.busyPeer).toBeUndefined()
-    else expect(source.busyPeer).toMatchObject(busyPeer)
-  })
+      } as unknown as PeerSourceComponents
+      const looking = { method: 'GET', resolveTimeoutMs: 20, depth: 'usual', idleOnly, isPatient: true } as const
+      const source = new PeerSource(request, looking, components)
+      const next = async () => {
+        const answered = source.next(undefined, blobFindBudgetMs, new AbortController().signal)
+        for (let turn = 0; turn < 200; turn++) {
+          await settled()
+          clock.advance(10)
+        }
+        return answered
+      }
+      const first = await next()
+      expect(first?.peer.id).toBe(taken[0])
+      // Whoever was busy is better than nobody when that one breaks off.
+      if (first !== undefined) source.noteFailure(first.peer, new PeerFailure('not-found', 'gone'))
+      expect((await next())?.peer.id).toBe(taken[1])
+      source.close()
+      if (busyPeer === undefined) expect(source.busyPeer).toBeUndefined()
+      else expect(source.busyPeer).toMatchObject(busyPeer)
+    },
+  )
 })
