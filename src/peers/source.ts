@@ -125,7 +125,9 @@ export class PeerSource implements BodySource {
         }
         this.#askFurther(round)
         const isOver = round.running.size === 0 && this.#searching === 0 && !this.#has('waiting', 'paused')
-        if (isOver && (round.searchedAgain || this.#candidates.size === 0)) return undefined
+        // Busy ones are left for the flight at once.
+        const isLast = round.searchedAgain || this.#candidates.size === 0 || this.#has('busy')
+        if (isOver && isLast) return undefined
         if (isOver || this.#isSlow(round)) {
           round.searchedAgain = true
           void this.#search('fresh')
@@ -231,7 +233,8 @@ export class PeerSource implements BodySource {
       } else if (error instanceof PeerBusy) {
         candidate.load = error.load
         if (question.loadMax === undefined) this.#pause(candidate)
-        else candidate.state = this.#idleOnly ? 'busy' : 'waiting'
+        else if (this.#idleOnly) this.#leave(candidate)
+        else candidate.state = 'waiting'
       } else if (error instanceof PeerFailure) {
         this.noteFailure(peer, error)
       } else {
@@ -242,6 +245,13 @@ export class PeerSource implements BodySource {
       round.running.delete(ask)
       this.#hedge(round)
     }
+  }
+
+  /** Where so many are busy, the others are taken for busy too. */
+  #leave(candidate: Candidate): void {
+    candidate.state = 'busy'
+    const busy = [...this.#candidates.values()].filter(({ state }) => state === 'busy').length
+    if (busy >= loadTriesMax) for (const other of this.#waiting) other.state = 'busy'
   }
 
   /** When the one that was taken breaks off, they are better than nobody. */

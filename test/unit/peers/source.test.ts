@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { createLogger } from '../../../src/logger.ts'
 import { createMetrics } from '../../../src/metrics.ts'
-import { blobFindBudgetMs, hedgeDelayMaxMs } from '../../../src/limits.ts'
+import { blobFindBudgetMs, hedgeDelayMaxMs, loadTriesMax } from '../../../src/limits.ts'
 import { digestOf } from '../../../src/oci/digest.ts'
 import { AnswerTimes } from '../../../src/peers/answer-times.ts'
 import { PeerBusy, PeerFailure, type PeerQuestion } from '../../../src/peers/protocol.ts'
@@ -61,10 +61,12 @@ describe('the peers for a request', () => {
     { loads: [9, 0], idleOnly: true, taken: ['p1', 'p0'], busyPeer: undefined },
     { loads: [5, 4], idleOnly: true, taken: [undefined, undefined], busyPeer: { load: 4 } },
     { loads: [5], idleOnly: true, taken: [undefined, undefined], busyPeer: { load: 5 } },
+    { loads: Array(20).fill(5) as number[], idleOnly: true, taken: [undefined, undefined], busyPeer: { load: 5 } },
     { loads: [5, 4], idleOnly: false, taken: ['p1', 'p0'], busyPeer: undefined },
   ])(
     'with loads of $loads, idle ones only: $idleOnly: first $taken',
     async ({ loads, idleOnly, taken, busyPeer }) => {
+      let [lookups, asked] = [0, 0]
       const clock = new ManualClock()
       const settled = () => new Promise((resolve) => setImmediate(resolve))
       const components = {
@@ -76,6 +78,7 @@ describe('the peers for a request', () => {
         answerTimes: new AnswerTimes(),
         router: {
           async *lookup() {
+            lookups += 1
             await settled()
             for (const index of loads.keys()) yield peer(`p${index}`)
           },
@@ -83,6 +86,7 @@ describe('the peers for a request', () => {
         client: {
           load: () => 0,
           open: async ({ id }: Peer, { loadMax }: PeerQuestion) => {
+            asked += 1
             await settled()
             const load = loads[Number(id.slice(1))] ?? 0
             if (load > (loadMax ?? Infinity)) throw new PeerBusy(load)
@@ -102,6 +106,10 @@ describe('the peers for a request', () => {
       }
       const first = await next()
       expect(first?.peer.id).toBe(taken[0])
+      // Left at once: no search for more, and not all of them are asked.
+      if (idleOnly && first === undefined) {
+        expect({ lookups, asked }).toEqual({ lookups: 1, asked: Math.min(loads.length, loadTriesMax) })
+      }
       // Whoever was busy is better than nobody when that one breaks off.
       if (first !== undefined) source.noteFailure(first.peer, new PeerFailure('not-found', 'gone'))
       expect((await next())?.peer.id).toBe(taken[1])
