@@ -89,6 +89,8 @@ export const peerAddressStaggerMs = 50
  * peer that drips could hold a pull for ever.
  */
 export const peerStallBytesMin = 10 * 1024
+/** And at least so long where the peer is still receiving it: in steps of 1 MiB, one each 10 s at 0.1 MiB/s. */
+export const arrivingStallMs = 20_000
 
 /**
  * A body that comes more slowly than it could be read is read in pieces of about this size, waited for at most this long.
@@ -305,8 +307,11 @@ export const flightImagesMax = 256
 export const flightFailedSourceMs = 10_000
 /** After a lease that failed without a byte the next one waits: 1st, 2nd, … failure in a row. */
 export const flightBackoffMs: readonly number[] = [0, 1_000, 2_000, 4_000, 8_000, 15_000]
-/** No progress anywhere while some wait: further leases after this long each; the first stays valid. */
-export const flightFurtherLeasesMs: readonly number[] = [10_000, 20_000, 40_000]
+/**
+ * No progress anywhere while some wait: further leases after this long each; the first stays valid. Progress is seen in
+ * steps of 1 MiB: with 10 s, an upstream of 0.1 MiB/s was asked for 2.6 copies, which share what it gives.
+ */
+export const flightFurtherLeasesMs: readonly number[] = [15_000, 20_000, 40_000]
 /** Who was given a lease is told so again for this long, whatever else there is: it may have ended a body for it. */
 export const flightLeaseFreshMs = 10_000
 /** Leases of one blob at the same time. */
@@ -370,8 +375,8 @@ export const flightStallMs = 2_000
  * then. A frozen or unplugged leader cost everybody 10 s.
  */
 export const flightAliveMs = 2_000
-/** Nothing for this long, and nobody has more: it is left, and the next decision may be a lease. */
-export const flightDropSourceMs = 10_000
+/** Nothing for this long, though it is there, and nobody has more: it is left, and the next decision may be a lease. */
+export const flightDropSourceMs = 15_000
 /** How busy a follower is: over so many bytes, told anew when it changed by so much. */
 export const flightBusyWindowBytes = 4 * MiB
 export const flightBusyChange = 0.2

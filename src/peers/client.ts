@@ -72,7 +72,7 @@ export class PeerClient {
       return {
         ...checked,
         peer,
-        send: (write) => this.#send(peer, connection, write),
+        send: (write) => this.#send(peer, connection, write, checked.isArriving),
         discard: () => connection.destroy(),
       }
     } catch (error) {
@@ -99,7 +99,7 @@ export class PeerClient {
         await connection.send((chunk) => {
           text += Buffer.from(chunk).toString('utf8')
           return Promise.resolve()
-        })
+        }, false)
       }
       this.#connections.giveBack(peer, connection)
       return text
@@ -188,8 +188,8 @@ export class PeerClient {
     return `POST ${path} HTTP/1.1\r\nhost: ${host}\r\n${mirroredHeader}: true\r\ncontent-length: 0\r\n${auth}\r\n`
   }
 
-  async #send(peer: Peer, connection: PeerConnection, write: WriteChunk): Promise<void> {
-    await this.#counted(peer, () => connection.send(write))
+  async #send(peer: Peer, connection: PeerConnection, write: WriteChunk, isArriving: boolean): Promise<void> {
+    await this.#counted(peer, () => connection.send(write, isArriving))
     this.#connections.giveBack(peer, connection)
   }
 

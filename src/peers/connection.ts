@@ -7,7 +7,7 @@ import { type Socket, connect } from 'node:net'
 import { type BufferPair, takeBufferPair } from '../lib/chunk-buffers.ts'
 import type { Clock } from '../lib/clock.ts'
 import { afterAwake } from '../lib/patience.ts'
-import { peerConnectTimeoutMs, peerHeaderBytesMax, peerStallBytesMin } from '../limits.ts'
+import { arrivingStallMs, peerConnectTimeoutMs, peerHeaderBytesMax, peerStallBytesMin } from '../limits.ts'
 import type { WriteChunk } from '../store/store.ts'
 import { type AnswerHead, parseAnswerHead } from './answer-head.ts'
 import { Gathering } from './gathering.ts'
@@ -131,12 +131,16 @@ export class PeerConnection {
     }
   }
 
-  /** Passes the body on, after `ask`. Rejects with PeerFailure, or as `write` does; the connection is gone then. */
-  async send(write: WriteChunk): Promise<void> {
+  /**
+   * Passes the body on, after `ask`. `isArriving`: at the peer, too. Rejects with PeerFailure, or as `write` does; the
+   * connection is gone then.
+   */
+  async send(write: WriteChunk, isArriving: boolean): Promise<void> {
     try {
       const isWaiting = () => this.#mayRead()
-      this.#watch = new StallWatch(this.#clock, this.#stallTimeoutMs, isWaiting, () => {
-        this.#failure ??= new PeerFailure('stall', `under ${peerStallBytesMin} bytes in ${this.#stallTimeoutMs} ms`)
+      const timeoutMs = Math.max(this.#stallTimeoutMs, isArriving ? arrivingStallMs : 0)
+      this.#watch = new StallWatch(this.#clock, timeoutMs, isWaiting, () => {
+        this.#failure ??= new PeerFailure('stall', `under ${peerStallBytesMin} bytes in ${timeoutMs} ms`)
         this.destroy()
       })
       this.#readOn()

@@ -60,6 +60,7 @@ export interface FlightParts {
 }
 
 type FlightRequest = FlightParts & { digest: Digest; registry: string }
+type RangeFrom = Extract<RangeSpec, { first: number }>
 
 export interface MirrorComponents extends Omit<PeerSourceComponents, 'standing' | 'answerTimes'> {
   client: PeerClient
@@ -201,22 +202,16 @@ export class Mirror {
   /** Nobody has it whole: perhaps somebody is fetching it, or we are to. */
   async #serveFlight(
     request: ContentRequest,
-    {
-      flights,
-      digest,
-      registry,
-      upstreamOrigin,
-      upstreamRefuses,
-      busyPeer,
-    }: FlightRequest & Pick<PeerSource, 'busyPeer'>,
+    flight: FlightRequest & Pick<PeerSource, 'busyPeer'>,
     exchange: Exchange,
     reply: FastifyReply,
     signal: AbortSignal,
   ): Promise<'served' | 'redirected' | 'nothing'> {
     const asked = parseRange(exchange.rangeHeader)
     if (asked !== undefined && !('first' in asked)) return 'nothing'
+    const { flights, digest, busyPeer } = flight
     const { standing } = this.#components
-    const origin = await upstreamOrigin(registry)
+    const origin = await flight.upstreamOrigin(flight.registry)
     const isWrong = (peerId: string) => standing.isWrong(peerId, digest)
     const holder = busyPeer === undefined ? undefined : { node: busyPeer.peer, feeds: busyPeer.load }
     const source = flights.follow(request, digest, origin === undefined, isWrong, holder)
@@ -230,27 +225,38 @@ export class Mirror {
     const served =
       isFed || (isLeft && holder !== undefined && (await this.#serveFromBusyOnes(request, exchange, reply, signal)))
     if (source.outcome === 'lease' && !served) {
-      const { clock, shutdown } = this.#components
-      const { holdMs, isMidBlob } = flights.sendUpstream(digest, asked)
-      const refuses = origin !== undefined && isMidBlob ? () => upstreamRefuses(origin) : undefined
-      const isBack = upstreamIsBack(holdMs, refuses, clock, signal)
-      const size = isMidBlob ? flights.sizeOf(digest) : undefined
-      const body = size === undefined ? 'unsatisfiable' : planBody(exchange.rangeHeader, size)
-      if (body !== 'unsatisfiable' && !(await endsWithin(isBack, restMs(exchange, flightAskAgainMs), clock))) {
-        // Ends by FIN without a byte: containerd asks for the same again, and is sent upstream then.
-        const head = { plan: body, contentType: blobContentType, digest }
-        await sendBody(reply, head, () => isBack, clock, shutdown)
-        flights.skipsHoldNext(digest)
-        return 'redirected'
-      }
-      await isBack
-      if (origin === undefined) return 'nothing'
-      const section = request.kind === 'manifest' ? 'manifests' : 'blobs'
-      void reply.code(307).header('location', `${origin}/v2/${request.repository}/${section}/${digest}`).send()
-      return 'redirected'
+      return this.#sendUpstream(request, flight, { asked, origin }, exchange, reply, signal)
     }
     if (source.outcome !== 'lease' && (!served || signal.aborted)) flights.leave(digest)
     return served ? 'served' : 'nothing'
+  }
+
+  /** `origin` undefined: a 404 says the same. */
+  async #sendUpstream(
+    { kind, repository }: ContentRequest,
+    { flights, digest, upstreamRefuses }: FlightRequest,
+    { asked, origin }: { asked: RangeFrom | undefined; origin: string | undefined },
+    exchange: Exchange,
+    reply: FastifyReply,
+    signal: AbortSignal,
+  ): Promise<'redirected' | 'nothing'> {
+    const { clock, shutdown } = this.#components
+    const { holdMs, isMidBlob } = flights.sendUpstream(digest, asked)
+    const refuses = origin !== undefined && isMidBlob ? () => upstreamRefuses(origin) : undefined
+    const isBack = upstreamIsBack(holdMs, refuses, clock, signal)
+    const size = isMidBlob ? flights.sizeOf(digest) : undefined
+    const plan = size === undefined ? 'unsatisfiable' : planBody(exchange.rangeHeader, size)
+    if (plan !== 'unsatisfiable' && !(await endsWithin(isBack, restMs(exchange, flightAskAgainMs), clock))) {
+      // Ends by FIN without a byte: containerd asks for the same again, and is sent upstream then.
+      await sendBody(reply, { plan, contentType: blobContentType, digest }, () => isBack, clock, shutdown)
+      flights.skipsHoldNext(digest)
+      return 'redirected'
+    }
+    await isBack
+    if (origin === undefined) return 'nothing'
+    const section = kind === 'manifest' ? 'manifests' : 'blobs'
+    void reply.code(307).header('location', `${origin}/v2/${repository}/${section}/${digest}`).send()
+    return 'redirected'
   }
 
   /** Small: read whole and verified before the first header, so that a wrong one costs the next peer and no more. */
@@ -439,7 +445,7 @@ export class Mirror {
 
 function flightPlan(
   source: FlightSource,
-  asked: Extract<RangeSpec, { first: number }> | undefined,
+  asked: RangeFrom | undefined,
   flights: Flights,
   digest: Digest,
   headersMs: number,

@@ -203,6 +203,19 @@ describe('peers that fail', () => {
     expect(await failureReasons(metrics)).toEqual({ stall: 2 })
   })
 
+  it('waits longer for a blob that is still arriving at its peer', async () => {
+    const arrives: PeerScript = (socket) => {
+      const headers = { 'content-length': content.length, 'docker-content-digest': digest }
+      socket.write(answer(200, { ...headers, 'x-spegel-ts-arriving': 'true' }, content.subarray(0, 1_000)))
+      // Twice the stall timeout.
+      const timer = setTimeout(() => socket.write(content.subarray(1_000)), 2_000)
+      socket.on('close', () => clearTimeout(timer))
+    }
+    await has(digest, arrives)
+    expect((await pull(own)).body.equals(content)).toBe(true)
+    expect(await failureReasons(metrics)).toEqual({})
+  })
+
   it('is not impatient with a peer when its own client is slow', async () => {
     const large = randomBytes(24 * 1024 * 1024)
     const name = digestOf(large)

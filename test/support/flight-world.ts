@@ -8,6 +8,7 @@ import { EventEmitter } from 'node:events'
 import type { FastifyReply } from 'fastify'
 import { Flights } from '../../src/flights/flights.ts'
 import type { FlightNode } from '../../src/flights/protocol.ts'
+import { arrivingStallMs } from '../../src/limits.ts'
 import { createLogger } from '../../src/logger.ts'
 import { createMetrics } from '../../src/metrics.ts'
 import type { ContentRequest } from '../../src/oci/content-request.ts'
@@ -585,7 +586,7 @@ export class SimulatedNode {
     return {
       ...checked,
       peer,
-      send: (write) => wire.readAll(Number(headers.get('content-length')), write),
+      send: (write) => wire.readAll(Number(headers.get('content-length')), checked.isArriving, write),
       discard: () => wire.tear(),
     }
   }
@@ -672,17 +673,18 @@ class Wire {
   }
 
   /** As a peer's connection: all, or a PeerFailure. */
-  async readAll(length: number, write: WriteChunk): Promise<void> {
+  async readAll(length: number, isArriving: boolean, write: WriteChunk): Promise<void> {
     const { clock } = this.#world
     let bytes = 0
+    const stallMs = isArriving ? arrivingStallMs : stallTimeoutMs
     const stalled = () => this.tear(new PeerFailure('stall', 'nothing came'))
-    let cancel = clock.after(stallTimeoutMs, stalled)
+    let cancel = clock.after(stallMs, stalled)
     try {
       await this.read(async (chunk) => {
         cancel()
         await write(chunk)
         bytes += chunk.byteLength
-        if (bytes < length) cancel = clock.after(stallTimeoutMs, stalled)
+        if (bytes < length) cancel = clock.after(stallMs, stalled)
       })
     } finally {
       cancel()

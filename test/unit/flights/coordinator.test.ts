@@ -114,7 +114,7 @@ describe('a coordinator', () => {
   it('decides when time alone brings a decision', async () => {
     const script = new Script()
     script.asks('a')
-    for (let turn = 0; turn < 6; turn++) {
+    for (let turn = 0; turn < 8; turn++) {
       script.asks('b')
       await script.passes(1_900)
     }

@@ -104,7 +104,7 @@ describe('the lease', () => {
     const script = new Script()
     script.asks('a')
     script.asks('b')
-    expect(script.passes(10_000)).toEqual(['b goes upstream too'])
+    expect(script.passes(15_000)).toEqual(['b goes upstream too'])
     // It has ended a body for it, and comes back; who says it is complete may be gone.
     script.completes('x')
     script.passes(flightLeaseFreshMs - 1)
@@ -165,7 +165,7 @@ describe('the lease', () => {
     expect(script.asks('f')).toEqual(['f goes upstream'])
   })
 
-  it('is given to further nodes after 10, 20 and 40 s without a byte more, the first stays valid', () => {
+  it('is given to further nodes after 15, 20 and 40 s without a byte more, the first stays valid', () => {
     const script = new Script()
     script.asks('a')
     for (let i = 0; i < 20; i++) script.asks(`n${i}`)
@@ -177,7 +177,7 @@ describe('the lease', () => {
         times.push((script.nowMs - startMs) / 1_000)
       }
     }
-    expect(times).toEqual([10, 30, 70, 110, 150, 190, 230])
+    expect(times).toEqual([15, 35, 75, 115, 155, 195, 235])
     expect(times).toHaveLength(flightLeasesMax - 1)
     expect(script.asks('a')).toEqual(['a goes upstream'])
   })
@@ -187,7 +187,7 @@ describe('the lease', () => {
     script.asks('a')
     for (const id of ['b', 'c', 'd']) script.asks(id)
     for (let mib = 1; mib < 20; mib++) {
-      expect(script.passes(9_000).filter((decision) => decision.includes('upstream'))).toEqual([])
+      expect(script.passes(14_000).filter((decision) => decision.includes('upstream'))).toEqual([])
       expect(script.has('a', mib * MiB).filter((decision) => decision.includes('upstream'))).toEqual([])
     }
   })
@@ -200,7 +200,7 @@ describe('the lease', () => {
     // Its containerd began anew; 40 MiB were as far as anybody got.
     script.asks('a', 0)
     for (let mib = 1; mib < 20; mib++) {
-      expect(script.passes(9_000).filter((decision) => decision.includes('upstream'))).toEqual([])
+      expect(script.passes(14_000).filter((decision) => decision.includes('upstream'))).toEqual([])
       script.has('a', mib * MiB)
     }
   })
@@ -504,7 +504,7 @@ describe('a flight', () => {
   it('remembers of sources that failed only those it knows', () => {
     const script = new Script()
     for (const id of ['a', 'b', 'c']) script.asks(id)
-    expect(script.passes(10_000)).toEqual(['b goes upstream too'])
+    expect(script.passes(15_000)).toEqual(['b goes upstream too'])
     script.flight.sourceFailed('c', 'nobody', script.nowMs)
     // Not the 10 s in which a source is avoided, but the further lease.
     expect(script.nextInMs()).toBe(20_000)

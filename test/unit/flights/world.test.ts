@@ -181,7 +181,7 @@ async function playSchedule(seed: number): Promise<void> {
   if (random.next() < 0.3) {
     upstream.firstByteMs = pick(random, [100, 3_000, 15_000])
     // A small blob is waited for one second, since a further copy of it is cheap.
-    const isLate = upstream.firstByteMs > (size < 2 ** 20 ? 900 : 9_000)
+    const isLate = upstream.firstByteMs > (size < 2 ** 20 ? 900 : 14_000)
     say(`upstream: first byte after ${upstream.firstByteMs} ms`, isLate ? ids.length : 0)
   }
   if (random.next() < 0.4) upstream.bytesPerMs = pick(random, [1_000, 2_000, 50_000])
