@@ -323,6 +323,11 @@ export const flightLeaseFreshMs = 10_000
 export const flightLeasesMax = 8
 /** Somebody has more but gives nothing to anyone, and nobody fetches upstream: the next may. */
 export const flightSilentMs = 2_000
+/**
+ * Of who has it complete, after it did not deliver to one: as long as others may be fed by it and have not told of that. After
+ * it the next may go upstream though it is there: frozen it fails one after the other.
+ */
+export const flightDoubtMs = 6_000
 /** A follower of which nothing was heard for this long no longer takes room at its source. Too early costs little. */
 export const flightFollowerSilentMs = 30_000
 /** One that has not told of a first MiB is given up sooner: it may be gone, and the only one that its source takes. */
@@ -393,4 +398,4 @@ export const flightParticipationsMax = 1_024
 export const flightReportParts = 8
 export const flightReportBytesMin = 4 * MiB
 /** And at least this often while it grows, well before a coordinator thinks that the flight is over, or a follower gone. */
-export const flightReportMs = 10_000
+export const flightReportMs = 5_000

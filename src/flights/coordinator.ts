@@ -2,11 +2,15 @@
  * All flights that this node coordinates. A node that asks for bytes waits here until its flight decides, as long as it
  * says; what it reports may decide for others. Bounded in flights, nodes and time.
  */
+import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
-import { flightMembersMax, flightQuestionsMax, flightsMax } from '../limits.ts'
+import { flightFailedSourceMs, flightMembersMax, flightQuestionsMax, flightsMax } from '../limits.ts'
 import type { Digest } from '../oci/digest.ts'
 import { Flight, type NodeId } from './flight.ts'
 import type { Answer, FlightNode, Join, Report } from './protocol.ts'
+
+/** Per flight. */
+const goneRememberedMax = 64
 
 interface Entry {
   readonly flight: Flight
@@ -14,6 +18,8 @@ interface Entry {
   /** Questions of each, the oldest first. */
   readonly waiters: Map<NodeId, ((answer: Answer) => void)[]>
   cancelTimer: () => void
+  /** Somebody said that it is gone: hearsay does not bring it back until then. */
+  readonly goneUntilMs: BoundedMap<NodeId, number>
   /** It was found here. Once: whoever was told that nothing is to be had here must not be sent here again. */
   isFoundHere: boolean
 }
@@ -58,11 +64,16 @@ export class Coordinator {
     }
     entry.nodes.set(node.id, node)
     const nowMs = this.#clock.nowMs()
-    if (gone !== undefined && gone !== node.id) entry.flight.failed(gone, nowMs)
+    if (gone !== undefined && gone !== node.id) {
+      entry.flight.failed(gone, nowMs)
+      entry.goneUntilMs.set(gone, nowMs + flightFailedSourceMs)
+    }
     if (avoid !== undefined) entry.flight.sourceFailed(node.id, avoid, nowMs)
     if (keep !== undefined) {
       const other = entry.flight.stalled(node.id, keep, haveBytes, nowMs)
       const source = other === undefined ? undefined : entry.nodes.get(other)
+      entry.flight.noteLoad(node.id, load, nowMs)
+      this.#decide(digest, entry)
       return Promise.resolve(source === undefined ? { kind: 'wait' } : { kind: 'source', source })
     }
     entry.flight.join(node.id, haveBytes, size, nowMs, image)
@@ -125,6 +136,7 @@ export class Coordinator {
       flight: new Flight(nowMs),
       nodes: new Map(),
       waiters: new Map(),
+      goneUntilMs: new BoundedMap(goneRememberedMax),
       cancelTimer: () => {},
       isFoundHere: false,
     }
@@ -143,12 +155,16 @@ export class Coordinator {
     entry.flight.complete(self.id, undefined, nowMs)
   }
 
-  /** One that the asker knows, and found busy. Who speaks for itself is believed more. */
-  #noteHolder({ flight, nodes }: Entry, { node, feeds }: NonNullable<Join['holder']>, nowMs: number): void {
-    if (flight.describe(node.id) !== undefined || flight.memberCount >= flightMembersMax) return
-    nodes.set(node.id, node)
-    flight.complete(node.id, undefined, nowMs)
-    flight.noteLoad(node.id, { blobCount: 1, feeds }, nowMs)
+  /** One that the asker knows, and found busy. */
+  #noteHolder(
+    { flight, nodes, goneUntilMs }: Entry,
+    { node, feeds }: NonNullable<Join['holder']>,
+    nowMs: number,
+  ): void {
+    const isKnown = flight.describe(node.id) !== undefined
+    if ((goneUntilMs.get(node.id) ?? 0) > nowMs || (!isKnown && flight.memberCount >= flightMembersMax)) return
+    if (!isKnown) nodes.set(node.id, node)
+    flight.hearsay(node.id, feeds, nowMs)
   }
 
   #makeRoom(): void {

@@ -12,6 +12,7 @@
  */
 import {
   flightBackoffMs,
+  flightDoubtMs,
   flightFailedSourceMs,
   flightFirstBytesMs,
   flightFollowerSilentMs,
@@ -61,8 +62,6 @@ interface Member {
   /** It waits, but nobody is there to take a decision. */
   isAway: boolean
   source: NodeId | undefined
-  /** It has said that bytes came from there. */
-  isFed: boolean
   /** It leads other blobs of the image since then; Infinity: it does not. */
   leadsImageSinceMs: number
   /** Until then it leaves a lease to the image's leader. */
@@ -76,6 +75,10 @@ interface Member {
   feedsElsewhere: number
   /** When that was said. */
   loadMs: number
+  /** Others say that it has the blob; it has said nothing itself. */
+  isHearsay: boolean
+  /** When it did not deliver to somebody. Undefined: it has delivered since. */
+  doubtedMs: number | undefined
   /** Sources that did not deliver, until when they are not tried again. */
   readonly avoidUntilMs: Map<NodeId, number>
   seenMs: number
@@ -127,6 +130,7 @@ export class Flight {
     // Its transfer may have begun anew: what it asks for is what it has.
     member.haveBytes = haveBytes
     member.isComplete = false
+    member.isHearsay = false
     member.source = undefined
     member.isAway = false
     member.waiting ??= ++this.#order
@@ -161,16 +165,31 @@ export class Flight {
   progress(id: NodeId, haveBytes: number, size: number | undefined, busy: number | undefined, nowMs: number): void {
     const member = this.#touch(id, nowMs)
     this.#size ??= size
-    member.isFed ||= haveBytes > member.haveBytes
+    if (haveBytes > member.haveBytes) this.#noteDelivered(member.source)
     member.haveBytes = Math.max(member.haveBytes, haveBytes)
     if (busy !== undefined) member.busy = busy
     this.#noteMost(member.haveBytes, nowMs)
+  }
+
+  /** Somebody else found that it has the blob, and feeds so many. What it says itself is believed more. */
+  hearsay(id: NodeId, feeds: number, nowMs: number): void {
+    const known = this.#members.get(id)
+    if (known !== undefined && (!known.isComplete || (!known.isHearsay && nowMs < known.loadMs + flightLoadMs)))
+      return
+    const member = known ?? this.#touch(id, nowMs)
+    member.isHearsay = known === undefined || known.isHearsay
+    member.isComplete = true
+    member.haveBytes = this.#size ?? member.haveBytes
+    this.noteLoad(id, { blobCount: 1, feeds }, nowMs)
   }
 
   /** The blob is in its content store. */
   complete(id: NodeId, size: number | undefined, nowMs: number): void {
     const member = this.#touch(id, nowMs)
     this.#size ??= size
+    this.#noteDelivered(member.source)
+    member.isHearsay = false
+    member.doubtedMs = undefined
     member.haveBytes = this.#size ?? member.haveBytes
     member.isComplete = true
     member.waiting = undefined
@@ -192,7 +211,11 @@ export class Flight {
   /** A source did not deliver to this node, or stands still. */
   sourceFailed(id: NodeId, source: NodeId, nowMs: number): void {
     const member = this.#touch(id, nowMs)
-    if (this.#members.has(source)) member.avoidUntilMs.set(source, nowMs + flightFailedSourceMs)
+    const failed = this.#members.get(source)
+    if (failed !== undefined) {
+      member.avoidUntilMs.set(source, nowMs + flightFailedSourceMs)
+      failed.doubtedMs ??= nowMs
+    }
     if (member.source === source) member.source = undefined
   }
 
@@ -205,7 +228,6 @@ export class Flight {
     if (other === undefined) return undefined
     this.sourceFailed(id, source, nowMs)
     member.source = other.id
-    member.isFed = false
     return other.id
   }
 
@@ -223,7 +245,6 @@ export class Flight {
       if (source !== undefined) {
         member.waiting = undefined
         member.source = source.member.id
-        member.isFed = false
         member.seenMs = nowMs
         source.followers.push(member)
         this.#trialEndMs ??= nowMs + flightTrialMs
@@ -371,11 +392,14 @@ export class Flight {
     }
     // Unless it gave nothing to all who wait: it may be gone, and so may the blob on it.
     const mayFeed = (source: Member) => waiters.some((waiter) => this.#canFeed(source, waiter, nowMs))
-    if (ahead.some((source) => source.isComplete && mayFeed(source))) return undefined
+    const holders = ahead.filter((source) => source.isComplete && mayFeed(source))
+    // Or nothing to somebody, and nobody has told of bytes since: it may be frozen.
+    const frozenMs = Math.max(0, ...holders.map(({ doubtedMs }) => (doubtedMs ?? Infinity) + flightDoubtMs))
+    if (frozenMs === Infinity) return undefined
     if (leaders.length >= flightLeasesMax) return undefined
-    if (leaders.length === 0) return this.#progressMs + flightSilentMs
+    if (leaders.length === 0) return Math.max(frozenMs, this.#progressMs + flightSilentMs)
     const delayMs = flightFurtherLeasesMs[Math.min(this.#furtherLeases, flightFurtherLeasesMs.length - 1)] ?? 0
-    return this.#progressMs + delayMs
+    return Math.max(frozenMs, this.#progressMs + delayMs)
   }
 
   #endLease(member: Member, nowMs: number): void {
@@ -411,12 +435,18 @@ export class Flight {
       blobCount: 1,
       feedsElsewhere: 0,
       loadMs: nowMs,
-      isFed: false,
+      isHearsay: false,
+      doubtedMs: undefined,
       avoidUntilMs: new Map(),
       seenMs: nowMs,
     }
     this.#members.set(id, member)
     return member
+  }
+
+  #noteDelivered(source: NodeId | undefined): void {
+    const member = source === undefined ? undefined : this.#members.get(source)
+    if (member !== undefined) member.doubtedMs = undefined
   }
 
   #noteMost(haveBytes: number, nowMs: number): void {
@@ -457,8 +487,8 @@ function yieldEndMs({ haveBytes, yieldsUntilMs }: Member, nowMs: number): number
 }
 
 /** When a follower takes no room any more, unless it is heard of. */
-function silentFromMs({ isFed, seenMs }: Member): number {
-  return seenMs + (isFed ? flightFollowerSilentMs : flightFirstBytesMs)
+function silentFromMs({ haveBytes, seenMs }: Member): number {
+  return seenMs + (haveBytes > 0 ? flightFollowerSilentMs : flightFirstBytesMs)
 }
 
 /** Fewest followers first, then most bytes; of those that have it complete, who feeds fewest with other blobs. */

@@ -88,6 +88,21 @@ export class Flights {
     this.#unwatch = transfers.watch((event) => this.#onTransfer(event))
   }
 
+  /** From now on others are told how far our download of it is. */
+  takePart(digest: Digest, role: Participation['role']): void {
+    if (this.#participations.get(digest) !== undefined) return
+    this.#participations.set(digest, {
+      startedMs: this.#components.clock.nowMs(),
+      role,
+      reportedBytes: 0,
+      reportedMs: 0,
+      busy: undefined,
+      inParts: false,
+      sentUpstream: false,
+      image: undefined,
+    })
+  }
+
   /** For a request of our own containerd. `by404`: so a lease will be answered. `holder`: one that is busy. */
   follow(
     request: ContentRequest,
@@ -98,19 +113,7 @@ export class Flights {
   ): FlightSource {
     const { client, clock, logger, self, transfers } = this.#components
     const imageKey = `${request.registry}/${request.repository}`
-    const known = this.#participations.get(digest)
-    if (known === undefined) {
-      this.#participations.set(digest, {
-        startedMs: clock.nowMs(),
-        role: 'waiting',
-        reportedBytes: 0,
-        reportedMs: 0,
-        busy: undefined,
-        inParts: false,
-        sentUpstream: false,
-        image: undefined,
-      })
-    }
+    this.takePart(digest, 'waiting')
     return new FlightSource(request, {
       client,
       clock,

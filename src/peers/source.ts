@@ -37,7 +37,8 @@ type Answer = PeerResponse | RangeRefused
 
 interface Candidate {
   readonly peer: Peer
-  /** paused: so busy that it refused although it was asked without a limit; busy: and only idle ones are wanted. */
+  /** paused: so busy that it refused although it was asked without a limit; busy: only idle ones are wanted, and it is not, or it
+   * was not asked since so many are not. */
   state: 'waiting' | 'asked' | 'paused' | 'busy' | 'failed'
   /** Transfers that it said it runs, when it refused for that. */
   load: number | undefined
@@ -67,7 +68,9 @@ export class PeerSource implements BodySource {
   readonly #resolveTimeoutMs: number
   /** For the first answer. */
   #idleOnly: boolean
-  readonly #isPatient: boolean
+  #isPatient: boolean
+  /** A connected peer that has not failed lately did not answer within the budget. */
+  #leftSlowOne = false
   readonly #stop = new AbortController()
   readonly #candidates = new Map<string, Candidate>()
   #searching = 0
@@ -95,11 +98,16 @@ export class PeerSource implements BodySource {
   }
 
   /** The least busy of those that were left because they are. */
-  get busyPeer(): { peer: Peer; load: number } | undefined {
+  get busyPeer(): { node: Peer; feeds: number } | undefined {
     const busy = [...this.#candidates.values()].flatMap(({ peer, state, load }) =>
-      state === 'busy' && load !== undefined ? [{ peer, load }] : [],
+      state === 'busy' && load !== undefined ? [{ node: peer, feeds: load }] : [],
     )
-    return busy.sort((a, b) => a.load - b.load)[0]
+    return busy.sort((a, b) => a.feeds - b.feeds)[0]
+  }
+
+  /** Somebody was left who is better than upstream: busy, or slow. */
+  get hasLeftSomebody(): boolean {
+    return this.#leftSlowOne || this.#has('busy')
   }
 
   /** Undefined when no peer is left, none answers within the budget, or the signal aborts. */
@@ -176,10 +184,11 @@ export class PeerSource implements BodySource {
 
   /** A connected holder that has not failed lately is worth more patience than its budget: the alternative is upstream. */
   #isWorthWaiting(round: Round): boolean {
-    if (round.extended || !this.#isPatient) return false
+    if (round.extended) return false
     const { standing } = this.#components
     const isAsked = [...round.running].some(({ peer, connected }) => connected && !standing.isAvoided(peer.id))
-    return isAsked || this.#has('paused')
+    if (!this.#isPatient) this.#leftSlowOne ||= isAsked
+    return this.#isPatient && (isAsked || this.#has('paused'))
   }
 
   /** Who has not answered until now is not waited for as long next time. */
@@ -225,7 +234,7 @@ export class PeerSource implements BodySource {
       answerTimes.note(clock.nowMs() - startedMs)
       // Whoever gave a good answer may be asked for the rest of the body if another breaks.
       candidate.state = 'waiting'
-      if (round.take(answer)) this.#takeBusyOnes()
+      if (round.take(answer)) this.#relax()
       else if ('discard' in answer) answer.discard()
     } catch (error) {
       if (round.signal.aborted) {
@@ -254,9 +263,10 @@ export class PeerSource implements BodySource {
     if (busy >= loadTriesMax) for (const other of this.#waiting) other.state = 'busy'
   }
 
-  /** When the one that was taken breaks off, they are better than nobody. */
-  #takeBusyOnes(): void {
+  /** When the one that was taken breaks off, busy and slow ones are better than nobody. */
+  #relax(): void {
     this.#idleOnly = false
+    this.#isPatient = true
     for (const candidate of this.#candidates.values()) if (candidate.state === 'busy') candidate.state = 'waiting'
   }
 

@@ -125,6 +125,8 @@ export class Mirror {
       idleOnly: flight !== undefined && isWholeLargeBlob(request, exchange, flight),
       isPatient: flight === undefined,
     }
+    // Who takes it from an idle one feeds others with it.
+    if (looking.idleOnly) flight?.flights.takePart(flight.digest, 'following')
     const source = givenUp ? undefined : new PeerSource(request, looking, this.#components)
     const budgetMs = flight === undefined ? blobFindBudgetMs : flightHoldersMs
     try {
@@ -138,7 +140,7 @@ export class Mirror {
       const outcome =
         flight === undefined
           ? 'nothing'
-          : await this.#serveFlight(request, { ...flight, busyPeer: source?.busyPeer }, exchange, reply, signal)
+          : await this.#serveFlight(request, { ...flight, holders: source }, exchange, reply, signal)
       if (outcome === 'served') this.#noteHit(request)
       else this.#noteMiss(request, exchange, source?.missReason ?? 'given-up', outcome)
       return outcome !== 'nothing'
@@ -173,14 +175,14 @@ export class Mirror {
     )
   }
 
-  /** They were left for the flight, which knows nobody: better than upstream. */
-  async #serveFromBusyOnes(
+  /** Busy and slow ones were left for the flight, which knows nobody: better than upstream. */
+  async #serveFromThoseLeft(
     request: ContentRequest,
     exchange: Exchange,
     reply: FastifyReply,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const looking = { method: 'GET', depth: 'quick', idleOnly: false, isPatient: false } as const
+    const looking = { method: 'GET', depth: 'quick', idleOnly: false, isPatient: true } as const
     const resolveTimeoutMs = this.#resolveTimeoutMs
     const source = new PeerSource(request, { ...looking, resolveTimeoutMs }, this.#components)
     const budgetMs = restMs(exchange, flightHeadersMs - flightHoldersMs)
@@ -202,28 +204,29 @@ export class Mirror {
   /** Nobody has it whole: perhaps somebody is fetching it, or we are to. */
   async #serveFlight(
     request: ContentRequest,
-    flight: FlightRequest & Pick<PeerSource, 'busyPeer'>,
+    flight: FlightRequest & { holders: PeerSource | undefined },
     exchange: Exchange,
     reply: FastifyReply,
     signal: AbortSignal,
   ): Promise<'served' | 'redirected' | 'nothing'> {
     const asked = parseRange(exchange.rangeHeader)
     if (asked !== undefined && !('first' in asked)) return 'nothing'
-    const { flights, digest, busyPeer } = flight
+    const { flights, digest, holders } = flight
     const { standing } = this.#components
     const origin = await flight.upstreamOrigin(flight.registry)
     const isWrong = (peerId: string) => standing.isWrong(peerId, digest)
-    const holder = busyPeer === undefined ? undefined : { node: busyPeer.peer, feeds: busyPeer.load }
-    const source = flights.follow(request, digest, origin === undefined, isWrong, holder)
+    const source = flights.follow(request, digest, origin === undefined, isWrong, holders?.busyPeer)
     const plan = flightPlan(source, asked, flights, digest, restMs(exchange, flightHeadersMs - flightHoldersMs))
     const isFed =
       request.kind === 'manifest'
         ? await this.#serveManifest(request, source, exchange, reply, signal)
         : await this.#serveStream(request, plan, exchange, reply, signal)
-    this.#components.metrics.flightWaits.inc({ outcome: isFed ? 'source' : source.outcome })
-    const isLeft = !isFed && source.outcome !== 'timeout'
     const served =
-      isFed || (isLeft && holder !== undefined && (await this.#serveFromBusyOnes(request, exchange, reply, signal)))
+      isFed ||
+      (source.outcome !== 'timeout' &&
+        holders?.hasLeftSomebody === true &&
+        (await this.#serveFromThoseLeft(request, exchange, reply, signal)))
+    this.#components.metrics.flightWaits.inc({ outcome: served ? 'source' : source.outcome })
     if (source.outcome === 'lease' && !served) {
       return this.#sendUpstream(request, flight, { asked, origin }, exchange, reply, signal)
     }

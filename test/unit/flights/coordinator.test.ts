@@ -2,7 +2,13 @@
 import { describe, expect, it } from 'vitest'
 import { Coordinator } from '../../../src/flights/coordinator.ts'
 import type { Answer, Join, Report } from '../../../src/flights/protocol.ts'
-import { flightForgetMs, flightMembersMax, flightQuestionsMax, flightsMax } from '../../../src/limits.ts'
+import {
+  flightFailedSourceMs,
+  flightForgetMs,
+  flightMembersMax,
+  flightQuestionsMax,
+  flightsMax,
+} from '../../../src/limits.ts'
 import { type Digest, digestOf } from '../../../src/oci/digest.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
@@ -174,6 +180,21 @@ describe('a coordinator', () => {
     const c = script.asks('c', { holder, haveBytes: 2 * MiB })
     await script.passes(0)
     expect(c.answer).toEqual({ kind: 'lease' })
+  })
+
+  it('does not believe that somebody has it who was just found to be gone', async () => {
+    const script = new Script()
+    const holder = { node: nodeOf('h'), feeds: 4 }
+    const a = script.asks('a', { holder })
+    await script.passes(0)
+    expect(a.answer).toEqual({ kind: 'source', source: nodeOf('h') })
+    const [again, b] = [script.asks('a', { gone: 'h' }), script.asks('b', { holder })]
+    await script.passes(0)
+    expect([again.answer, b.answer]).toEqual([{ kind: 'lease' }, undefined])
+    await script.passes(flightFailedSourceMs)
+    const c = script.asks('c', { holder })
+    await script.passes(0)
+    expect(c.answer).toEqual({ kind: 'source', source: nodeOf('h') })
   })
 
   it('keeps nothing of nodes that failed or left, however many they say they are', async () => {

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { type Decision, Flight } from '../../../src/flights/flight.ts'
 import {
   flightBackoffMs,
+  flightDoubtMs,
   flightFailedSourceMs,
   flightFirstBytesMs,
   flightFollowerSilentMs,
@@ -229,6 +230,21 @@ describe('the lease', () => {
     expect(script.asks('b')).toEqual(['b from a'])
     script.passes(60_000)
     expect(script.losesSource('b', 'a')).toEqual(['b goes upstream'])
+  })
+
+  it('is given when a complete node did not deliver to one and nobody has had bytes from it since', () => {
+    for (const isFrozen of [true, false]) {
+      const script = new Script()
+      script.completes('h')
+      expect([...script.asks('a'), ...script.asks('b')]).toEqual(['a from h', 'b from h'])
+      for (let number = 0; number < 9; number++) expect(script.asks(`n${number}`)).toEqual([])
+      script.passes(3_000)
+      script.flight.sourceFailed('a', 'h', script.nowMs)
+      expect(script.decisions()).toEqual(['n0 from h'])
+      const decided = isFrozen ? [] : script.has('b', MiB)
+      decided.push(...script.passes(flightFirstBytesMs), ...script.passes(flightDoubtMs - flightFirstBytesMs))
+      expect(decided.filter((decision) => decision.includes('upstream'))).toHaveLength(isFrozen ? 1 : 0)
+    }
   })
 
   it('is not given to who no longer asks', () => {

@@ -100,7 +100,7 @@ describe('reports', () => {
       script.clock.advance(1_000)
       await script.happens('grew', mib * MiB, 8_192 * MiB)
     }
-    expect(script.told()).toEqual([1, 11, 21, 31, 41, 51].map((mib) => `progress ${mib}`))
+    expect(script.told()).toEqual([1, 6, 11, 16, 21, 26, 31, 36, 41, 46, 51, 56].map((mib) => `progress ${mib}`))
   })
 
   it('tell a failure at once, and say nothing of downloads that are no part of a flight', async () => {

@@ -57,11 +57,55 @@ describe('the peers for a request', () => {
     expect(answer).toMatchObject({ peer: { id: 'living' } })
   })
 
+  it.each([true, false])('are left when they are slow, and that is known (connected: %s)', async (isConnected) => {
+    const clock = new ManualClock()
+    const settled = () => new Promise((resolve) => setImmediate(resolve))
+    const components = {
+      clock,
+      random: () => 0.5,
+      metrics: createMetrics(),
+      logger: createLogger('ERROR'),
+      standing: new PeerStanding(clock),
+      answerTimes: new AnswerTimes(),
+      router: {
+        async *lookup() {
+          await settled()
+          yield peer('slow')
+        },
+      },
+      client: {
+        load: () => 0,
+        open: (_peer: Peer, _question: PeerQuestion, _signal: AbortSignal, onConnected: () => void) => {
+          if (isConnected) onConnected()
+          return Promise.withResolvers<never>().promise
+        },
+      },
+    } as unknown as PeerSourceComponents
+    const looking = {
+      method: 'GET',
+      resolveTimeoutMs: 20,
+      depth: 'usual',
+      idleOnly: false,
+      isPatient: false,
+    } as const
+    const source = new PeerSource(request, looking, components)
+    const answered = source.next(undefined, blobFindBudgetMs, new AbortController().signal)
+    const startMs = clock.nowMs()
+    for (let turn = 0; turn <= blobFindBudgetMs / 100; turn++) {
+      for (let step = 0; step < 5; step++) await settled()
+      clock.advance(100)
+    }
+    expect(await answered).toBeUndefined()
+    source.close()
+    expect(clock.nowMs() - startMs).toBeLessThan(blobFindBudgetMs + 200)
+    expect(source.hasLeftSomebody).toBe(isConnected)
+  })
+
   it.each([
     { loads: [9, 0], idleOnly: true, taken: ['p1', 'p0'], busyPeer: undefined },
-    { loads: [5, 4], idleOnly: true, taken: [undefined, undefined], busyPeer: { load: 4 } },
-    { loads: [5], idleOnly: true, taken: [undefined, undefined], busyPeer: { load: 5 } },
-    { loads: Array(20).fill(5) as number[], idleOnly: true, taken: [undefined, undefined], busyPeer: { load: 5 } },
+    { loads: [5, 4], idleOnly: true, taken: [undefined, undefined], busyPeer: { feeds: 4 } },
+    { loads: [5], idleOnly: true, taken: [undefined, undefined], busyPeer: { feeds: 5 } },
+    { loads: Array(20).fill(5) as number[], idleOnly: true, taken: [undefined, undefined], busyPeer: { feeds: 5 } },
     { loads: [5, 4], idleOnly: false, taken: ['p1', 'p0'], busyPeer: undefined },
   ])(
     'with loads of $loads, idle ones only: $idleOnly: first $taken',
