@@ -92,9 +92,9 @@ function run(lines: WeakMap<Duplex, Line>, socket: Socket, turn: Turn): void {
 
 function refuse({ code }: NodeJS.ErrnoException, socket: Socket): void {
   const status = code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : code === 'HPE_HEADER_OVERFLOW' ? 431 : 400
-  if (socket.writable) {
-    socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
-  }
+  // It is being ended already: more garbage came before the first answer was taken. Each call would add a listener.
+  if (!socket.writable) return
+  socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
   socket.destroySoon()
 }
 
