@@ -14,18 +14,21 @@ import { ManualClock } from '../../support/manual-clock.ts'
 const digest = digestOf(Buffer.from('blob'))
 const request = { kind: 'blob' as const, registry: 'r', repository: 'n', tag: undefined, digest, key: digest }
 const peer = (id: string): Peer => ({ id, addresses: ['10.0.0.1'] })
+const settled = () => new Promise((resolve) => setImmediate(resolve))
+const parts = (clock: ManualClock) => ({
+  clock,
+  random: () => 0.5,
+  metrics: createMetrics(),
+  logger: createLogger('ERROR'),
+  standing: new PeerStanding(clock),
+  answerTimes: new AnswerTimes(),
+})
 
 describe('the peers for a request', () => {
   it('are looked for again while the only known one is silent', async () => {
     const clock = new ManualClock()
-    const settled = () => new Promise((resolve) => setImmediate(resolve))
     const components = {
-      clock,
-      random: () => 0.5,
-      metrics: createMetrics(),
-      logger: createLogger('ERROR'),
-      standing: new PeerStanding(clock),
-      answerTimes: new AnswerTimes(),
+      ...parts(clock),
       router: {
         async *lookup(_key: string, _signal: AbortSignal, depth: LookupDepth) {
           await settled()
@@ -59,14 +62,8 @@ describe('the peers for a request', () => {
 
   it.each([true, false])('are left when they are slow, and that is known (connected: %s)', async (isConnected) => {
     const clock = new ManualClock()
-    const settled = () => new Promise((resolve) => setImmediate(resolve))
     const components = {
-      clock,
-      random: () => 0.5,
-      metrics: createMetrics(),
-      logger: createLogger('ERROR'),
-      standing: new PeerStanding(clock),
-      answerTimes: new AnswerTimes(),
+      ...parts(clock),
       router: {
         async *lookup() {
           await settled()
@@ -112,14 +109,8 @@ describe('the peers for a request', () => {
     async ({ loads, idleOnly, taken, busyPeer }) => {
       let [lookups, asked] = [0, 0]
       const clock = new ManualClock()
-      const settled = () => new Promise((resolve) => setImmediate(resolve))
       const components = {
-        clock,
-        random: () => 0.5,
-        metrics: createMetrics(),
-        logger: createLogger('ERROR'),
-        standing: new PeerStanding(clock),
-        answerTimes: new AnswerTimes(),
+        ...parts(clock),
         router: {
           async *lookup() {
             lookups += 1
