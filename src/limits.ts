@@ -362,10 +362,7 @@ export const flightCoordinatorKnownMs = 10_000
 export const flightMessageBytesMax = 4 * 1024
 /** A lease holder whose upstream broke off is sent there again after this long: restarts take about that. */
 export const flightResumeHoldMs = 3_500
-/**
- * In mid-blob, while upstream refuses connections: looked at this often, and this long for each question of containerd. A
- * body that then ends without a byte is asked for again three times.
- */
+/** In mid-blob, or after a lease that failed, while upstream refuses connections: looked at this often, this long. */
 export const flightRefusedLookMs = 500
 export const flightRefusedHoldMs = 20_000
 /** For an answer to that. */

@@ -187,7 +187,10 @@ export class Coordinator {
     for (const decision of entry.flight.decide(nowMs)) {
       if (decision.kind === 'lease') {
         this.#components.onLease(digest, decision.to, decision.further)
-        this.#answer(entry, decision.to, { kind: 'lease' })
+        const answer = decision.afterFailure
+          ? { kind: 'lease' as const, afterFailure: true as const }
+          : { kind: 'lease' as const }
+        this.#answer(entry, decision.to, answer)
         continue
       }
       const source = entry.nodes.get(decision.source)

@@ -43,6 +43,8 @@ export interface FlightSourceComponents {
 export class FlightSource implements BodySource {
   /** Why `next` gave nothing: this node is to fetch upstream; there is no coordinator; time is over. */
   outcome: 'lease' | 'alone' | 'timeout' = 'timeout'
+  /** The lease is one after a lease that failed: upstream may refuse. */
+  isAfterFailure = false
   readonly #request: ContentRequest
   readonly #components: FlightSourceComponents
   /** Did not deliver; the coordinator is told with the next question. */
@@ -79,6 +81,7 @@ export class FlightSource implements BodySource {
         const answer = await this.#answer({ haveBytes, waitMs: flightJoinWaitMs }, signal)
         if (answer === undefined || answer.kind === 'lease') {
           this.outcome = answer === undefined ? 'alone' : 'lease'
+          this.isAfterFailure = answer?.afterFailure === true
           return undefined
         }
         const isNew = answer.kind === 'source' && answer.source.id !== failedId

@@ -33,7 +33,8 @@ import {
 export type NodeId = string
 
 export type Decision =
-  | { kind: 'lease'; to: NodeId; further: boolean }
+  /** `afterFailure`: the last one failed without a byte. */
+  | { kind: 'lease'; to: NodeId; further: boolean; afterFailure: boolean }
   /** Take bytes from this node; it has more than `to`. */
   | { kind: 'source'; to: NodeId; source: NodeId }
 
@@ -67,7 +68,7 @@ interface Member {
   /** Until then it leaves a lease to the image's leader. */
   yieldsUntilMs: number | undefined
   /** It may fetch upstream. */
-  lease: { grantedMs: number; hadBytes: number } | undefined
+  lease: { grantedMs: number; hadBytes: number; afterFailure: boolean } | undefined
   /** Share of the time in which it received, while it wanted to. Undefined: not measured yet. */
   busy: number | undefined
   /** As NodeLoad. */
@@ -254,7 +255,7 @@ export class Flight {
       } else if (member.lease !== undefined) {
         // Who may fetch upstream asks again: a token round trip, a resume, a retry. It is never told to wait.
         member.waiting = undefined
-        decisions.push({ kind: 'lease', to: member.id, further: false })
+        decisions.push({ kind: 'lease', to: member.id, further: false, afterFailure: member.lease.afterFailure })
       }
     }
     const lease = this.#lease(nowMs)
@@ -373,10 +374,11 @@ export class Flight {
     if (most === undefined) return undefined
     const further = this.#leaders().length > 0
     if (further) this.#furtherLeases += 1
-    most.lease = { grantedMs: nowMs, hadBytes: most.haveBytes }
+    const afterFailure = this.#fruitless > 0
+    most.lease = { grantedMs: nowMs, hadBytes: most.haveBytes, afterFailure }
     most.waiting = undefined
     this.#progressMs = nowMs
-    return { kind: 'lease', to: most.id, further }
+    return { kind: 'lease', to: most.id, further, afterFailure }
   }
 
   /** When the next waiter may go upstream. Undefined: none may, as things are. */

@@ -49,6 +49,8 @@ interface Participation {
   inParts: boolean
   /** It was sent upstream already. */
   sentUpstream: boolean
+  /** It was just kept from going there. */
+  wasHeld: boolean
   /** Of its image, where leases are answered by 404. */
   image: ImagePart | undefined
 }
@@ -99,6 +101,7 @@ export class Flights {
       busy: undefined,
       inParts: false,
       sentUpstream: false,
+      wasHeld: false,
       image: undefined,
     })
   }
@@ -144,24 +147,30 @@ export class Flights {
   }
 
   /**
-   * How long to wait before our containerd is sent upstream, and whether it has a part of the blob. It comes back in
-   * mid-blob when upstream broke off, and fails its pull when it is refused there: tried with a registry that was away for
-   * 2.5 s, waiting saves it.
+   * How long to wait before our containerd is sent upstream, and whether it may wait for an upstream that refuses. It comes
+   * back in mid-blob when upstream broke off, and fails its pull when it is refused there: tried with a registry that was
+   * away for 2.5 s, waiting saves it. Once: where it goes through a proxy, our own connections may be refused for ever.
    */
-  sendUpstream(digest: Digest, asked: { first: number } | undefined): { holdMs: number; isMidBlob: boolean } {
+  sendUpstream(
+    digest: Digest,
+    asked: { first: number } | undefined,
+    isAfterFailure: boolean,
+  ): { holdMs: number; mayWait: boolean } {
     const participation = this.#participations.get(digest)
-    if (participation === undefined) return { holdMs: 0, isMidBlob: false }
+    if (participation === undefined) return { holdMs: 0, mayWait: false }
     if (asked?.first === 0) participation.inParts = true
     const isMidBlob = asked !== undefined && asked.first > 0 && !participation.inParts
-    const isResume = participation.sentUpstream && isMidBlob
+    const { wasHeld } = participation
+    const isResume = participation.sentUpstream && isMidBlob && !wasHeld
     participation.sentUpstream = true
-    return { holdMs: isResume ? flightResumeHoldMs : 0, isMidBlob }
+    participation.wasHeld = false
+    return { holdMs: isResume ? flightResumeHoldMs : 0, mayWait: (isMidBlob || isAfterFailure) && !wasHeld }
   }
 
-  /** It was held back with headers, and asks again: once more would be too long. */
-  skipsHoldNext(digest: Digest): void {
+  /** It was held back with headers, and asks again. */
+  noteHeld(digest: Digest): void {
     const participation = this.#participations.get(digest)
-    if (participation !== undefined) participation.sentUpstream = false
+    if (participation !== undefined) participation.wasHeld = true
   }
 
   /** The client has left, or goes upstream without a lease. */

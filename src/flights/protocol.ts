@@ -41,8 +41,8 @@ export interface Report {
 }
 
 export type Answer =
-  /** Fetch upstream. */
-  | { kind: 'lease' }
+  /** Fetch upstream. `afterFailure`: who was to do so before could not. */
+  | { kind: 'lease'; afterFailure?: true }
   /** Take it from this node, which has more than you. */
   | { kind: 'source'; source: FlightNode }
   /** Nothing was decided: ask again. */
@@ -136,8 +136,13 @@ export function parseMessage(url: string): Message | undefined {
 /** Undefined: nonsense. */
 export function parseAnswer(text: string): Answer | undefined {
   try {
-    const { kind, source } = JSON.parse(text) as { kind?: unknown; source?: { id?: unknown; addresses?: unknown } }
-    if (kind === 'lease' || kind === 'wait') return { kind }
+    const { kind, source, afterFailure } = JSON.parse(text) as {
+      kind?: unknown
+      source?: { id?: unknown; addresses?: unknown }
+      afterFailure?: unknown
+    }
+    if (kind === 'lease') return afterFailure === true ? { kind, afterFailure } : { kind }
+    if (kind === 'wait') return { kind }
     if (kind !== 'source' || typeof source?.id !== 'string' || !Array.isArray(source.addresses)) return undefined
     const node = checkedNode(source.id, source.addresses.map(String))
     return node === undefined ? undefined : { kind, source: node }

@@ -62,6 +62,13 @@ export interface FlightParts {
 type FlightRequest = FlightParts & { digest: Digest; registry: string }
 type RangeFrom = Extract<RangeSpec, { first: number }>
 
+interface UpstreamQuestion {
+  asked: RangeFrom | undefined
+  /** Undefined: containerd finds its own way after a 404. */
+  origin: string | undefined
+  isAfterFailure: boolean
+}
+
 export interface MirrorComponents extends Omit<PeerSourceComponents, 'standing' | 'answerTimes'> {
   client: PeerClient
   store: ContentStore
@@ -228,7 +235,8 @@ export class Mirror {
         (await this.#serveFromThoseLeft(request, exchange, reply, signal)))
     this.#components.metrics.flightWaits.inc({ outcome: served ? 'source' : source.outcome })
     if (source.outcome === 'lease' && !served) {
-      return this.#sendUpstream(request, flight, { asked, origin }, exchange, reply, signal)
+      const { isAfterFailure } = source
+      return this.#sendUpstream(request, flight, { asked, origin, isAfterFailure }, exchange, reply, signal)
     }
     if (source.outcome !== 'lease' && (!served || signal.aborted)) flights.leave(digest)
     return served ? 'served' : 'nothing'
@@ -238,21 +246,22 @@ export class Mirror {
   async #sendUpstream(
     { kind, repository }: ContentRequest,
     { flights, digest, upstreamRefuses }: FlightRequest,
-    { asked, origin }: { asked: RangeFrom | undefined; origin: string | undefined },
+    { asked, origin, isAfterFailure }: UpstreamQuestion,
     exchange: Exchange,
     reply: FastifyReply,
     signal: AbortSignal,
   ): Promise<'redirected' | 'nothing'> {
     const { clock, shutdown } = this.#components
-    const { holdMs, isMidBlob } = flights.sendUpstream(digest, asked)
-    const refuses = origin !== undefined && isMidBlob ? () => upstreamRefuses(origin) : undefined
+    const { holdMs, mayWait } = flights.sendUpstream(digest, asked, isAfterFailure && kind === 'blob')
+    const refuses = origin !== undefined && mayWait ? () => upstreamRefuses(origin) : undefined
     const isBack = upstreamIsBack(holdMs, refuses, clock, signal)
-    const size = isMidBlob ? flights.sizeOf(digest) : undefined
-    const plan = size === undefined ? 'unsatisfiable' : planBody(exchange.rangeHeader, size)
+    const size = mayWait ? flights.sizeOf(digest) : undefined
+    const range = isFromStart(asked) ? undefined : exchange.rangeHeader
+    const plan = size === undefined ? 'unsatisfiable' : planBody(range, size)
     if (plan !== 'unsatisfiable' && !(await endsWithin(isBack, restMs(exchange, flightAskAgainMs), clock))) {
       // Ends by FIN without a byte: containerd asks for the same again, and is sent upstream then.
       await sendBody(reply, { plan, contentType: blobContentType, digest }, () => isBack, clock, shutdown)
-      flights.skipsHoldNext(digest)
+      flights.noteHeld(digest)
       return 'redirected'
     }
     await isBack
@@ -457,12 +466,17 @@ function flightPlan(
   return {
     source,
     // Without Content-Range: containerd's parallel fetch then falls to one plain stream, which can be tailed.
-    spec: asked?.first === 0 && asked.last === undefined ? undefined : asked,
+    spec: isFromStart(asked) ? undefined : asked,
     budgetMs: isSmall ? Math.min(flightSmallWaitMs, headersMs) : headersMs,
     bodyBudgetMs: flightBodyPatienceMs,
     sizeToWaitWith: () => (source.outcome === 'timeout' && !isSmall ? flights.sizeOf(digest) : undefined),
     remembersBreaks: false,
   }
+}
+
+/** The begin of containerd's parallel fetch. */
+function isFromStart(asked: RangeFrom | undefined): boolean {
+  return asked?.first === 0 && asked.last === undefined
 }
 
 /** Of it one node feeds few others, who feed others again, if somebody says who whom. Parts are asked for where the first came from. */

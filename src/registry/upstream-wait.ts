@@ -1,6 +1,7 @@
 /**
- * Our containerd comes back in mid-blob because upstream broke off. A refusal there fails its pull, and then the pulls of
- * all that would be sent there after it: it waits here until upstream takes connections again.
+ * Our containerd comes back in mid-blob because upstream broke off, or is to go where another one just failed. A refusal
+ * there fails its pull, and then the pulls of all that would be sent there after it: it waits here until upstream takes
+ * connections again.
  */
 import type { Clock } from '../lib/clock.ts'
 import { flightRefusedHoldMs, flightRefusedLookMs } from '../limits.ts'

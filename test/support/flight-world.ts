@@ -45,8 +45,8 @@ const request: ContentRequest = {
   digest,
   key: digest,
 }
-/** When nothing moves. */
-const headersMsMax = 2_050
+/** When nothing moves, and a look at an upstream that may refuse. */
+const headersMsMax = 2_250
 /** As --mirror-stall-timeout. */
 const stallTimeoutMs = 10_000
 const metrics = createMetrics()

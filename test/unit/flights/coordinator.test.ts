@@ -102,7 +102,7 @@ describe('a coordinator', () => {
     script.says('a', 'failed')
     await script.passes(0)
     expect(script.leases).toEqual(['a', 'stays'])
-    expect(stays.answer).toEqual({ kind: 'lease' })
+    expect(stays.answer).toEqual({ kind: 'lease', afterFailure: true })
   })
 
   it('lets questions of one node wait side by side, up to a bound', async () => {

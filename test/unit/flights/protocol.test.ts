@@ -170,6 +170,9 @@ describe('a message', () => {
 describe('an answer', () => {
   it('is understood as it was meant', () => {
     expect(parseAnswer(JSON.stringify({ kind: 'lease' }))).toEqual({ kind: 'lease' })
+    const afterFailure = { kind: 'lease', afterFailure: true }
+    expect(parseAnswer(JSON.stringify(afterFailure))).toEqual(afterFailure)
+    expect(parseAnswer(JSON.stringify({ kind: 'lease', afterFailure: 'no' }))).toEqual({ kind: 'lease' })
     expect(parseAnswer(JSON.stringify({ kind: 'wait' }))).toEqual({ kind: 'wait' })
     fc.assert(
       fc.property(nodes, (source) => {

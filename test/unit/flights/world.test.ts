@@ -72,6 +72,21 @@ describe('a cold batch', () => {
     },
   )
 
+  it('loses one pull and not one after the other when upstream refuses connections from the start', async () => {
+    const world = new FlightWorld(seededRandom(1), blobBytesMax, ['a', 'b', 'c', 'd', 'e', 'f'])
+    world.upstream.refusesUntilMs = world.clock.nowMs() + 12_000
+    const nodes = [...world.nodes.values()]
+    for (const node of nodes) void node.pull()
+    expect(await world.runUntil(() => nodes.every(({ hasBlob }) => hasBlob), 40_000)).toBe(true)
+    const failedPulls = nodes.reduce((sum, node) => sum + node.failedPulls, 0)
+    expect({ failedPulls, fetches: world.upstreamFetches, wrongs: world.wrongs }).toEqual({
+      failedPulls: 1,
+      fetches: 1,
+      wrongs: [],
+    })
+    world.close()
+  })
+
   it('without a coordinator is fed by a holder, however busy', async () => {
     const { world, nodes } = await oneHolderAmong(10)
     world.coordinatorsOf = () => []
