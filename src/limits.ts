@@ -287,13 +287,13 @@ export const confirmConcurrency = 8
 export const flightSmallBytes = MiB
 /** Up to this size a tree's depth costs more than an overloaded source: three followers each, without measuring. */
 export const flightTreeBytes = 16 * MiB
-/** Followers of one source at most. Too bold costs at most this factor. */
-export const flightSlotsMax = 4
 /**
- * Of one that has the blob complete: it always gives as fast as its link allows, so nothing can be measured, and each
- * further follower makes all of them slower. Seven nodes that want 4 × 25 MiB of one, links of 200 Mbit: 9.4 s with 4, 8.5 with 2.
+ * Followers of one source at most, also of one that has the blob complete, where nothing can be measured: it always gives as
+ * fast as its link allows. Too bold costs at most this factor. For holders two are better where links are the limit (one
+ * holder, seven nodes, 4 × 25 MiB, 200 Mbit: 8.5 s, and 9.4 with four), four where upstream is (cold batch: 1.08, and 1.10
+ * times one copy with two; 10 rounds of each).
  */
-export const flightHolderSlots = 2
+export const flightSlotsMax = 4
 /**
  * The first follower of a flight measures for all that come with it. It takes two of the 1 MiB steps in which a transfer
  * grows, 1 s at 16 Mbit for a layer; slower than that, a chain costs less than the wait.

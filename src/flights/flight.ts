@@ -18,7 +18,6 @@ import {
   flightFollowerSilentMs,
   flightForgetMs,
   flightFurtherLeasesMs,
-  flightHolderSlots,
   flightLeaseFreshMs,
   flightLeasesMax,
   flightLoadMs,
@@ -353,10 +352,10 @@ export class Flight {
     if ((this.#size ?? 0) <= flightTreeBytes) return member.isComplete ? flightSlotsMax : 3
     const { isComplete } = member
     const { blobCount, feedsElsewhere } = load
-    const headroom = isComplete ? flightHolderSlots : (measuredHeadroom(followers) ?? headroomUnmeasured)
+    const headroom = isComplete ? flightSlotsMax : (measuredHeadroom(followers) ?? headroomUnmeasured)
     const slots = Math.min(flightSlotsMax, Math.floor(headroom / blobCount))
     // Of who feeds others while it downloads, its followers' measure tells that.
-    return Math.max(1, isComplete ? Math.min(slots, flightHolderSlots - feedsElsewhere) : slots)
+    return Math.max(1, isComplete ? Math.min(slots, flightSlotsMax - feedsElsewhere) : slots)
   }
 
   // --- Leases ---

@@ -8,7 +8,6 @@ import {
   flightFirstBytesMs,
   flightFollowerSilentMs,
   flightForgetMs,
-  flightHolderSlots,
   flightLeaseFreshMs,
   flightLeasesMax,
   flightLoadMs,
@@ -236,6 +235,7 @@ describe('the lease', () => {
     for (const isFrozen of [true, false]) {
       const script = new Script()
       script.completes('h')
+      script.flight.noteLoad('h', { blobCount: 2, feeds: 0 }, script.nowMs)
       expect([...script.asks('a'), ...script.asks('b')]).toEqual(['a from h', 'b from h'])
       for (let number = 0; number < 9; number++) expect(script.asks(`n${number}`)).toEqual([])
       script.passes(3_000)
@@ -299,8 +299,7 @@ describe('sources', () => {
     script.asks('a')
     for (const id of ['b', 'c', 'd']) script.asks(id)
     expect(script.has('a', 8 * MiB)).toEqual(['b from a'])
-    expect(script.completes('a')).toEqual(['c from a'])
-    expect(script.has('b', MiB)).toEqual(['d from b'])
+    expect(script.completes('a')).toEqual(['c from a', 'd from a'])
   })
 
   it('that nobody has measured yet are taken for no better than the worst that was', () => {
@@ -348,19 +347,20 @@ describe('sources', () => {
     expect(script.has('n0', MiB, 0.09).filter((decision) => decision.endsWith('from a'))).toHaveLength(slots - 1)
   })
 
-  it('share their two when they are complete, too', () => {
+  it('share their four when they are complete, too', () => {
     const script = new Script()
     script.asks('a')
     script.flight.noteLoad('a', { blobCount: 2, feeds: 0 }, script.nowMs)
     for (let i = 0; i < 10; i++) script.asks(`n${i}`)
-    expect(script.completes('a')).toEqual(['n0 from a'])
+    expect(script.completes('a')).toEqual(['n0 from a', 'n1 from a'])
   })
 
-  it('that are complete take as many as make two with those that they feed elsewhere, and one always', () => {
+  it('that are complete take as many as make four with those that they feed elsewhere, and one always', () => {
     for (const [feeds, slots] of [
-      [0, 2],
-      [1, 1],
-      [2, 1],
+      [0, 4],
+      [1, 3],
+      [3, 1],
+      [4, 1],
       [100, 1],
     ] as const) {
       const script = new Script()
@@ -381,11 +381,11 @@ describe('sources', () => {
     expect(script.has('a', MiB)).toEqual(['n0 from a', 'n1 from a', 'n2 from a'])
   })
 
-  it('take two when they are complete', () => {
+  it('take four when they are complete', () => {
     const script = new Script()
     script.asks('a')
     for (let i = 0; i < 10; i++) script.asks(`n${i}`)
-    expect(script.completes('a')).toHaveLength(flightHolderSlots)
+    expect(script.completes('a')).toHaveLength(flightSlotsMax)
   })
 
   it('take everybody at once when they have a small blob, and nobody before', () => {
@@ -462,8 +462,8 @@ describe('sources', () => {
     const script = new Script()
     script.asks('a')
     script.completes('a')
-    for (let i = 0; i < flightHolderSlots; i++) script.asks(`n${i}`)
-    for (let i = 0; i < flightHolderSlots; i++) script.flight.progress(`n${i}`, MiB, large, undefined, script.nowMs)
+    for (let i = 0; i < flightSlotsMax; i++) script.asks(`n${i}`)
+    for (let i = 0; i < flightSlotsMax; i++) script.flight.progress(`n${i}`, MiB, large, undefined, script.nowMs)
     script.passes(flightLoadMs)
     expect(script.asks('late', MiB)).toEqual([])
     expect(script.nextInMs()).toBe(flightFollowerSilentMs - flightLoadMs)
@@ -487,10 +487,10 @@ describe('sources', () => {
     script.flight.noteLoad('a', { blobCount: 4, feeds: 9 }, script.nowMs)
     expect(script.asks('b')).toEqual(['b from a'])
     script.has('b', MiB)
-    for (const id of ['c', 'd']) script.flight.join(id, 2 * MiB, large, script.nowMs)
+    for (const id of ['c', 'd', 'e', 'f']) script.flight.join(id, 2 * MiB, large, script.nowMs)
     expect(script.nextInMs()).toBe(flightLoadMs)
     expect(script.passes(flightLoadMs - 1)).toEqual([])
-    expect(script.passes(1)).toEqual(['c from a'])
+    expect(script.passes(1)).toEqual(['c from a', 'd from a', 'e from a'])
   })
 
   it('lose their followers with their bytes', () => {

@@ -3,7 +3,7 @@
  * stumbles. FLIGHT_SEED repeats one schedule, FLIGHT_SCHEDULES says how many.
  */
 import { afterAll, describe, expect, it } from 'vitest'
-import { flightHolderSlots } from '../../../src/limits.ts'
+import { flightSlotsMax } from '../../../src/limits.ts'
 import { FlightWorld, type SimulatedNode, blobBytesMax, digest } from '../../support/flight-world.ts'
 import { type Random, seededRandom } from '../../support/random.ts'
 
@@ -109,7 +109,7 @@ describe('a cold batch', () => {
     expect({ fetches: world.upstreamFetches, wrongs: world.wrongs }).toEqual({ fetches: 1, wrongs: [] })
     // One that found it idle, those that asked in the same moment, and as many as the coordinator gives it.
     expect(mostFeeds).toBeGreaterThan(0)
-    expect(mostFeeds).toBeLessThanOrEqual(1 + flightHolderSlots)
+    expect(mostFeeds).toBeLessThanOrEqual(1 + flightSlotsMax)
     world.close()
   })
 
