@@ -338,6 +338,8 @@ export const flightLoadMs = 10_000
 export const flightForgetMs = 60_000
 /** Blobs that this node coordinates. Full: the one that was quiet for longest is forgotten; its nodes join anew. */
 export const flightsMax = 4_096
+/** Nodes of one flight that somebody found gone. Full: the least recent one is believed again to have the blob. */
+export const flightGoneMax = 64
 /** Nodes of one flight. Above: a node is told to go upstream. */
 export const flightMembersMax = 10_000
 

@@ -4,13 +4,10 @@
  */
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
-import { flightFailedSourceMs, flightMembersMax, flightQuestionsMax, flightsMax } from '../limits.ts'
+import { flightFailedSourceMs, flightGoneMax, flightMembersMax, flightQuestionsMax, flightsMax } from '../limits.ts'
 import type { Digest } from '../oci/digest.ts'
 import { Flight, type NodeId } from './flight.ts'
 import type { Answer, FlightNode, Join, Report } from './protocol.ts'
-
-/** Per flight. */
-const goneRememberedMax = 64
 
 interface Entry {
   readonly flight: Flight
@@ -136,7 +133,7 @@ export class Coordinator {
       flight: new Flight(nowMs),
       nodes: new Map(),
       waiters: new Map(),
-      goneUntilMs: new BoundedMap(goneRememberedMax),
+      goneUntilMs: new BoundedMap(flightGoneMax),
       cancelTimer: () => {},
       isFoundHere: false,
     }
@@ -187,10 +184,8 @@ export class Coordinator {
     for (const decision of entry.flight.decide(nowMs)) {
       if (decision.kind === 'lease') {
         this.#components.onLease(digest, decision.to, decision.further)
-        const answer = decision.afterFailure
-          ? { kind: 'lease' as const, afterFailure: true as const }
-          : { kind: 'lease' as const }
-        this.#answer(entry, decision.to, answer)
+        const { afterFailure } = decision
+        this.#answer(entry, decision.to, afterFailure ? { kind: 'lease', afterFailure } : { kind: 'lease' })
         continue
       }
       const source = entry.nodes.get(decision.source)

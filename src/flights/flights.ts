@@ -70,7 +70,10 @@ export class Flights {
   readonly #participations = new BoundedMap<Digest, Participation>(flightParticipationsMax)
   /** By registry and repository. */
   readonly #images = new BoundedMap<string, ImagePart>(flightImagesMax)
-  /** Large blobs that our containerd downloads, and when they grew: we may be a source of each, and they share our link. */
+  /**
+   * Large blobs that our containerd downloads, and when they grew: we may be a source of each, and they share our link. As
+   * many as downloads are followed (`ingestsMax`).
+   */
   readonly #largeGrewMs = new Map<Digest, number>()
   readonly #unwatch: () => void
 
@@ -234,8 +237,7 @@ export class Flights {
     const sinceMs = this.#components.clock.nowMs() - flightLoadMs
     // Layers that wait for their turn have begun too.
     const others = [...this.#largeGrewMs].filter(([other, grewMs]) => other !== digest && grewMs >= sinceMs)
-    const blobCount = others.length + 1
-    return { blobCount, feeds: this.#components.feeds() }
+    return { blobCount: others.length + 1, feeds: this.#components.feeds() }
   }
 
   #onTransfer({ digest, kind, haveBytes, size }: TransferEvent): void {

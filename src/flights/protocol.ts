@@ -101,7 +101,7 @@ export function parseMessage(url: string): Message | undefined {
   const [digest = '', verb = '', ...more] = path.slice(prefix.length).split('/')
   if (verb === 'alive' && more.length === 0 && isDigest(digest)) return { kind: 'alive' }
   const fields = new URLSearchParams(query)
-  const node = readNode(fields)
+  const node = readNode(fields, 'node', 'at')
   const haveBytes = readCount(fields.get('have'))
   if (!isDigest(digest) || more.length > 0 || node === undefined || haveBytes === undefined) return undefined
   const size = readCount(fields.get('size'))
@@ -155,7 +155,7 @@ function pathOf(digest: Digest, verb: string, fields: Record<string, string>): s
   return `${prefix}${digest}/${verb}?${new URLSearchParams(fields).toString()}`
 }
 
-function nodeFields({ id, addresses }: FlightNode): Record<string, string> {
+function nodeFields({ id, addresses }: FlightNode): { node: string; at: string } {
   return { node: id, at: addresses.slice(0, addressesPerPeerMax).join(',') }
 }
 
@@ -174,13 +174,12 @@ function imageField(image: ImageRole | undefined): Record<string, string> {
 
 function holderFields(holder: Join['holder']): Record<string, string> {
   if (holder === undefined) return {}
-  const { id, addresses } = holder.node
-  const at = addresses.slice(0, addressesPerPeerMax).join(',')
-  return { holder: id, 'holder-at': at, 'holder-feeds': String(holder.feeds) }
+  const { node, at } = nodeFields(holder.node)
+  return { holder: node, 'holder-at': at, 'holder-feeds': String(holder.feeds) }
 }
 
 function readHolder(fields: URLSearchParams): Join['holder'] {
-  const node = checkedNode(fields.get('holder') ?? '', (fields.get('holder-at') ?? '').split(','))
+  const node = readNode(fields, 'holder', 'holder-at')
   return node === undefined ? undefined : { node, feeds: readCount(fields.get('holder-feeds')) ?? 0 }
 }
 
@@ -190,8 +189,8 @@ function readImage(fields: URLSearchParams): ImageRole | undefined {
   return fields.get('yields') === 'true' ? { kind: 'yields' } : undefined
 }
 
-function readNode(fields: URLSearchParams): FlightNode | undefined {
-  return checkedNode(fields.get('node') ?? '', (fields.get('at') ?? '').split(','))
+function readNode(fields: URLSearchParams, idName: string, addressesName: string): FlightNode | undefined {
+  return checkedNode(fields.get(idName) ?? '', (fields.get(addressesName) ?? '').split(','))
 }
 
 function checkedNode(id: string, addresses: readonly string[]): FlightNode | undefined {

@@ -25,6 +25,9 @@ export const arrivingHeader = 'x-spegel-ts-arriving'
 /** With it: bytes of the blob that were here when the answer began. */
 export const hereHeader = 'x-spegel-ts-here'
 
+/** Of blobs, and of what an answer does not say. */
+export const blobContentType = 'application/octet-stream'
+
 export type PeerFailureReason = 'connect' | 'not-found' | 'status' | 'headers' | 'body' | 'stall' | 'digest'
 
 export class PeerFailure extends Error {
@@ -133,7 +136,7 @@ export function checkAnswer(
   if (digest !== undefined && request.digest !== undefined && digest !== request.digest) {
     throw new PeerFailure('headers', `the peer answered with ${digest}`)
   }
-  const contentType = headers.get('content-type') ?? 'application/octet-stream'
+  const contentType = headers.get('content-type') ?? blobContentType
   const isArriving = headers.get(arrivingHeader) === 'true'
   const here = headers.get(hereHeader) ?? ''
   const hereBytes = isArriving && /^\d{1,15}$/.test(here) ? Number(here) : undefined

@@ -21,8 +21,8 @@ import { PeerBusy, PeerFailure, type PeerResponse, type RangeRefused } from './p
 import type { PeerStanding } from './standing.ts'
 
 export interface PeerSourceComponents {
-  router: Router
-  client: PeerClient
+  router: Pick<Router, 'lookup'>
+  client: Pick<PeerClient, 'open' | 'load'>
   standing: PeerStanding
   answerTimes: AnswerTimes
   clock: Clock
@@ -37,8 +37,10 @@ type Answer = PeerResponse | RangeRefused
 
 interface Candidate {
   readonly peer: Peer
-  /** paused: so busy that it refused although it was asked without a limit; busy: only idle ones are wanted, and it is not, or it
-   * was not asked since so many are not. */
+  /**
+   * paused: so busy that it refused although it was asked without a limit. busy: only idle ones are wanted, and it is not, or
+   * was not asked since so many are not.
+   */
   state: 'waiting' | 'asked' | 'paused' | 'busy' | 'failed'
   /** Transfers that it said it runs, when it refused for that. */
   load: number | undefined
@@ -123,6 +125,7 @@ export class PeerSource implements BodySource {
         if (caller.aborted) return undefined
         if (round.expired) {
           if (!this.#isWorthWaiting(round)) {
+            this.#leftSlowOne ||= !this.#isPatient && this.#isAnsweringSlowly(round)
             this.#timedOut = true
             this.#giveUp(round)
             return undefined
@@ -184,11 +187,13 @@ export class PeerSource implements BodySource {
 
   /** A connected holder that has not failed lately is worth more patience than its budget: the alternative is upstream. */
   #isWorthWaiting(round: Round): boolean {
-    if (round.extended) return false
+    if (round.extended || !this.#isPatient) return false
+    return this.#isAnsweringSlowly(round) || this.#has('paused')
+  }
+
+  #isAnsweringSlowly({ running }: Round): boolean {
     const { standing } = this.#components
-    const isAsked = [...round.running].some(({ peer, connected }) => connected && !standing.isAvoided(peer.id))
-    if (!this.#isPatient) this.#leftSlowOne ||= isAsked
-    return this.#isPatient && (isAsked || this.#has('paused'))
+    return [...running].some(({ peer, connected }) => connected && !standing.isAvoided(peer.id))
   }
 
   /** Who has not answered until now is not waited for as long next time. */

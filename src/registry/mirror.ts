@@ -37,7 +37,7 @@ import { AnswerTimes } from '../peers/answer-times.ts'
 import type { BodySource } from '../peers/body-source.ts'
 import type { PeerClient } from '../peers/client.ts'
 import { Deliveries } from '../peers/deliveries.ts'
-import type { PeerResponse } from '../peers/protocol.ts'
+import { type PeerResponse, blobContentType } from '../peers/protocol.ts'
 import { type Looking, type MissReason, PeerSource, type PeerSourceComponents } from '../peers/source.ts'
 import { PeerStanding } from '../peers/standing.ts'
 import type { ContentStore } from '../store/store.ts'
@@ -47,8 +47,6 @@ import { ResumableBody } from './resumable-body.ts'
 import { type BodyResult, type ResponseHead, sendBody, sendHead } from './send-body.ts'
 import { sendRangeError } from './send-error.ts'
 import { endsWithin, upstreamIsBack } from './upstream-wait.ts'
-
-const blobContentType = 'application/octet-stream'
 
 /** What a node that takes part in flights has. */
 export interface FlightParts {

@@ -8,7 +8,7 @@ import type { ContentRequest } from '../oci/content-request.ts'
 import type { Digest } from '../oci/digest.ts'
 import { manifestMediaType } from '../oci/manifest.ts'
 import { planBody } from '../oci/range.ts'
-import { loadHeader } from '../peers/protocol.ts'
+import { blobContentType, loadHeader } from '../peers/protocol.ts'
 import { type Content, ContentNotFound, type ContentStore, readContent } from '../store/store.ts'
 import type { Transfers } from '../store/transfers.ts'
 import type { Exchange } from './exchange.ts'
@@ -53,7 +53,7 @@ export class ServeLocal {
     let contentType: string
     try {
       digest = request.digest ?? (await store.resolve(request.key))
-      contentType = request.kind === 'blob' ? 'application/octet-stream' : await this.#mediaType(digest)
+      contentType = request.kind === 'blob' ? blobContentType : await this.#mediaType(digest)
       content = await store.open(digest)
     } catch (error) {
       if (error instanceof ContentNotFound) return this.#serveTransfer(request, exchange, reply)
@@ -94,7 +94,7 @@ export class ServeLocal {
     }
     try {
       const arrived = transfer.state === 'running' ? { arrivedBytes: transfer.haveBytes } : {}
-      const head = { plan, contentType: 'application/octet-stream', digest, ...arrived }
+      const head = { plan, contentType: blobContentType, digest, ...arrived }
       const send: SendChunks = (write, signal) => content.send(plan.bounds, write, signal)
       this.#arrivingToPeers += 1
       metrics.flightFollowers.set(this.#arrivingToPeers)

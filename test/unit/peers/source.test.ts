@@ -5,7 +5,13 @@ import { createMetrics } from '../../../src/metrics.ts'
 import { blobFindBudgetMs, hedgeDelayMaxMs, loadTriesMax } from '../../../src/limits.ts'
 import { digestOf } from '../../../src/oci/digest.ts'
 import { AnswerTimes } from '../../../src/peers/answer-times.ts'
-import { PeerBusy, PeerFailure, type PeerQuestion } from '../../../src/peers/protocol.ts'
+import {
+  PeerBusy,
+  PeerFailure,
+  type PeerQuestion,
+  type PeerResponse,
+  blobContentType,
+} from '../../../src/peers/protocol.ts'
 import { PeerSource, type PeerSourceComponents } from '../../../src/peers/source.ts'
 import { PeerStanding } from '../../../src/peers/standing.ts'
 import type { LookupDepth, Peer } from '../../../src/router/router.ts'
@@ -15,6 +21,17 @@ const digest = digestOf(Buffer.from('blob'))
 const request = { kind: 'blob' as const, registry: 'r', repository: 'n', tag: undefined, digest, key: digest }
 const peer = (id: string): Peer => ({ id, addresses: ['10.0.0.1'] })
 const settled = () => new Promise((resolve) => setImmediate(resolve))
+const answerOf = (id: string): PeerResponse => ({
+  peer: peer(id),
+  size: 1,
+  range: undefined,
+  contentType: blobContentType,
+  digest,
+  isArriving: false,
+  hereBytes: undefined,
+  send: () => Promise.resolve(),
+  discard: () => undefined,
+})
 const parts = (clock: ManualClock) => ({
   clock,
   random: () => 0.5,
@@ -27,10 +44,10 @@ const parts = (clock: ManualClock) => ({
 describe('the peers for a request', () => {
   it('are looked for again while the only known one is silent', async () => {
     const clock = new ManualClock()
-    const components = {
+    const components: PeerSourceComponents = {
       ...parts(clock),
       router: {
-        async *lookup(_key: string, _signal: AbortSignal, depth: LookupDepth) {
+        async *lookup(_key: string, _signal: AbortSignal, depth?: LookupDepth) {
           await settled()
           yield peer('silent')
           if (depth === 'fresh') yield peer('living')
@@ -40,10 +57,10 @@ describe('the peers for a request', () => {
         load: () => 0,
         open: async ({ id }: Peer) => {
           if (id === 'silent') await Promise.withResolvers<void>().promise
-          return { peer: peer(id), size: 1, range: undefined, discard: () => undefined }
+          return answerOf(id)
         },
       },
-    } as unknown as PeerSourceComponents
+    }
     const source = new PeerSource(
       request,
       { method: 'GET', resolveTimeoutMs: 20, depth: 'usual', idleOnly: false, isPatient: true },
@@ -62,7 +79,7 @@ describe('the peers for a request', () => {
 
   it.each([true, false])('are left when they are slow, and that is known (connected: %s)', async (isConnected) => {
     const clock = new ManualClock()
-    const components = {
+    const components: PeerSourceComponents = {
       ...parts(clock),
       router: {
         async *lookup() {
@@ -77,7 +94,7 @@ describe('the peers for a request', () => {
           return Promise.withResolvers<never>().promise
         },
       },
-    } as unknown as PeerSourceComponents
+    }
     const looking = {
       method: 'GET',
       resolveTimeoutMs: 20,
@@ -109,7 +126,7 @@ describe('the peers for a request', () => {
     async ({ loads, idleOnly, taken, busyPeer }) => {
       let [lookups, asked] = [0, 0]
       const clock = new ManualClock()
-      const components = {
+      const components: PeerSourceComponents = {
         ...parts(clock),
         router: {
           async *lookup() {
@@ -125,10 +142,10 @@ describe('the peers for a request', () => {
             await settled()
             const load = loads[Number(id.slice(1))] ?? 0
             if (load > (loadMax ?? Infinity)) throw new PeerBusy(load)
-            return { peer: peer(id), size: 1, range: undefined, discard: () => undefined }
+            return answerOf(id)
           },
         },
-      } as unknown as PeerSourceComponents
+      }
       const looking = { method: 'GET', resolveTimeoutMs: 20, depth: 'usual', idleOnly, isPatient: true } as const
       const source = new PeerSource(request, looking, components)
       const next = async () => {
