@@ -13,6 +13,11 @@ const pullTimeoutMs = 120_000
 const pollMs = 100
 /** A node that finds nothing to pull makes an image; a short pause leaves the machine to others. */
 const pauseMs = 200
+/**
+ * Who made the latest image leaves the next one to another node for so long. Else the fastest one makes all of them, the
+ * others have always something to pull, and it never gets one that others had.
+ */
+const othersTurnMs = 3_000
 const namespace = 'churn'
 
 export interface ChurnInit {
@@ -104,15 +109,20 @@ export class Churn {
     nodes: readonly ClusterNode[] = [...this.#loops.keys()],
   ): Promise<void> {
     const fromMs = Date.now()
-    const shared = ({ name }: ClusterNode) =>
-      this.#images.filter((image) =>
-        image.pulls.some(
-          (pull) =>
-            pull.node === name && pull.askedMs >= fromMs && pull.doneMs !== undefined && pull !== image.pulls[0],
-        ),
-      ).length
-    const enough = () => Promise.resolve(nodes.every((node) => shared(node) >= count))
-    await waitUntil(`${count} images pulled by every node`, enough, { timeoutMs })
+    const pulledBy = ({ name }: ClusterNode) => {
+      const all = this.#images.flatMap(({ pulls }) => pulls.map((pull, index) => ({ ...pull, isShared: index > 0 })))
+      const done = all.filter(
+        ({ node, askedMs, doneMs }) => node === name && askedMs >= fromMs && doneMs !== undefined,
+      )
+      const shared = done.filter(({ isShared }) => isShared).length
+      return { name, shared, made: done.length - shared }
+    }
+    const enough = () => Promise.resolve(nodes.every((node) => pulledBy(node).shared >= count))
+    const what = `${count} images pulled by every node`
+    await waitUntil(what, enough, { timeoutMs }).catch((error: unknown) => {
+      const pulled = nodes.map(pulledBy).map(({ name, shared, made }) => `${name} ${shared} and made ${made}`)
+      throw new Error(`${errorMessage(error)}; pulled: ${pulled.join(', ')}`)
+    })
   }
 
   async stop(): Promise<ChurnReport> {
@@ -129,7 +139,9 @@ export class Churn {
 
   async #loop(node: ClusterNode, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      const image = this.#images.findLast(isWantedBy(node)) ?? (await this.#makeImage())
+      const wanted = await this.#wantedBy(node, signal)
+      if (signal.aborted) return
+      const image = wanted ?? (await this.#makeImage())
       const pull: Pull = { image: image.name, node: node.name, askedMs: Date.now(), doneMs: undefined }
       image.pulls.push(pull)
       try {
@@ -147,6 +159,16 @@ export class Churn {
       }
       await new Promise((resolve) => setTimeout(resolve, pauseMs))
     }
+  }
+
+  async #wantedBy(node: ClusterNode, signal: AbortSignal): Promise<ChurnImage | undefined> {
+    const find = () => this.#images.findLast(isWantedBy(node))
+    const hasMadeLatest = () => this.#images.at(-1)?.pulls[0]?.node === node.name
+    const deadlineMs = Date.now() + othersTurnMs
+    while (find() === undefined && hasMadeLatest() && Date.now() < deadlineMs && !signal.aborted) {
+      await new Promise((resolve) => setTimeout(resolve, pollMs))
+    }
+    return find()
   }
 
   async #makeImage(): Promise<ChurnImage> {
