@@ -96,9 +96,10 @@ export class Coordinators {
     signal: AbortSignal | undefined,
   ): Promise<string | undefined> {
     const { clock, client } = this.#components
-    const patience = awakeTimeout(clock, waitMs + flightCoordinatorTimeoutMs)
+    using patience = awakeTimeout(clock, waitMs + flightCoordinatorTimeoutMs)
+    const inTime = signal === undefined ? patience.signal : AbortSignal.any([patience.signal, signal])
     try {
-      return await client.post(node, path, signal === undefined ? patience : AbortSignal.any([patience, signal]))
+      return await client.post(node, path, inTime)
     } catch {
       signal?.throwIfAborted()
       this.#noteDead(node)

@@ -143,7 +143,8 @@ export class FlightSource implements BodySource {
   ): Promise<PeerResponse | RangeRefused | undefined> {
     const { client, clock } = this.#components
     const question = { request: this.#request, method: 'GET' as const, range, loadMax: undefined }
-    const untilHeaders = AbortSignal.any([signal, awakeTimeout(clock, holderPatienceMs)])
+    using patience = awakeTimeout(clock, holderPatienceMs)
+    const untilHeaders = AbortSignal.any([signal, patience.signal])
     try {
       const response = await client.open(source, question, untilHeaders, () => {})
       if ('refusedSize' in response) return response
@@ -224,9 +225,9 @@ export class FlightSource implements BodySource {
     const { client, clock } = this.#components
     const digest = this.#request.digest
     if (digest === undefined) return true
-    const patience = AbortSignal.any([signal, awakeTimeout(clock, flightAliveMs)])
+    using patience = awakeTimeout(clock, flightAliveMs)
     try {
-      await client.post(source, alivePath(digest), patience)
+      await client.post(source, alivePath(digest), AbortSignal.any([signal, patience.signal]))
       return true
     } catch (error) {
       signal.throwIfAborted()

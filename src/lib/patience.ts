@@ -22,9 +22,12 @@ export function afterAwake(clock: Clock, delayMs: number, callback: () => void):
   return () => cancel()
 }
 
-/** As AbortSignal.timeout, counting only time in which the process ran. */
-export function awakeTimeout(clock: Clock, delayMs: number): AbortSignal {
+/**
+ * As AbortSignal.timeout, counting only time in which the process ran. For `using`: what is done in time leaves no timers
+ * behind, four for each message that was answered long ago.
+ */
+export function awakeTimeout(clock: Clock, delayMs: number): Disposable & { readonly signal: AbortSignal } {
   const controller = new AbortController()
-  afterAwake(clock, delayMs, () => controller.abort(new DOMException(`not within ${delayMs} ms`, 'TimeoutError')))
-  return controller.signal
+  const timeout = () => controller.abort(new DOMException(`not within ${delayMs} ms`, 'TimeoutError'))
+  return { signal: controller.signal, [Symbol.dispose]: afterAwake(clock, delayMs, timeout) }
 }

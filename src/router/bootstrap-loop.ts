@@ -83,7 +83,8 @@ export class BootstrapLoop {
 
   async #round(): Promise<void> {
     const { bootstrapper, random, peerCount } = this.#components
-    const signal = AbortSignal.any([this.#stop.signal, awakeTimeout(this.#components.clock, bootstrapRoundTimeoutMs)])
+    using patience = awakeTimeout(this.#components.clock, bootstrapRoundTimeoutMs)
+    const signal = AbortSignal.any([this.#stop.signal, patience.signal])
     try {
       const listed = await abortable(bootstrapper.peers(signal), signal)
       const others = listed.filter((address) => !this.#ownAddresses.includes(withoutPeerId(address)))

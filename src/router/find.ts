@@ -51,7 +51,9 @@ export async function findProviders(
 ): Promise<void> {
   // What this node holds itself is as good as another's answer.
   const isOwnAnswer = depth !== 'fresh' && components.table.hasRecordsOf(key.kadId)
-  const search = new Search(key, providersWanted, isOwnAnswer, components, onProvider, signal)
+  using patience = awakeTimeout(components.clock, lookupTimeoutMs)
+  const inTime = AbortSignal.any([signal, patience.signal])
+  const search = new Search(key, providersWanted, isOwnAnswer, components, onProvider, inTime)
   await search.readOwnRecords()
   const isEnough = search.foundCount > 0 || (depth === 'quick' && !components.kinds.mixed)
   if (isOwnAnswer && isEnough) return
@@ -84,7 +86,7 @@ class Search {
     this.#providersWanted = providersWanted
     this.#components = components
     this.#onProvider = onProvider
-    this.#signal = AbortSignal.any([signal, awakeTimeout(components.clock, lookupTimeoutMs)])
+    this.#signal = signal
     this.#selfId = components.libp2p.peerId.toString()
     this.#answersNeeded = answersNeeded - (isOwnAnswer ? 1 : 0)
   }

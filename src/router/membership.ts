@@ -78,7 +78,8 @@ export class Membership {
       await this.#components.clock.sleep(this.#backoff.nextDelayMs(), awake).catch(() => undefined)
       if (signal.aborted) return
       const sizeBefore = this.#components.table.size
-      await this.#round(AbortSignal.any([signal, awakeTimeout(this.#components.clock, membershipRoundTimeoutMs)]))
+      using patience = awakeTimeout(this.#components.clock, membershipRoundTimeoutMs)
+      await this.#round(AbortSignal.any([signal, patience.signal]))
       // As long as there are new faces, there may be more.
       if (this.#components.table.size > sizeBefore) this.#backoff.reset()
     }

@@ -167,9 +167,9 @@ export class Provider {
   async #sendTo(peer: TablePeer, offers: readonly Offer[]): Promise<void> {
     const { rpc, table, metrics } = this.#components
     const messages = offers.map(({ message }) => message)
-    const signal = AbortSignal.any([this.#stop.signal, awakeTimeout(this.#components.clock, provideTimeoutMs)])
+    using patience = awakeTimeout(this.#components.clock, provideTimeoutMs)
     try {
-      await rpc.tell(peer.peerId, messages, signal)
+      await rpc.tell(peer.peerId, messages, AbortSignal.any([this.#stop.signal, patience.signal]))
     } catch {
       if (this.#stop.signal.aborted) return
       // The other 19 hold the same records. This one gets them a little later, or when it is back in the table.

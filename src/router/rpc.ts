@@ -46,8 +46,7 @@ export class DhtRpc {
       await channel.tell(Buffer.concat(messages), signal)
       return
     }
-    const opening = AbortSignal.any([signal, awakeTimeout(this.#clock, rpcTimeoutMs)])
-    const stream = await this.#open(peerId, opening)
+    const stream = await this.#open(peerId, signal)
     try {
       for (let at = 0; at < messages.length; at += provideBatchMessages) {
         const batch = Buffer.concat(messages.slice(at, at + provideBatchMessages))
@@ -75,7 +74,7 @@ export class DhtRpc {
     const forget = () => {
       if (this.#channels.get(id) === entry) this.#channels.delete(id)
     }
-    const opening = this.#open(peerId, awakeTimeout(this.#clock, rpcTimeoutMs)).then((stream) => {
+    const opening = this.#open(peerId).then((stream) => {
       entry.connection = this.#newestConnection(peerId)
       return new Channel(stream, this.#clock, forget)
     })
@@ -85,11 +84,12 @@ export class DhtRpc {
     return opening
   }
 
-  #open(peerId: PeerId, signal: AbortSignal): Promise<Stream> {
+  async #open(peerId: PeerId, caller?: AbortSignal): Promise<Stream> {
+    using patience = awakeTimeout(this.#clock, rpcTimeoutMs)
+    const signal = caller === undefined ? patience.signal : AbortSignal.any([caller, patience.signal])
     const connection = this.#newestConnection(peerId)
-    return (
-      connection?.newStream(dhtProtocol, { signal }) ?? this.#libp2p.dialProtocol(peerId, dhtProtocol, { signal })
-    )
+    return await (connection?.newStream(dhtProtocol, { signal }) ??
+      this.#libp2p.dialProtocol(peerId, dhtProtocol, { signal }))
   }
 
   #newestConnection(peerId: PeerId): Connection | undefined {

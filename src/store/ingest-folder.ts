@@ -5,7 +5,8 @@
  * watched too. Events that the kernel lost are made up for by reading the folder again.
  *
  * While a download grows, each write of containerd would be an event, and so a wake-up here and in each follower. So a
- * file that grows is looked at each 30 ms, and watched again when it rests. Its end is told by the folder above.
+ * file that grows is looked at each 30 ms, each 200 ms while nobody reads it, and watched again when it rests. Its end is
+ * told by the folder above.
  */
 import { type FSWatcher, lstatSync, readdirSync, watch } from 'node:fs'
 import { basename, join } from 'node:path'
@@ -16,6 +17,7 @@ import {
   ingestPaceMs,
   ingestRescanMs,
   ingestRestMs,
+  ingestUnreadPaceMs,
   ingestWatchesMax,
   ingestsMax,
   rescanIntervalMs,
@@ -204,7 +206,8 @@ export class IngestFolder implements Transfers {
   }
 
   #openOrDrop(name: string, entry: Entry): void {
-    entry.ingest = openIngest(this.#contentPath, name, this.#namespace, this.#clock.nowMs())
+    const onRead = () => this.#hurry()
+    entry.ingest = openIngest(this.#contentPath, name, this.#namespace, this.#clock.nowMs(), onRead)
     if (entry.ingest instanceof Ingest) {
       this.#report('started', entry.ingest)
     } else if (!isFolder(join(this.#ingestPath, name))) {
@@ -222,7 +225,7 @@ export class IngestFolder implements Transfers {
       entry.watcher?.close()
       entry.watcher = undefined
       entry.growsUntilMs = this.#clock.nowMs() + ingestRestMs
-      this.#cancelPace ??= this.#clock.after(ingestPaceMs, () => this.#lookAtGrowing())
+      this.#planLook()
     } else {
       this.#drop(name)
       this.#ended.set(ingest.digest, ingest)
@@ -243,7 +246,21 @@ export class IngestFolder implements Transfers {
       this.#check(name)
       growing ||= entry.growsUntilMs !== undefined
     }
-    if (growing) this.#cancelPace ??= this.#clock.after(ingestPaceMs, () => this.#lookAtGrowing())
+    if (growing) this.#planLook()
+  }
+
+  #planLook(): void {
+    if (this.#stopped) return
+    const isRead = [...this.#entries.values()].some(({ ingest }) => ingest instanceof Ingest && ingest.isRead)
+    const paceMs = isRead ? ingestPaceMs : ingestUnreadPaceMs
+    this.#cancelPace ??= this.#clock.after(paceMs, () => this.#lookAtGrowing())
+  }
+
+  /** Somebody begins to read: what it has is known at once, and what comes is looked for more often. */
+  #hurry(): void {
+    if (this.#cancelPace === undefined) return
+    this.#cancelPace()
+    this.#lookAtGrowing()
   }
 
   /** Undefined: there are too many, or the kernel has no more; it is looked at by each re-scan. */

@@ -27,6 +27,7 @@ export function openIngest(
   name: string,
   namespace: string,
   nowMs: number,
+  onRead: () => void,
 ): Ingest | 'incomplete' | 'not ours' {
   const folder = join(contentPath, 'ingest', name)
   const data = join(folder, 'data')
@@ -47,7 +48,7 @@ export function openIngest(
   }
   const { algorithm, hex } = digestParts(digest)
   const paths = { data, blob: join(contentPath, 'blobs', algorithm, hex) }
-  return new Ingest(digest, size, paths, descriptor, stats, nowMs)
+  return new Ingest(digest, size, paths, descriptor, stats, nowMs, onRead)
 }
 
 export class Ingest implements Transfer, Growth {
@@ -60,6 +61,8 @@ export class Ingest implements Transfer, Growth {
   #haveBytes: number
   #state: Transfer['state'] = 'running'
   readonly #wakers = new Set<() => void>()
+  readonly #onRead: () => void
+  #readers = 0
 
   constructor(
     digest: Digest,
@@ -68,6 +71,7 @@ export class Ingest implements Transfer, Growth {
     descriptor: number,
     stats: Stats,
     nowMs: number,
+    onRead: () => void,
   ) {
     this.digest = digest
     this.size = size
@@ -76,6 +80,7 @@ export class Ingest implements Transfer, Growth {
     this.#descriptor = descriptor
     this.#inode = stats.ino
     this.#haveBytes = stats.size
+    this.#onRead = onRead
   }
 
   get haveBytes(): number {
@@ -84,6 +89,11 @@ export class Ingest implements Transfer, Growth {
 
   get state(): Transfer['state'] {
     return this.#state
+  }
+
+  /** Somebody wants to know soon that it grew. */
+  get isRead(): boolean {
+    return this.#readers > 0
   }
 
   /** Looks at the file, and says what is new. */
@@ -116,7 +126,11 @@ export class Ingest implements Transfer, Growth {
       // Opens the same file wherever it is by now; a path might lead to the next try, or nowhere.
       const handle = await open(`/proc/self/fd/${this.#descriptor}`).catch(() => undefined)
       // Ended meanwhile: the number may have stood for another file already.
-      if (handle !== undefined && this.#isRunning()) return new TailFile(handle, this)
+      if (handle !== undefined && this.#isRunning()) {
+        this.#readers += 1
+        if (this.#readers === 1) this.#onRead()
+        return new TailFile(handle, this)
+      }
       await handle?.close()
     }
     if (this.#state === 'complete') return openContentFile(this.#paths.blob)
@@ -130,6 +144,10 @@ export class Ingest implements Transfer, Growth {
       if (this.#haveBytes > bytes) return
       await this.#woken(signal)
     }
+  }
+
+  noteClosed(): void {
+    this.#readers -= 1
   }
 
   #isRunning(): boolean {

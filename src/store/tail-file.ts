@@ -14,6 +14,8 @@ export interface Growth {
   readonly haveBytes: number
   /** Resolves when there are more bytes than this. Rejects with TransferFailed, or with the signal's reason. */
   grownPast(bytes: number, signal: AbortSignal): Promise<void>
+  /** A reader that was opened is done. */
+  noteClosed(): void
 }
 
 export class TailFile implements Content {
@@ -59,6 +61,7 @@ export class TailFile implements Content {
   }
 
   close(): Promise<void> {
+    this.#growth.noteClosed()
     return this.#handle.close()
   }
 }
