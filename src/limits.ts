@@ -94,11 +94,15 @@ export const arrivingStallMs = 20_000
 
 /**
  * A body that comes more slowly than it could be read is read in pieces of about this size, waited for at most this long.
- * At 1 Gbit that is 4 ms; the kernel's buffer holds more. Above 4 Gbit nothing is waited for. Less than what a follower
- * counts as waiting (flights/busy-meter.ts).
+ * At 1 Gbit that is 4 ms; the kernel's buffer holds more. Above 4 Gbit nothing is waited for. Where bytes lay there after
+ * each wait, the link is the limit and the wait gets longer: with four layers at once over 100 Mbit it brings 150 KiB then,
+ * and not 40. After bytes that came so late the source has no more, and each wait is a delay for those behind us.
  */
 export const peerGatherBytes = 512 * 1024
+export const peerGatherBytesMin = 64 * 1024
 export const peerGatherMs = 12
+export const peerGatherMsMax = 48
+export const peerGatherLateMs = 3
 
 /**
  * A peer that breaks off after at least this much is asked for the rest when nobody else has it. Below, once more and no
@@ -273,6 +277,15 @@ export const ingestUnreadPaceMs = 200
 export const ingestRestMs = 300
 /** Re-scan while something is downloaded: one stat per download, and one read of a folder that is nearly empty. */
 export const ingestRescanMs = 1_000
+/**
+ * Bytes that containerd was handed and that are not in its file yet are kept for those who are fed from here: twice what
+ * containerd gathers before it writes. Buffers for 8 downloads, 16 MiB in all. No buffer left, or containerd further
+ * behind: they wait for the file.
+ */
+export const aheadBytes = 2 * MiB
+export const aheadBuffersMax = 8
+/** Told in such steps: each costs a write here and a read at who is fed. */
+export const aheadStepBytes = 256 * 1024
 /** Downloads that have ended are remembered for who asks how. Full: the least recent is forgotten. */
 export const endedTransfersMax = 256
 

@@ -40,7 +40,8 @@ export class BusyMeter {
     this.#hereBytes = hereBytes
   }
 
-  noteBytes(bytes: number): void {
+  /** `latestWaitMs`: how long they were waited for. Not known: all the time since they were wanted. */
+  noteBytes(bytes: number, latestWaitMs?: number): void {
     if (this.#hereBytes > 0) {
       this.#hereBytes -= bytes
       if (this.#hereBytes <= 0) this.#begin()
@@ -48,9 +49,11 @@ export class BusyMeter {
     }
     const nowMs = this.#nowMs()
     const gapMs = nowMs - (this.#readySinceMs ?? nowMs)
-    const hasWaited = gapMs > waitedMinMs
+    // Time in which nobody looked for them (peers/gathering.ts) is not waited for them.
+    const waitedMs = Math.min(latestWaitMs ?? gapMs, gapMs)
+    const hasWaited = waitedMs > waitedMinMs
     if (hasWaited && !this.#hasCaughtUp) this.#begin()
-    const chunk = { bytes, waitedMs: hasWaited ? gapMs : 0, receivedMs: hasWaited ? 0 : gapMs }
+    const chunk = { bytes, waitedMs: hasWaited ? waitedMs : 0, receivedMs: hasWaited ? gapMs - waitedMs : gapMs }
     const last = this.#pieces.at(-1)
     if (last !== undefined && last.bytes < pieceBytesMin) add(last, chunk, 1)
     else this.#pieces.push({ ...chunk })

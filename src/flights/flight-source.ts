@@ -205,7 +205,7 @@ export class FlightSource implements BodySource {
     try {
       await response.send(async (chunk) => {
         silentSinceMs = undefined
-        meter.noteBytes(chunk.byteLength)
+        meter.noteBytes(chunk.byteLength, response.latestWaitMs?.())
         await write(chunk)
         haveBytes += chunk.byteLength
         silentSinceMs = clock.nowMs()

@@ -18,7 +18,8 @@ import type { ContentRequest } from '../oci/content-request.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { PeerClient } from '../peers/client.ts'
 import type { Router } from '../router/router.ts'
-import type { TransferEvent, Transfers } from '../store/transfers.ts'
+import type { WriteChunk } from '../store/store.ts'
+import type { Transfer, TransferEvent, Transfers } from '../store/transfers.ts'
 import { Coordinator } from './coordinator.ts'
 import { Coordinators } from './coordinators.ts'
 import type { ImageRole, NodeLoad } from './flight.ts'
@@ -107,6 +108,20 @@ export class Flights {
       wasHeld: false,
       image: undefined,
     })
+  }
+
+  /** Writes to our containerd, from `first` on; whoever is fed from here need not wait until that has written it to disk. */
+  passOn(digest: Digest, first: number, write: WriteChunk): WriteChunk {
+    const { transfers } = this.#components
+    let position = first
+    let transfer: Transfer | undefined
+    return async (chunk) => {
+      await write(chunk)
+      if (transfer?.state !== 'running') transfer = transfers.find(digest)
+      // Not before: nobody may have more of it than we say that we have, or two nodes could feed each other.
+      transfer?.noteAhead(position, chunk)
+      position += chunk.byteLength
+    }
   }
 
   /** For a request of our own containerd. `by404`: so a lease will be answered. `holder`: one that is busy. */

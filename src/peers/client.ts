@@ -72,6 +72,7 @@ export class PeerClient {
       return {
         ...checked,
         peer,
+        latestWaitMs: () => connection.latestWaitMs,
         send: (write) => this.#send(peer, connection, write, checked.isArriving),
         discard: () => connection.destroy(),
       }

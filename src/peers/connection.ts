@@ -38,8 +38,11 @@ export class PeerConnection {
   #head: PromiseWithResolvers<AnswerHead> | undefined
   #pair: BufferPair | undefined
   #fillsSecond = false
-  /** Read and not yet taken, at most one per buffer. */
-  readonly #chunks: Buffer[] = []
+  /** Read and not yet taken, at most one per buffer, and how long each was waited for. */
+  readonly #chunks: { bytes: Buffer; waitedMs: number }[] = []
+  #latestWaitMs = 0
+  /** Since when we would read, if there were something. Undefined: we would not. */
+  #wantedMs: number | undefined
   /** Bytes of the body not read yet. */
   #unreadBytes = 0
   readonly #gathering: Gathering
@@ -103,6 +106,11 @@ export class PeerConnection {
     return this.#state === 'idle' && this.#keepAlive && this.#failure === undefined && !this.#socket.destroyed
   }
 
+  /** How long the chunk that is being sent was waited for, while nothing was there. */
+  get latestWaitMs(): number {
+    return this.#latestWaitMs
+  }
+
   /** Called once when the connection is gone. */
   onClosed(callback: () => void): void {
     this.#onClosed = callback
@@ -147,7 +155,8 @@ export class PeerConnection {
       for (;;) {
         const chunk = await this.#chunk()
         if (chunk === undefined) break
-        if (chunk.length > 0) await write(chunk)
+        this.#latestWaitMs = chunk.waitedMs
+        if (chunk.bytes.length > 0) await write(chunk.bytes)
         this.#chunks.shift()
         this.#readOn()
       }
@@ -190,9 +199,11 @@ export class PeerConnection {
       return false
     }
     this.#fillsSecond = !this.#fillsSecond
-    const filled = readBytes === buffer.byteLength
-    this.#rest(this.#gathering.restMs(readBytes, filled, this.#unreadBytes - readBytes))
-    return this.#takeChunk(Buffer.from(buffer.buffer, buffer.byteOffset, readBytes))
+    const nowMs = this.#clock.nowMs()
+    const waitedMs = nowMs - (this.#wantedMs ?? nowMs)
+    const read = { readBytes, filled: readBytes === buffer.byteLength, waitedMs }
+    this.#rest(this.#gathering.restMs(read, this.#unreadBytes - readBytes))
+    return this.#takeChunk(Buffer.from(buffer.buffer, buffer.byteOffset, readBytes), waitedMs)
   }
 
   #onHeadBytes(readBytes: number): boolean {
@@ -232,18 +243,20 @@ export class PeerConnection {
     this.#state = 'body'
     this.#fillsSecond = false
     if (early.length < head.bodyBytes) this.#pair = takeBufferPair(head.bodyBytes)
-    if (early.length > 0) this.#takeChunk(early)
+    if (early.length > 0) this.#takeChunk(early, 0)
     this.#head?.resolve(head)
     // Until somebody wants the body.
     return false
   }
 
-  #takeChunk(chunk: Buffer): boolean {
-    this.#unreadBytes -= chunk.length
-    this.#chunks.push(chunk)
-    this.#watch?.noteBytes(chunk.length)
+  #takeChunk(bytes: Buffer, waitedMs: number): boolean {
+    this.#unreadBytes -= bytes.length
+    this.#chunks.push({ bytes, waitedMs })
+    this.#watch?.noteBytes(bytes.length)
     this.#wake?.()
-    return this.#mayRead() && !this.#isResting
+    const readsOn = this.#mayRead() && !this.#isResting
+    this.#wantedMs = readsOn ? this.#clock.nowMs() : undefined
+    return readsOn
   }
 
   #rest(restMs: number): void {
@@ -261,11 +274,13 @@ export class PeerConnection {
   }
 
   #readOn(): void {
-    if (this.#mayRead() && !this.#isResting) this.#socket.resume()
+    if (!this.#mayRead() || this.#isResting) return
+    this.#wantedMs ??= this.#clock.nowMs()
+    this.#socket.resume()
   }
 
   /** The oldest chunk, undefined at the end of the body. It stays in `#chunks` until it is written. */
-  async #chunk(): Promise<Buffer | undefined> {
+  async #chunk(): Promise<{ bytes: Buffer; waitedMs: number } | undefined> {
     for (;;) {
       const [chunk] = this.#chunks
       if (chunk !== undefined) return chunk

@@ -75,6 +75,8 @@ export interface PeerResponse {
   readonly isArriving: boolean
   /** Then: so many bytes of the whole content it had when it answered. Undefined: it does not say. */
   readonly hereBytes: number | undefined
+  /** How long what is being passed on was waited for, while nothing was there. Without it: not known. */
+  readonly latestWaitMs?: () => number
   /** Passes the body on. Rejects with PeerFailure when it breaks, stalls or is too short; else as `write` does. */
   send(write: WriteChunk): Promise<void>
   /** The body is not wanted. */

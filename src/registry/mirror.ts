@@ -40,11 +40,11 @@ import { Deliveries } from '../peers/deliveries.ts'
 import { type PeerResponse, blobContentType } from '../peers/protocol.ts'
 import { type Looking, type MissReason, PeerSource, type PeerSourceComponents } from '../peers/source.ts'
 import { PeerStanding } from '../peers/standing.ts'
-import type { ContentStore } from '../store/store.ts'
+import type { ContentStore, WriteChunk } from '../store/store.ts'
 import type { Exchange } from './exchange.ts'
 import { type Manifest, readManifest } from './read-manifest.ts'
 import { ResumableBody } from './resumable-body.ts'
-import { type BodyResult, type ResponseHead, sendBody, sendHead } from './send-body.ts'
+import { type BodyResult, type ResponseHead, type SendChunks, sendBody, sendHead } from './send-body.ts'
 import { sendRangeError } from './send-error.ts'
 import { endsWithin, upstreamIsBack } from './upstream-wait.ts'
 
@@ -342,11 +342,14 @@ export class Mirror {
       this.#sendHead(request, exchange, reply, head, first)
       return true
     }
-    const { clock, shutdown, metrics } = this.#components
+    const { clock, shutdown, metrics, flight } = this.#components
     const body = new ResumableBody({ first, size, budgetMs: bodyBudgetMs }, plan.bounds, source, metrics)
     // Of what goes elsewhere we do not see whether it was liked.
     const onEnd = isOurs ? this.#deliveries.begin(digest as Digest, size) : () => {}
-    const result = await sendBody(reply, head, (write, bodySignal) => body.send(write, bodySignal), clock, shutdown)
+    const passOn = (write: WriteChunk) =>
+      isOurs ? (flight?.flights.passOn(digest as Digest, plan.bounds.first, write) ?? write) : write
+    const send: SendChunks = (write, bodySignal) => body.send(passOn(write), bodySignal)
+    const result = await sendBody(reply, head, send, clock, shutdown)
     // So that containerd, which comes back for the rest, finds upstream and not the same peers.
     if (result.outcome === 'broken' && remembersBreaks) {
       this.#giveUp(request.key, plan.bounds.first + result.sentBytes)

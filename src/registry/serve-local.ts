@@ -84,7 +84,7 @@ export class ServeLocal {
     const transfer = transfers?.find(digest)
     if (transfer === undefined || transfer.state === 'failed') return false
     const plan = planBody(exchange.rangeHeader, transfer.size)
-    if (plan === 'unsatisfiable' || transfer.haveBytes <= plan.bounds.first) return false
+    if (plan === 'unsatisfiable' || !transfer.hasPast(plan.bounds.first)) return false
     let content: Content
     try {
       content = await transfer.open()

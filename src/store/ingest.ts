@@ -10,6 +10,7 @@ import { type Stats, closeSync, constants, fstatSync, lstatSync, openSync, readF
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Digest, digestParts, isDigest } from '../oci/digest.ts'
+import { Ahead } from './ahead.ts'
 import { openContentFile } from './content-file.ts'
 import { type Content, ContentNotFound } from './store.ts'
 import { type Growth, TailFile } from './tail-file.ts'
@@ -63,6 +64,7 @@ export class Ingest implements Transfer, Growth {
   readonly #wakers = new Set<() => void>()
   readonly #onRead: () => void
   #readers = 0
+  #ahead: Ahead | undefined
 
   constructor(
     digest: Digest,
@@ -117,6 +119,8 @@ export class Ingest implements Transfer, Growth {
     if (state === 'complete') this.#haveBytes = this.size
     closeSync(this.#descriptor)
     this.#descriptor = -1
+    this.#ahead?.release()
+    this.#ahead = undefined
     this.#wake()
     return state
   }
@@ -137,11 +141,26 @@ export class Ingest implements Transfer, Growth {
     throw new ContentNotFound(`${this.digest}: the download was given up or cannot be opened`)
   }
 
-  async grownPast(bytes: number, signal: AbortSignal): Promise<void> {
+  hasPast(position: number): boolean {
+    return this.#haveBytes > position || this.#ahead?.has(position) === true
+  }
+
+  noteAhead(position: number, chunk: Uint8Array): void {
+    if (this.#state !== 'running' || this.#readers === 0) return
+    this.#ahead ??= Ahead.take()
+    const isLast = position + chunk.byteLength === this.size
+    if (this.#ahead?.put(position, chunk, isLast) === true) this.#wake()
+  }
+
+  copyAhead(position: number, into: Uint8Array): number {
+    return this.#ahead?.copy(position, into) ?? 0
+  }
+
+  async grownPast(position: number, signal: AbortSignal): Promise<void> {
     for (;;) {
       signal.throwIfAborted()
       if (this.#state === 'failed') throw new TransferFailed(`${this.digest} ended at ${this.#haveBytes} bytes`)
-      if (this.#haveBytes > bytes) return
+      if (this.hasPast(position)) return
       await this.#woken(signal)
     }
   }

@@ -11,9 +11,14 @@ import { TransferFailed } from './transfers.ts'
 /** What is known of the file's growth. */
 export interface Growth {
   readonly size: number
+  /** In the file. */
   readonly haveBytes: number
-  /** Resolves when there are more bytes than this. Rejects with TransferFailed, or with the signal's reason. */
-  grownPast(bytes: number, signal: AbortSignal): Promise<void>
+  /** There is a byte at this position, in the file or ahead of it. */
+  hasPast(position: number): boolean
+  /** Resolves when there is. Rejects with TransferFailed, or with the signal's reason. */
+  grownPast(position: number, signal: AbortSignal): Promise<void>
+  /** Copies what is ahead of the file. Returns how many bytes; 0: nothing from this position on. */
+  copyAhead(position: number, into: Uint8Array): number
   /** A reader that was opened is done. */
   noteClosed(): void
 }
@@ -38,15 +43,15 @@ export class TailFile implements Content {
     try {
       while (position < end) {
         // A taker that fails while we wait for bytes ends the wait: nobody else would.
-        if (this.#growth.haveBytes <= position) await writing
+        if (!this.#growth.hasPast(position)) await writing
         await this.#growth.grownPast(position, signal)
         // Whatever is there and no more: a follower gets each step as soon as it is known.
-        const lengthBytes = Math.min(buffers.nextChunkBytes(), end - position, this.#growth.haveBytes - position)
-        const { bytesRead } = await this.#handle.read(current, 0, lengthBytes, position)
+        const roomBytes = Math.min(buffers.nextChunkBytes(), end - position)
+        const bytesRead = await this.#read(position, current.subarray(0, roomBytes))
         await writing
-        if (bytesRead === 0) throw new TransferFailed(`the file shrank below ${position} bytes`)
         // It may have failed, or have begun anew, while we were reading.
         await this.#growth.grownPast(position, signal)
+        if (bytesRead === 0) continue
         writing = write(current.subarray(0, bytesRead))
         // Awaited in the next round or below; a failure meanwhile must not count as unhandled.
         writing.catch(() => undefined)
@@ -58,6 +63,15 @@ export class TailFile implements Content {
       await writing.catch(() => undefined)
       buffers.release()
     }
+  }
+
+  /** After `grownPast`. 0: what was ahead of the file is not there any more. */
+  async #read(position: number, into: Buffer): Promise<number> {
+    const fileBytes = Math.min(into.length, this.#growth.haveBytes - position)
+    if (fileBytes <= 0) return this.#growth.copyAhead(position, into)
+    const { bytesRead } = await this.#handle.read(into, 0, fileBytes, position)
+    if (bytesRead === 0) throw new TransferFailed(`the file shrank below ${position} bytes`)
+    return bytesRead
   }
 
   close(): Promise<void> {

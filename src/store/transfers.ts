@@ -12,6 +12,8 @@ export interface Transfer {
   readonly size: number
   /** Bytes that are here, from the first one on without a gap. */
   readonly haveBytes: number
+  /** There is a byte at this position, in the file or ahead of it, that a reader would be given at once. */
+  hasPast(position: number): boolean
   readonly state: 'running' | 'complete' | 'failed'
   /** When it was first seen. */
   readonly startedMs: number
@@ -21,6 +23,8 @@ export interface Transfer {
    * before the download is complete. Rejects with ContentNotFound when there is nothing to open any more.
    */
   open(): Promise<Content>
+  /** containerd was handed these bytes of the blob, and has yet to write them: for readers, if there are any. Copied. */
+  noteAhead(position: number, chunk: Uint8Array): void
 }
 
 export interface TransferEvent {

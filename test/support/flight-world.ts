@@ -181,6 +181,8 @@ export class Download implements Transfer {
   readonly startedMs: number
   haveBytes = 0
   state: Transfer['state'] = 'running'
+  /** Handed to containerd, which has written up to `haveBytes`. */
+  #ahead = { first: 0, end: 0 }
   #changed = Promise.withResolvers<void>()
 
   constructor(node: SimulatedNode, size: number) {
@@ -193,6 +195,28 @@ export class Download implements Transfer {
     if (this.state !== 'running') return
     this.haveBytes = haveBytes
     this.state = state
+    this.#wake()
+  }
+
+  hasPast(position: number): boolean {
+    return this.#readableUntil(position) > position
+  }
+
+  noteAhead(position: number, chunk: Uint8Array): void {
+    if (this.state !== 'running') return
+    if (chunk.byteOffset !== position) this.node.world.wrong('wrong bytes ahead of the file')
+    if (position !== this.#ahead.end) this.#ahead = { first: position, end: position }
+    this.#ahead.end += chunk.byteLength
+    this.#wake()
+  }
+
+  #readableUntil(position: number): number {
+    if (this.haveBytes > position) return this.haveBytes
+    const { first, end } = this.#ahead
+    return this.state === 'running' && position >= first ? end : 0
+  }
+
+  #wake(): void {
     this.#changed.resolve()
     this.#changed = Promise.withResolvers()
   }
@@ -203,7 +227,7 @@ export class Download implements Transfer {
       for (let at = first; at <= last;) {
         signal.throwIfAborted()
         if (this.state === 'failed') throw new TransferFailed('given up')
-        const end = Math.min(this.haveBytes, last + 1, at + MiB)
+        const end = Math.min(this.#readableUntil(at), last + 1, at + MiB)
         if (end > at) {
           await write(truth.subarray(at, end))
           at = end
@@ -417,6 +441,8 @@ export class SimulatedNode {
   async #askMirror(download: Download): Promise<'redirect' | 'miss' | 'end'> {
     const { world } = this
     const first = download.haveBytes
+    // containerd writes whole MiB, and the rest when the body ends.
+    let takenBytes = first
     const headers = { 'user-agent': 'containerd/2.3.4', ...(first === 0 ? {} : { range: `bytes=${first}-` }) }
     const wire = this.#wire()
     const [exchange, reply] = [new Exchange(world.clock, { method: 'GET', headers }), wire.reply()]
@@ -439,12 +465,14 @@ export class SimulatedNode {
       if (Number(head.get('content-length')) !== expected)
         world.wrong(`${head.get('content-length')} of ${expected} bytes`)
       await wire.read(async (chunk) => {
-        this.#check(chunk, download)
-        await this.#write(download, chunk.byteLength)
+        this.#check(chunk, takenBytes, download)
+        takenBytes += chunk.byteLength
+        if (takenBytes - download.haveBytes >= MiB) await this.#write(download, takenBytes - download.haveBytes)
       })
     } catch {
       // A reset fails the whole pull; here only our own death or patience tears.
     } finally {
+      if (takenBytes > download.haveBytes) await this.#write(download, takenBytes - download.haveBytes)
       cancel()
       world.feeding.delete(download)
       wire.tear()
@@ -452,10 +480,10 @@ export class SimulatedNode {
     return 'end'
   }
 
-  #check(chunk: Uint8Array, { haveBytes, size }: Download): void {
-    const isRight = chunk.buffer === truth.buffer && chunk.byteOffset === haveBytes
-    if (!isRight) this.world.wrong(`${this.id} was given byte ${chunk.byteOffset} as byte ${haveBytes}`)
-    if (haveBytes + chunk.byteLength > size) this.world.wrong(`${this.id} was given too much`)
+  #check(chunk: Uint8Array, position: number, { size }: Download): void {
+    const isRight = chunk.buffer === truth.buffer && chunk.byteOffset === position
+    if (!isRight) this.world.wrong(`${this.id} was given byte ${chunk.byteOffset} as byte ${position}`)
+    if (position + chunk.byteLength > size) this.world.wrong(`${this.id} was given too much`)
   }
 
   async #askUpstream(download: Download): Promise<'complete' | 'cut' | 'refused'> {
@@ -579,7 +607,7 @@ export class SimulatedNode {
     const source = target.hasBlob ? undefined : target.downloads.latest
     const own = this.downloads.latest
     const first = checked.range?.first ?? 0
-    if (source !== undefined && source.haveBytes <= first)
+    if (source !== undefined && !source.hasPast(first))
       world.wrong(`${peer.id} serves from byte ${first}, and has none`)
     if (own !== undefined) world.feeding.delete(own)
     if (source !== undefined && own !== undefined && !this.#asksBeside) world.noteFeeding(own, source)

@@ -16,12 +16,17 @@ class Script {
   /** Bytes that come so long after the last were written, in pieces; writing them takes a while. */
   receives(
     bytes: number,
-    { gapMs, pieceBytes = 64 * KiB, writeMs = 0 }: { gapMs: number; pieceBytes?: number; writeMs?: number },
+    {
+      gapMs,
+      pieceBytes = 64 * KiB,
+      writeMs = 0,
+      latestWaitMs,
+    }: { gapMs: number; pieceBytes?: number; writeMs?: number; latestWaitMs?: number },
   ): number[] {
     const told: number[] = []
     for (let left = bytes; left > 0; left -= pieceBytes) {
       this.#nowMs += gapMs
-      this.#meter.noteBytes(Math.min(left, pieceBytes))
+      this.#meter.noteBytes(Math.min(left, pieceBytes), latestWaitMs)
       this.#nowMs += writeMs
       this.#meter.noteWritten()
       const busy = this.#meter.takeChange()
@@ -70,6 +75,15 @@ describe('the busy meter', () => {
     script.receives(512 * KiB, { gapMs: 30 })
     // 90 ms of receiving, 7 times 30 ms of waiting: the first is the way of the request.
     expect(script.receives(576 * KiB, { gapMs: 10 })).toEqual([expect.closeTo(0.3)])
+  })
+
+  it('knows what was left in the socket for a while from what was waited for', () => {
+    expect(new Script().receives(2 * MiB, { gapMs: 48, latestWaitMs: 0 })).toEqual([1])
+    expect(new Script().receives(2 * MiB, { gapMs: 60, latestWaitMs: 15 })).toEqual([1])
+    // The first 15 of each 60 ms were a rest.
+    const script = new Script()
+    script.receives(64 * KiB, { gapMs: 60, latestWaitMs: 45 })
+    expect(script.receives(MiB, { gapMs: 60, latestWaitMs: 45 })).toEqual([expect.closeTo(0.25)])
   })
 
   it('does not count the time in which our own containerd writes', () => {

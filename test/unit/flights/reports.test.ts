@@ -5,7 +5,7 @@ import { type Message, parseMessage } from '../../../src/flights/protocol.ts'
 import { createLogger } from '../../../src/logger.ts'
 import { createMetrics } from '../../../src/metrics.ts'
 import { digestOf } from '../../../src/oci/digest.ts'
-import type { TransferEvent } from '../../../src/store/transfers.ts'
+import type { Transfer, TransferEvent } from '../../../src/store/transfers.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
 const MiB = 2 ** 20
@@ -16,6 +16,7 @@ const self = { id: 'self', addresses: ['10.0.0.2'] }
 class Script {
   readonly clock = new ManualClock()
   readonly messages: Message[] = []
+  transfer: Transfer | undefined
   #listener: (event: TransferEvent) => void = () => {}
   readonly flights = new Flights({
     router: { flightNodes: () => Promise.resolve([coordinator]) },
@@ -28,7 +29,7 @@ class Script {
       open: () => Promise.reject(new Error('nobody is asked for bytes here')),
     },
     transfers: {
-      find: () => undefined,
+      find: () => this.transfer,
       isRunning: () => true,
       watch: (listener) => {
         this.#listener = listener
@@ -129,5 +130,29 @@ describe('reports', () => {
     script.flights.leave(digest)
     await script.happens('started', 0, MiB)
     expect(script.told()).toEqual([])
+  })
+})
+
+describe('what is passed on to our containerd', () => {
+  it('is there for others when containerd was handed it, and not before', async () => {
+    const script = new Script()
+    const steps: string[] = []
+    const noteAhead = (position: number, chunk: Uint8Array) =>
+      void steps.push(`${position} ${chunk.byteLength} ahead`)
+    const written = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const write = (chunk: Uint8Array) =>
+      written[steps.push(`${chunk.byteLength} written`) > 1 ? 1 : 0]?.promise ?? Promise.resolve()
+    const passOn = script.flights.passOn(digest, 100, write)
+    // Asked for before its download is seen.
+    const first = passOn(new Uint8Array(7))
+    script.transfer = { state: 'running', noteAhead } as unknown as Transfer
+    expect(steps).toEqual(['7 written'])
+    written[0]?.resolve()
+    await first
+    expect(steps).toEqual(['7 written', '100 7 ahead'])
+    const second = passOn(new Uint8Array(5))
+    written[1]?.reject(new Error('containerd is gone'))
+    await expect(second).rejects.toThrow('gone')
+    expect(steps).toEqual(['7 written', '100 7 ahead', '5 written'])
   })
 })

@@ -1,8 +1,11 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../../src/lib/clock.ts'
 import { peerConnectTimeoutMs, peerDoubtMs } from '../../../src/limits.ts'
+import { digestOf } from '../../../src/oci/digest.ts'
 import { PeerClient } from '../../../src/peers/client.ts'
-import { type PeerScript, ScriptedPeer, answer } from '../../support/scripted-peer.ts'
+import { eventually } from '../../support/daemons.ts'
+import { ManualClock } from '../../support/manual-clock.ts'
+import { type PeerScript, ScriptedPeer, answer, honest } from '../../support/scripted-peer.ts'
 
 const ip = '127.0.91.1'
 const otherIp = '127.0.91.2'
@@ -63,5 +66,49 @@ describe('a connection that lay idle', () => {
     cleanUps.push(() => moved.close())
     expect(await post([otherIp])).toBe('here')
     expect(peer.requests).toHaveLength(1)
+  })
+})
+
+describe('a body', () => {
+  it('says how long each chunk was waited for', async () => {
+    const clock = new ManualClock()
+    const blob = Buffer.alloc(256 * 1024, 'blob')
+    const digest = digestOf(blob)
+    let sendRest = () => {}
+    const peer = await ScriptedPeer.start(ip, port, (socket, question) => {
+      const whole = honest(question, blob, digest)
+      socket.write(whole.subarray(0, whole.length / 2))
+      sendRest = () => void socket.write(whole.subarray(whole.length / 2))
+    })
+    const client = new PeerClient({ registryPort: port, stallTimeoutMs: 10_000, authorization: undefined }, clock)
+    try {
+      const request = { kind: 'blob' as const, registry: 'r', repository: 'n', tag: undefined, digest, key: digest }
+      const opening = client.open(
+        { id: 'peer', addresses: [ip] },
+        { request, method: 'GET', range: undefined, loadMax: undefined },
+        AbortSignal.timeout(10_000),
+        () => {},
+      )
+      clock.advance(0)
+      const response = await opening
+      if ('refusedSize' in response) throw new Error('refused')
+      const waits = new Set<number | undefined>()
+      let receivedBytes = 0
+      const sending = response.send((chunk) => {
+        receivedBytes += chunk.byteLength
+        waits.add(response.latestWaitMs?.())
+        return Promise.resolve()
+      })
+      await eventually(() => expect(receivedBytes).toBeGreaterThan(blob.length / 2 - 1_000))
+      expect([...waits]).toEqual([0])
+      clock.advance(70)
+      sendRest()
+      await sending
+      expect(receivedBytes).toBe(blob.length)
+      expect([...waits]).toEqual([0, 70])
+    } finally {
+      await client.close()
+      await peer.close()
+    }
   })
 })

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { peerGatherBytes, peerGatherMs } from '../../../src/limits.ts'
+import { peerGatherBytesMin, peerGatherLateMs, peerGatherMs, peerGatherMsMax } from '../../../src/limits.ts'
 import { Gathering } from '../../../src/peers/gathering.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
@@ -18,7 +18,8 @@ function readsOf(bytesPerSecond: number, bodyBytes: number): { reads: number; ta
     const bytes = Math.min(arrived - readBytes, 1024 * KiB)
     if (bytes > 0) reads += 1
     readBytes += bytes
-    const restMs = bytes === 0 ? 0 : gathering.restMs(bytes, bytes === 1024 * KiB, bodyBytes - readBytes)
+    const read = { readBytes: bytes, filled: bytes === 1024 * KiB, waitedMs: 0 }
+    const restMs = bytes === 0 ? 0 : gathering.restMs(read, bodyBytes - readBytes)
     // Without a rest the next bytes are there a moment later.
     clock.advance(restMs === 0 ? 0.1 : restMs)
   }
@@ -31,19 +32,34 @@ test('a link of 1 Gbit is read in large pieces, and takes no longer', () => {
   expect(takesMs).toBeLessThan(((128 * 1024 * KiB) / 125e6) * 1000 + peerGatherMs)
 })
 
-test('a slow one waits for no more than its limit', () => {
+test('a slow one waits longer while bytes are there after each wait, up to a limit, and shortly after a pause', () => {
   const clock = new ManualClock()
   const gathering = new Gathering(clock)
-  clock.advance(1_000)
-  expect(gathering.restMs(KiB, false, GiB)).toBe(peerGatherMs)
+  const restAfter = (waitedMs: number) => {
+    clock.advance(1_000)
+    return gathering.restMs({ readBytes: KiB, filled: false, waitedMs }, GiB)
+  }
+  expect([40, 0, 0, 0, 0].map(restAfter)).toEqual([1, 2, 4, 4, 4].map((times) => times * peerGatherMs))
+  expect(4 * peerGatherMs).toBe(peerGatherMsMax)
+  expect([peerGatherLateMs + 1, peerGatherLateMs].map(restAfter)).toEqual([peerGatherMs, 2 * peerGatherMs])
+})
+
+test('four layers at once over 100 Mbit come in pieces of more than 128 KiB', () => {
+  const bodyBytes = 25 * 1024 * KiB
+  const { reads, takesMs } = readsOf(100e6 / 8 / 4, bodyBytes - peerGatherBytesMin)
+  // Those that are read without a pause, each 0.1 ms, come at the end.
+  expect(reads - (2 * peerGatherBytesMin) / 312.5).toBeLessThan(200)
+  expect(takesMs).toBeLessThan((bodyBytes / 100e6) * 8 * 4 * 1000 + peerGatherMs)
 })
 
 test('nothing is waited for: from a fast source, after a full buffer, near the end of a body', () => {
   const clock = new ManualClock()
   const gathering = new Gathering(clock)
   clock.advance(0.1)
-  expect(gathering.restMs(200 * KiB, false, GiB)).toBe(0)
+  const restMs = (readBytes: number, filled: boolean, unreadBytes: number) =>
+    gathering.restMs({ readBytes, filled, waitedMs: 0 }, unreadBytes)
+  expect(restMs(200 * KiB, false, GiB)).toBe(0)
   clock.advance(100)
-  expect(gathering.restMs(64 * KiB, true, GiB)).toBe(0)
-  expect(gathering.restMs(64 * KiB, false, peerGatherBytes - 1)).toBe(0)
+  expect(restMs(64 * KiB, true, GiB)).toBe(0)
+  expect(restMs(64 * KiB, false, 2 * peerGatherBytesMin - 1)).toBe(0)
 })

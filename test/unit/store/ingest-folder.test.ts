@@ -9,6 +9,7 @@ import {
   endedTransfersMax,
   ingestPaceMs,
   ingestRescanMs,
+  ingestUnreadPaceMs,
   ingestWatchesMax,
   ingestsMax,
   rescanMissingMs,
@@ -309,6 +310,75 @@ describe('the tail of a download', () => {
     await expect(opening).rejects.toBeInstanceOf(ContentNotFound)
     await expect(waiting.end).rejects.toBeInstanceOf(TransferFailed)
     expect(waiting.bytes().equals(step(0))).toBe(true)
+  })
+
+  it('gives what containerd was handed before that is in the file', async () => {
+    const ingest = content.begin(digest, blob.length)
+    ingest.append(step(0))
+    await tells(`started ${MiB}`)
+    const transfer = transfers.find(digest)
+    // Nobody would read it.
+    transfer?.noteAhead(MiB, step(1))
+    expect(transfer?.hasPast(MiB)).toBe(false)
+    const whole = read(await openTail())
+    await eventually(() => expect(whole.bytes().length).toBe(MiB))
+    transfer?.noteAhead(MiB, step(1).subarray(0, MiB / 2))
+    expect(transfer?.hasPast(MiB)).toBe(true)
+    expect(transfer?.haveBytes).toBe(MiB)
+    await eventually(() => expect(whole.bytes().length).toBe(1.5 * MiB))
+    // Of a containerd that is far behind the file is waited for, and then what is ahead goes on.
+    transfer?.noteAhead(2 * MiB, step(2))
+    expect(transfer?.hasPast(1.5 * MiB)).toBe(false)
+    ingest.append(step(1))
+    await eventually(() => expect(whole.bytes().length).toBe(3 * MiB))
+    // The last bytes are less than a step.
+    transfer?.noteAhead(3 * MiB, blob.subarray(3 * MiB))
+    await whole.end
+    expect(transfer?.haveBytes).toBe(2 * MiB)
+    expect(whole.bytes().equals(blob)).toBe(true)
+  })
+
+  it('gives nothing of what containerd was handed when the download has failed', async () => {
+    const ingest = content.begin(digest, blob.length)
+    ingest.append(step(0))
+    await tells(`started ${MiB}`)
+    const transfer = transfers.find(digest)
+    const whole = read(await openTail())
+    await eventually(() => expect(whole.bytes().length).toBe(MiB))
+    ingest.giveUp()
+    await eventually(() => expect(transfer?.state).toBe('failed'))
+    transfer?.noteAhead(MiB, step(1))
+    await expect(whole.end).rejects.toBeInstanceOf(TransferFailed)
+    expect(whole.bytes().length).toBe(MiB)
+  })
+
+  it('is looked at more often while somebody reads it, and at once when that begins', async () => {
+    const ingest = content.begin(digest, blob.length)
+    ingest.append(Buffer.alloc(10))
+    await tells('started 10')
+    ingest.append(Buffer.alloc(10))
+    await tells('started 10', 'grew 20')
+    const transfer = transfers.find(digest)
+    ingest.append(Buffer.alloc(10))
+    // It may be a little later already: waiting for what was told takes time.
+    clock.advance(ingestUnreadPaceMs - 3 * ingestPaceMs)
+    expect(transfer?.haveBytes).toBe(20)
+    clock.advance(3 * ingestPaceMs)
+    expect(transfer?.haveBytes).toBe(30)
+    ingest.append(Buffer.alloc(10))
+    const tail = await openTail()
+    expect(transfer?.haveBytes).toBe(40)
+    ingest.append(Buffer.alloc(10))
+    clock.advance(ingestPaceMs)
+    expect(transfer?.haveBytes).toBe(50)
+    await tail.close()
+    tails = []
+    clock.advance(ingestPaceMs)
+    ingest.append(Buffer.alloc(10))
+    clock.advance(ingestPaceMs)
+    expect(transfer?.haveBytes).toBe(50)
+    clock.advance(ingestUnreadPaceMs)
+    expect(transfer?.haveBytes).toBe(60)
   })
 
   it('gives nothing more once the download has failed, though more is there', async () => {

@@ -23,6 +23,10 @@ const step = fc.oneof(
     arbitrary: fc.record({ kind: fc.constant('write' as const), bytes: fc.integer({ min: 1, max: size }) }),
   },
   {
+    weight: 4,
+    arbitrary: fc.record({ kind: fc.constant('hand' as const), bytes: fc.integer({ min: 1, max: size }) }),
+  },
+  {
     weight: 5,
     arbitrary: fc.record({
       kind: fc.constant('read' as const),
@@ -37,7 +41,7 @@ const step = fc.oneof(
 )
 const steps = fc.array(fc.record({ step, turns: fc.nat(6) }), { minLength: 5, maxLength: 40 })
 
-const counts = { readers: 0, whole: 0, failed: 0, left: 0 }
+const counts = { handed: 0, readers: 0, whole: 0, failed: 0, left: 0 }
 afterAll(() => void process.stderr.write(`tails at random: ${JSON.stringify(counts)}\n`))
 
 describe('tails at random', () => {
@@ -52,6 +56,7 @@ describe('tails at random', () => {
         for (const { step: now, turns: count } of schedule) {
           if (now.kind === 'read') readers.push(readAndCheck(transfers, download, now))
           else if (now.kind === 'truncate') await download.truncate(transfers)
+          else if (now.kind === 'hand') await download.hand(transfers, now.bytes)
           else download.play(now)
           await turns(count)
         }
@@ -75,6 +80,8 @@ class Download {
   readonly #content: ContentFolderDouble
   #ingest: IngestDouble
   #tries = 1
+  /** What it was given, and has written or has not. */
+  #handedBytes = 0
 
   constructor(content: ContentFolderDouble) {
     this.#content = content
@@ -101,10 +108,21 @@ class Download {
     const before = await this.#seen(transfers)
     if (this.#ingest.haveBytes === 0) return
     this.#ingest.truncate()
+    this.#handedBytes = 0
     this.#tries += 1
     await eventually(() => {
       if (before?.state !== 'failed') throw new Error('the shorter file was not seen')
     })
+  }
+
+  /** More than it has written yet. As above: in another try these are other bytes. */
+  async hand(transfers: IngestFolder, bytes: number): Promise<void> {
+    const transfer = await this.#seen(transfers)
+    const from = Math.max(this.#handedBytes, this.#ingest.haveBytes)
+    this.#handedBytes = Math.min(size, from + bytes)
+    if (this.#handedBytes === from) return
+    if (transfer !== undefined) counts.handed += 1
+    transfer?.noteAhead(from, bytesOfTry(this.#tries).subarray(from, this.#handedBytes))
   }
 
   end(): void {
@@ -117,6 +135,7 @@ class Download {
 
   #begin(): void {
     this.#tries += 1
+    this.#handedBytes = 0
     this.#ingest = this.#content.begin(digest, size)
   }
 
