@@ -95,8 +95,9 @@ export const arrivingStallMs = 20_000
 /**
  * A body that comes more slowly than it could be read is read in pieces of about this size, waited for at most this long.
  * At 1 Gbit that is 4 ms; the kernel's buffer holds more. Above 4 Gbit nothing is waited for. Where bytes lay there after
- * each wait, the link is the limit and the wait gets longer: with four layers at once over 100 Mbit it brings 150 KiB then,
- * and not 40. After bytes that came so late the source has no more, and each wait is a delay for those behind us.
+ * each wait, and not less than before, the link is the limit and the wait gets longer: with four layers at once over 100
+ * Mbit it brings 150 KiB then, and not 40. After bytes that came so late the source has no more, and each wait is a delay
+ * for those behind us. Less than `Min`, as towards the end of a body, is not waited for.
  */
 export const peerGatherBytes = 512 * 1024
 export const peerGatherBytesMin = 64 * 1024

@@ -4,11 +4,18 @@
  * reading does not count, and neither does what a source had before its follower came, which it says; one that does not:
  * until the first pause nothing is known.
  */
-import { flightBusyChange, flightBusyWindowBytes, flightCatchUpBytes, flightSmallBytes } from '../limits.ts'
+import {
+  flightBusyChange,
+  flightBusyWindowBytes,
+  flightCatchUpBytes,
+  flightSmallBytes,
+  peerGatherLateMs,
+} from '../limits.ts'
 
 /**
  * Less is no waiting: the next bytes were on their way. A saturated link of 50 Mbit brings 64 KiB each 10 ms; a source
- * that has nothing brings nothing until containerd wrote its next MiB, 84 ms at 100 Mbit.
+ * that goes upstream brings nothing until containerd wrote its next MiB, 84 ms at 100 Mbit. One that passes on what comes
+ * steadily brings 256 KiB at a time: above 140 Mbit it looks as if the link were full, which costs a longer chain.
  */
 const waitedMinMs = 15
 /** Smaller chunks are put together: a window has 64 pieces, whatever comes. */
@@ -49,11 +56,12 @@ export class BusyMeter {
     }
     const nowMs = this.#nowMs()
     const gapMs = nowMs - (this.#readySinceMs ?? nowMs)
-    // Time in which nobody looked for them (peers/gathering.ts) is not waited for them.
-    const waitedMs = Math.min(latestWaitMs ?? gapMs, gapMs)
-    const hasWaited = waitedMs > waitedMinMs
+    // The socket was left alone for a while (peers/gathering.ts). Something was there then: it had not been waited for.
+    // Nothing was: it had been idle for all that time.
+    const wasThere = latestWaitMs !== undefined && latestWaitMs <= peerGatherLateMs
+    const hasWaited = !wasThere && gapMs > waitedMinMs
     if (hasWaited && !this.#hasCaughtUp) this.#begin()
-    const chunk = { bytes, waitedMs: hasWaited ? waitedMs : 0, receivedMs: hasWaited ? gapMs - waitedMs : gapMs }
+    const chunk = { bytes, waitedMs: hasWaited ? gapMs : 0, receivedMs: hasWaited ? 0 : gapMs }
     const last = this.#pieces.at(-1)
     if (last !== undefined && last.bytes < pieceBytesMin) add(last, chunk, 1)
     else this.#pieces.push({ ...chunk })

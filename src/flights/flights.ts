@@ -124,6 +124,11 @@ export class Flights {
     }
   }
 
+  /** containerd has left before it had all. */
+  noteClientGone(digest: Digest): void {
+    this.#components.transfers.find(digest)?.loseAhead()
+  }
+
   /** For a request of our own containerd. `by404`: so a lease will be answered. `holder`: one that is busy. */
   follow(
     request: ContentRequest,

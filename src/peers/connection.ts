@@ -151,6 +151,7 @@ export class PeerConnection {
         this.#failure ??= new PeerFailure('stall', `under ${peerStallBytesMin} bytes in ${timeoutMs} ms`)
         this.destroy()
       })
+      this.#gathering.begin()
       this.#readOn()
       for (;;) {
         const chunk = await this.#chunk()

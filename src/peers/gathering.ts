@@ -9,13 +9,25 @@ import { peerGatherBytes, peerGatherBytesMin, peerGatherLateMs, peerGatherMs, pe
 export class Gathering {
   readonly #clock: Clock
   /** When the last rest began, or a fast source was last measured. */
-  #sinceMs: number
+  #sinceMs = 0
   #bytes = 0
   #limitMs = peerGatherMs
+  #hasRested = false
+  /** Bytes in a millisecond, until the last rest. */
+  #rate = 0
 
   constructor(clock: Clock) {
     this.#clock = clock
-    this.#sinceMs = clock.nowMs()
+    this.begin()
+  }
+
+  /** A body begins to be read. What was before it, or how long nothing was, says nothing. */
+  begin(): void {
+    this.#sinceMs = this.#clock.nowMs()
+    this.#bytes = 0
+    this.#limitMs = peerGatherMs
+    this.#hasRested = false
+    this.#rate = 0
   }
 
   /**
@@ -26,10 +38,14 @@ export class Gathering {
     { readBytes, filled, waitedMs }: { readBytes: number; filled: boolean; waitedMs: number },
     unreadBytes: number,
   ): number {
-    this.#limitMs = waitedMs > peerGatherLateMs ? peerGatherMs : Math.min(2 * this.#limitMs, peerGatherMsMax)
     const nowMs = this.#clock.nowMs()
     const elapsedMs = nowMs - this.#sinceMs
     this.#bytes += readBytes
+    const rate = elapsedMs > 0 ? this.#bytes / elapsedMs : Infinity
+    // A pause may be over before the rest is: then the rest brought less than the one before.
+    if (waitedMs > peerGatherLateMs || rate < this.#rate / 2) this.#limitMs = peerGatherMs
+    else if (this.#hasRested) this.#limitMs = Math.min(2 * this.#limitMs, peerGatherMsMax)
+    this.#hasRested = false
     // Towards the end less and less, so that the last bytes are not late.
     const wantedBytes = Math.min(peerGatherBytes, unreadBytes / 2)
     if (filled || wantedBytes < peerGatherBytesMin) return 0
@@ -38,6 +54,8 @@ export class Gathering {
     if (restMs < 1 && elapsedMs < peerGatherMs) return 0
     this.#sinceMs = nowMs
     this.#bytes = 0
+    this.#rate = rate
+    this.#hasRested = restMs >= 1
     return restMs < 1 ? 0 : restMs
   }
 }

@@ -350,6 +350,7 @@ export class Mirror {
       isOurs ? (flight?.flights.passOn(digest as Digest, plan.bounds.first, write) ?? write) : write
     const send: SendChunks = (write, bodySignal) => body.send(passOn(write), bodySignal)
     const result = await sendBody(reply, head, send, clock, shutdown)
+    if (result.outcome === 'client-gone' && isOurs) flight?.flights.noteClientGone(digest as Digest)
     // So that containerd, which comes back for the rest, finds upstream and not the same peers.
     if (result.outcome === 'broken' && remembersBreaks) {
       this.#giveUp(request.key, plan.bounds.first + result.sentBytes)

@@ -93,7 +93,7 @@ export class ServeLocal {
       throw error
     }
     try {
-      const arrived = transfer.state === 'running' ? { arrivedBytes: transfer.haveBytes } : {}
+      const arrived = transfer.state === 'running' ? { arrivedBytes: transfer.readableBytes } : {}
       const head = { plan, contentType: blobContentType, digest, ...arrived }
       const send: SendChunks = (write, signal) => content.send(plan.bounds, write, signal)
       this.#arrivingToPeers += 1

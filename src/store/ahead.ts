@@ -5,31 +5,30 @@
  */
 import { aheadBytes, aheadBuffersMax, aheadStepBytes } from '../limits.ts'
 
-const free: Buffer[] = []
 let taken = 0
 
 export class Ahead {
-  readonly #ring: Buffer
+  readonly #ring = Buffer.allocUnsafeSlow(aheadBytes)
   /** Positions in the blob: of the oldest byte that is kept, after the last one that may be read, after the last one. */
   #start = 0
   #told = 0
   #end = 0
 
-  private constructor(ring: Buffer) {
-    this.#ring = ring
-  }
-
   /** Undefined: there are too many. */
   static take(): Ahead | undefined {
     if (taken >= aheadBuffersMax) return undefined
     taken += 1
-    return new Ahead(free.pop() ?? Buffer.allocUnsafeSlow(aheadBytes))
+    return new Ahead()
   }
 
-  /** Hand it back; it must not be used after that. */
+  /** Make place for another one, once; it must not be used after that. */
   release(): void {
     taken -= 1
-    free.push(this.#ring)
+  }
+
+  /** After the last byte that may be read, from this position on without a gap; the position, if there are none. */
+  endFrom(position: number): number {
+    return this.has(position) ? this.#told : position
   }
 
   has(position: number): boolean {

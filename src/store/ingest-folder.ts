@@ -250,10 +250,10 @@ export class IngestFolder implements Transfers {
   }
 
   #planLook(): void {
-    if (this.#stopped) return
+    if (this.#stopped || this.#cancelPace !== undefined) return
     const isRead = [...this.#entries.values()].some(({ ingest }) => ingest instanceof Ingest && ingest.isRead)
     const paceMs = isRead ? ingestPaceMs : ingestUnreadPaceMs
-    this.#cancelPace ??= this.#clock.after(paceMs, () => this.#lookAtGrowing())
+    this.#cancelPace = this.#clock.after(paceMs, () => this.#lookAtGrowing())
   }
 
   /** Somebody begins to read: what it has is known at once, and what comes is looked for more often. */

@@ -65,6 +65,7 @@ export class Ingest implements Transfer, Growth {
   readonly #onRead: () => void
   #readers = 0
   #ahead: Ahead | undefined
+  #aheadLosses = 0
 
   constructor(
     digest: Digest,
@@ -102,6 +103,7 @@ export class Ingest implements Transfer, Growth {
   look(): 'grew' | 'complete' | 'failed' | undefined {
     if (this.#state !== 'running') return undefined
     // In this order: a file that has left the first place is in the second one by now, or is no more.
+    if (this.#readers === 0) this.#dropAhead()
     const data = this.#statIfOurs(this.#paths.data)
     if (data === undefined) {
       const blob = this.#statIfOurs(this.#paths.blob)
@@ -119,8 +121,7 @@ export class Ingest implements Transfer, Growth {
     if (state === 'complete') this.#haveBytes = this.size
     closeSync(this.#descriptor)
     this.#descriptor = -1
-    this.#ahead?.release()
-    this.#ahead = undefined
+    this.#dropAhead()
     this.#wake()
     return state
   }
@@ -133,7 +134,8 @@ export class Ingest implements Transfer, Growth {
       if (handle !== undefined && this.#isRunning()) {
         this.#readers += 1
         if (this.#readers === 1) this.#onRead()
-        return new TailFile(handle, this)
+        if (this.#isRunning()) return new TailFile(handle, this)
+        this.noteClosed()
       }
       await handle?.close()
     }
@@ -145,6 +147,10 @@ export class Ingest implements Transfer, Growth {
     return this.#haveBytes > position || this.#ahead?.has(position) === true
   }
 
+  get readableBytes(): number {
+    return this.#ahead?.endFrom(this.#haveBytes) ?? this.#haveBytes
+  }
+
   noteAhead(position: number, chunk: Uint8Array): void {
     if (this.#state !== 'running' || this.#readers === 0) return
     this.#ahead ??= Ahead.take()
@@ -152,15 +158,30 @@ export class Ingest implements Transfer, Growth {
     if (this.#ahead?.put(position, chunk, isLast) === true) this.#wake()
   }
 
+  get aheadLosses(): number {
+    return this.#aheadLosses
+  }
+
+  loseAhead(): void {
+    this.#aheadLosses += 1
+    this.#dropAhead()
+    this.#wake()
+  }
+
   copyAhead(position: number, into: Uint8Array): number {
     return this.#ahead?.copy(position, into) ?? 0
   }
 
-  async grownPast(position: number, signal: AbortSignal): Promise<void> {
+  async grownPast(position: number, signal: AbortSignal, lossesSeen = Infinity): Promise<void> {
     for (;;) {
       signal.throwIfAborted()
       if (this.#state === 'failed') throw new TransferFailed(`${this.digest} ended at ${this.#haveBytes} bytes`)
       if (this.hasPast(position)) return
+      if (this.#aheadLosses > lossesSeen && position > this.#haveBytes) {
+        throw new TransferFailed(
+          `${this.digest}: what was given beyond ${this.#haveBytes} bytes is not here any more`,
+        )
+      }
       await this.#woken(signal)
     }
   }
@@ -184,6 +205,11 @@ export class Ingest implements Transfer, Growth {
       this.#wakers.add(wake)
       signal.addEventListener('abort', wake)
     })
+  }
+
+  #dropAhead(): void {
+    this.#ahead?.release()
+    this.#ahead = undefined
   }
 
   #wake(): void {

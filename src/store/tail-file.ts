@@ -15,8 +15,13 @@ export interface Growth {
   readonly haveBytes: number
   /** There is a byte at this position, in the file or ahead of it. */
   hasPast(position: number): boolean
-  /** Resolves when there is. Rejects with TransferFailed, or with the signal's reason. */
-  grownPast(position: number, signal: AbortSignal): Promise<void>
+  /**
+   * Resolves when there is. Rejects with TransferFailed, or with the signal's reason. `lossesSeen`: of who was given what
+   * was ahead of the file when so much of that had been lost; further losses end it while the file is behind it.
+   */
+  grownPast(position: number, signal: AbortSignal, lossesSeen?: number): Promise<void>
+  /** How often what was ahead of the file was lost. */
+  readonly aheadLosses: number
   /** Copies what is ahead of the file. Returns how many bytes; 0: nothing from this position on. */
   copyAhead(position: number, into: Uint8Array): number
   /** A reader that was opened is done. */
@@ -40,17 +45,19 @@ export class TailFile implements Content {
     let position = range.first
     let [current, next] = [buffers.first, buffers.second]
     let writing = Promise.resolve()
+    let lossesSeen: number | undefined
     try {
       while (position < end) {
         // A taker that fails while we wait for bytes ends the wait: nobody else would.
         if (!this.#growth.hasPast(position)) await writing
-        await this.#growth.grownPast(position, signal)
+        await this.#growth.grownPast(position, signal, lossesSeen)
         // Whatever is there and no more: a follower gets each step as soon as it is known.
         const roomBytes = Math.min(buffers.nextChunkBytes(), end - position)
+        if (this.#growth.haveBytes <= position) lossesSeen = this.#growth.aheadLosses
         const bytesRead = await this.#read(position, current.subarray(0, roomBytes))
         await writing
         // It may have failed, or have begun anew, while we were reading.
-        await this.#growth.grownPast(position, signal)
+        await this.#growth.grownPast(position, signal, lossesSeen)
         if (bytesRead === 0) continue
         writing = write(current.subarray(0, bytesRead))
         // Awaited in the next round or below; a failure meanwhile must not count as unhandled.

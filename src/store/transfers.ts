@@ -12,6 +12,8 @@ export interface Transfer {
   readonly size: number
   /** Bytes that are here, from the first one on without a gap. */
   readonly haveBytes: number
+  /** These, and what containerd was handed after them. */
+  readonly readableBytes: number
   /** There is a byte at this position, in the file or ahead of it, that a reader would be given at once. */
   hasPast(position: number): boolean
   readonly state: 'running' | 'complete' | 'failed'
@@ -25,6 +27,8 @@ export interface Transfer {
   open(): Promise<Content>
   /** containerd was handed these bytes of the blob, and has yet to write them: for readers, if there are any. Copied. */
   noteAhead(position: number, chunk: Uint8Array): void
+  /** containerd has left: what it had not written is lost, and readers that were given some of that are given no more. */
+  loseAhead(): void
 }
 
 export interface TransferEvent {

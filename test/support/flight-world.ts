@@ -202,6 +202,15 @@ export class Download implements Transfer {
     return this.#readableUntil(position) > position
   }
 
+  get readableBytes(): number {
+    return this.#readableUntil(this.haveBytes) || this.haveBytes
+  }
+
+  loseAhead(): void {
+    this.#ahead = { first: 0, end: 0 }
+    this.#wake()
+  }
+
   noteAhead(position: number, chunk: Uint8Array): void {
     if (this.state !== 'running') return
     if (chunk.byteOffset !== position) this.node.world.wrong('wrong bytes ahead of the file')

@@ -79,11 +79,8 @@ describe('the busy meter', () => {
 
   it('knows what was left in the socket for a while from what was waited for', () => {
     expect(new Script().receives(2 * MiB, { gapMs: 48, latestWaitMs: 0 })).toEqual([1])
-    expect(new Script().receives(2 * MiB, { gapMs: 60, latestWaitMs: 15 })).toEqual([1])
-    // The first 15 of each 60 ms were a rest.
-    const script = new Script()
-    script.receives(64 * KiB, { gapMs: 60, latestWaitMs: 45 })
-    expect(script.receives(MiB, { gapMs: 60, latestWaitMs: 45 })).toEqual([expect.closeTo(0.25)])
+    // Nothing was there when it was looked for, so nothing had come while it was not.
+    expect(new Script().receives(2 * MiB, { gapMs: 60, latestWaitMs: 15 })).toEqual([0])
   })
 
   it('does not count the time in which our own containerd writes', () => {

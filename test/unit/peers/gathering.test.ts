@@ -32,16 +32,33 @@ test('a link of 1 Gbit is read in large pieces, and takes no longer', () => {
   expect(takesMs).toBeLessThan(((128 * 1024 * KiB) / 125e6) * 1000 + peerGatherMs)
 })
 
-test('a slow one waits longer while bytes are there after each wait, up to a limit, and shortly after a pause', () => {
+test('a slow one waits longer while as much is there after each wait, up to a limit, and shortly after a pause', () => {
   const clock = new ManualClock()
   const gathering = new Gathering(clock)
-  const restAfter = (waitedMs: number) => {
+  const restAfter = (waitedMs: number, readBytes = KiB) => {
     clock.advance(1_000)
-    return gathering.restMs({ readBytes: KiB, filled: false, waitedMs }, GiB)
+    return gathering.restMs({ readBytes, filled: false, waitedMs }, GiB)
   }
-  expect([40, 0, 0, 0, 0].map(restAfter)).toEqual([1, 2, 4, 4, 4].map((times) => times * peerGatherMs))
+  const rests = (waitsMs: number[]) => waitsMs.map((waitedMs) => restAfter(waitedMs) / peerGatherMs)
+  expect(rests([40, 0, 0, 0, 0])).toEqual([1, 2, 4, 4, 4])
   expect(4 * peerGatherMs).toBe(peerGatherMsMax)
-  expect([peerGatherLateMs + 1, peerGatherLateMs].map(restAfter)).toEqual([peerGatherMs, 2 * peerGatherMs])
+  expect(rests([peerGatherLateMs + 1, peerGatherLateMs])).toEqual([1, 2])
+  // The pause was over before the rest was.
+  expect(restAfter(0, KiB / 2 - 1)).toBe(peerGatherMs)
+})
+
+test('a further body begins as the first did, however long nothing was asked for', () => {
+  const clock = new ManualClock()
+  const gathering = new Gathering(clock)
+  for (let count = 0; count < 5; count++) {
+    clock.advance(100)
+    gathering.restMs({ readBytes: KiB, filled: false, waitedMs: 0 }, GiB)
+  }
+  clock.advance(10_000)
+  gathering.begin()
+  clock.advance(0.5)
+  // 64 KiB in half a millisecond: 512 take four.
+  expect(gathering.restMs({ readBytes: 64 * KiB, filled: false, waitedMs: 0.5 }, GiB)).toBe(4)
 })
 
 test('four layers at once over 100 Mbit come in pieces of more than 128 KiB', () => {

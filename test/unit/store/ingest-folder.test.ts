@@ -338,6 +338,55 @@ describe('the tail of a download', () => {
     expect(whole.bytes().equals(blob)).toBe(true)
   })
 
+  it('ends for who was given what containerd lost when it left; others are given what is in the file', async () => {
+    const ingest = content.begin(digest, blob.length)
+    ingest.append(step(0))
+    await tells(`started ${MiB}`)
+    const transfer = transfers.find(digest)
+    const beyond = read(await openTail())
+    transfer?.noteAhead(MiB, step(1).subarray(0, MiB / 2))
+    await eventually(() => expect(beyond.bytes().length).toBe(1.5 * MiB))
+    const later = read(await openTail(), 2 * MiB, 2 * MiB)
+    transfer?.loseAhead()
+    const within = read(await openTail(), 0, 2 * MiB)
+    await expect(beyond.end).rejects.toBeInstanceOf(TransferFailed)
+    expect(transfer).toMatchObject({ state: 'running', haveBytes: MiB, readableBytes: MiB })
+    ingest.append(blob.subarray(MiB))
+    await within.end
+    expect(within.bytes().equals(blob.subarray(0, 2 * MiB + 1))).toBe(true)
+    await later.end
+  })
+
+  it('says how far it can be read; without readers nothing is kept', async () => {
+    const ingest = content.begin(digest, blob.length)
+    ingest.append(step(0))
+    await tells(`started ${MiB}`)
+    const transfer = transfers.find(digest)
+    const tail = await openTail()
+    transfer?.noteAhead(MiB, step(1))
+    expect(transfer?.readableBytes).toBe(2 * MiB)
+    transfer?.noteAhead(5 * MiB, step(0))
+    expect(transfer?.readableBytes).toBe(MiB)
+    transfer?.noteAhead(MiB, step(1))
+    await tail.close()
+    tails = []
+    expect(transfer?.readableBytes).toBe(2 * MiB)
+    ingest.append(step(1).subarray(0, 5))
+    await eventually(() => expect(transfer?.readableBytes).toBe(MiB + 5))
+  })
+
+  it('is not opened when the first look at it finds that it was given up', async () => {
+    const ingest = content.begin(digest, blob.length)
+    ingest.append(step(0))
+    await tells(`started ${MiB}`)
+    ingest.append(step(1))
+    await tells(`started ${MiB}`, `grew ${2 * MiB}`)
+    const opening = transfers.find(digest)?.open()
+    // Seen by nobody else before: no event is handled until the next turn.
+    ingest.truncate()
+    await expect(opening).rejects.toBeInstanceOf(ContentNotFound)
+  })
+
   it('gives nothing of what containerd was handed when the download has failed', async () => {
     const ingest = content.begin(digest, blob.length)
     ingest.append(step(0))
