@@ -354,8 +354,9 @@ export class SimulatedNode {
     this.flights.close()
   }
 
-  /** Its containerd removes the blob; nobody is told but by a 404. */
+  /** Its containerd removes the blob, if it has it; nobody is told but by a 404. Of a running download it removes nothing. */
   collectGarbage(): void {
+    if (!this.hasBlob) return
     this.hasBlob = false
     this.downloads.latest = undefined
   }
