@@ -145,7 +145,18 @@ describe('what is passed on to our containerd', () => {
     const passOn = script.flights.passOn(digest, 100, write)
     // Asked for before its download is seen.
     const first = passOn(new Uint8Array(7))
-    script.transfer = { state: 'running', noteAhead } as unknown as Transfer
+    script.transfer = {
+      digest,
+      size: 1_000,
+      haveBytes: 100,
+      readableBytes: 100,
+      startedMs: 0,
+      state: 'running',
+      hasPast: () => false,
+      open: () => Promise.reject(new Error('nobody reads here')),
+      noteAhead,
+      loseAhead: () => {},
+    }
     expect(steps).toEqual(['7 written'])
     written[0]?.resolve()
     await first
