@@ -125,12 +125,17 @@ export class Churn {
     })
   }
 
+  /** Resolves when a pull of this node has failed. */
+  async untilFailed(node: ClusterNode, timeoutMs = pullTimeoutMs): Promise<void> {
+    const hasFailed = async () => (await this.#allFailures()).some((failure) => failure.node === node.name)
+    await waitUntil(`a failed pull of ${node.name}`, hasFailed, { timeoutMs })
+  }
+
   async stop(): Promise<ChurnReport> {
     await Promise.all([...this.#loops.keys()].map((node) => this.remove(node)))
-    if (this.#init.by === 'pods') this.#failures.push(...(await this.#failuresOfPods()))
     return {
       pulls: this.#images.flatMap(({ pulls }) => pulls),
-      failures: this.#failures,
+      failures: await this.#allFailures(),
       avoidable: this.#avoidableGets(),
     }
   }
@@ -201,6 +206,10 @@ export class Churn {
   }
 
   // --- Afterwards ---
+
+  async #allFailures(): Promise<PullFailure[]> {
+    return this.#init.by === 'pods' ? [...this.#failures, ...(await this.#failuresOfPods())] : this.#failures
+  }
 
   async #failuresOfPods(): Promise<PullFailure[]> {
     const podsOf = new Map(

@@ -177,7 +177,8 @@ describe('the cluster', () => {
     const fromMs = Date.now()
     await cluster.setUpstreamReachable(false, [cutOff!])
     try {
-      await churn.untilShared(2, patienceMs, others)
+      // A pull that only waits for a route when there is one again succeeds.
+      await Promise.all([churn.untilShared(2, patienceMs, others), churn.untilFailed(cutOff!, patienceMs)])
     } finally {
       await cluster.setUpstreamReachable(true, [cutOff!])
     }
