@@ -350,6 +350,15 @@ export const flightFollowerSilentMs = 30_000
 export const flightFirstBytesMs = 5_000
 /** What a node said of its load, and a download that grew, count for this long. */
 export const flightLoadMs = 10_000
+/**
+ * Who receives for this share of the time does so as fast as the link of its source allows. If that feeds others, who say the
+ * same, and has so many bytes more, one of them is moved to somebody else. Who is fed as fast as its source is less than
+ * 2 MiB behind; less than a second at 100 Mbit is not worth a new connection.
+ */
+export const flightFullShare = 0.8
+export const flightBehindBytes = 8 * MiB
+/** It asks for that each so often, from so long after its source began. */
+export const flightCrowdedAskMs = 2_000
 /** A flight of which nobody has said anything for this long is forgotten. */
 export const flightForgetMs = 60_000
 /** Blobs that this node coordinates. Full: the one that was quiet for longest is forgotten; its nodes join anew. */

@@ -79,12 +79,18 @@ export class BusyMeter {
     this.#readySinceMs = this.#nowMs()
   }
 
-  /** A number from 0 to 1 when there is news: the first after 1 or 2 MiB, then changes that matter. */
-  takeChange(): number | undefined {
+  /** A number from 0 to 1. Undefined: not known before 1 or 2 MiB. */
+  get busy(): number | undefined {
     if (this.#sum.bytes < (this.#hasCaughtUp ? flightSmallBytes : flightCatchUpBytes)) return undefined
     // What was added and taken away again need not be exactly nothing.
     const [waitedMs, receivedMs] = [Math.max(0, this.#sum.waitedMs), Math.max(0, this.#sum.receivedMs)]
-    const busy = waitedMs + receivedMs === 0 ? 0 : receivedMs / (waitedMs + receivedMs)
+    return waitedMs + receivedMs === 0 ? 0 : receivedMs / (waitedMs + receivedMs)
+  }
+
+  /** The first, and changes that matter. */
+  takeChange(): number | undefined {
+    const { busy } = this
+    if (busy === undefined) return undefined
     if (this.#told !== undefined && Math.abs(busy - this.#told) < flightBusyChange) return undefined
     this.#told = busy
     this.#hasCaughtUp = true

@@ -52,7 +52,7 @@ export class Coordinator {
   /** Resolves with `wait` when nothing was decided within the time that the node gave. The signal: it has left. */
   join(
     digest: Digest,
-    { node, haveBytes, size, load, waitMs, avoid, gone, keep, image, holder }: Join,
+    { node, haveBytes, size, load, waitMs, avoid, gone, keep, isSlow, image, holder }: Join,
     signal: AbortSignal,
   ): Promise<Answer> {
     const entry = this.#entry(digest)
@@ -67,6 +67,10 @@ export class Coordinator {
     }
     if (avoid !== undefined) entry.flight.sourceFailed(node.id, avoid, nowMs)
     if (keep !== undefined) {
+      if (isSlow) {
+        const leaves = entry.flight.leavesCrowded(node.id, keep, haveBytes, nowMs)
+        return Promise.resolve({ kind: leaves ? 'leave' : 'wait' })
+      }
       const other = entry.flight.stalled(node.id, keep, haveBytes, nowMs)
       const source = other === undefined ? undefined : entry.nodes.get(other)
       entry.flight.noteLoad(node.id, load, nowMs)

@@ -8,7 +8,9 @@ import { afterAwake, awakeTimeout } from '../lib/patience.ts'
 import {
   flightAliveMs,
   flightAskAgainMs,
+  flightCrowdedAskMs,
   flightDropSourceMs,
+  flightFullShare,
   flightJoinWaitMs,
   flightStallMs,
   holderPatienceMs,
@@ -32,7 +34,7 @@ export interface FlightSourceComponents {
   isWrong: (peerId: string) => boolean
   /** Asks the coordinator. Undefined: there is none. */
   join: (
-    question: { haveBytes: number; waitMs: number } & Pick<Join, 'avoid' | 'gone' | 'keep' | 'holder'>,
+    question: { haveBytes: number; waitMs: number } & Pick<Join, 'avoid' | 'gone' | 'keep' | 'isSlow' | 'holder'>,
     signal: AbortSignal,
   ) => Promise<Answer | undefined>
   onBusy: (busy: number) => void
@@ -87,7 +89,7 @@ export class FlightSource implements BodySource {
         const isNew = answer.kind === 'source' && answer.source.id !== failedId
         // Another question of this node took the place of this one, or the coordinator is not well: no storm.
         if (!isNew) await clock.sleep(Math.max(0, askedMs + flightAskAgainMs - clock.nowMs()), signal)
-        if (answer.kind === 'wait') continue
+        if (answer.kind !== 'source') continue
         if (this.#components.isWrong(answer.source.id)) {
           // For this flight it has nothing.
           this.#gone = answer.source.id
@@ -110,6 +112,7 @@ export class FlightSource implements BodySource {
   noteFailure(peer: Peer, error: unknown, gaveMuch = false): void {
     if (!(error instanceof PeerFailure)) throw error
     this.#components.logger.debug({ peer: peer.addresses, error: errorMessage(error) }, 'source of a flight failed')
+    if (error.reason === 'moved') return
     // Whether a source that broke off is gone shows when it is asked again.
     if (error.reason === 'body' && (gaveMuch || this.#askedAgain !== peer.id)) {
       this.#askedAgain = peer.id
@@ -130,7 +133,7 @@ export class FlightSource implements BodySource {
     const [avoid, gone] = [this.#failed, this.#gone]
     this.#failed = undefined
     this.#gone = undefined
-    const question = { haveBytes, waitMs, avoid, gone, keep: undefined, holder: this.#holder }
+    const question = { haveBytes, waitMs, avoid, gone, keep: undefined, isSlow: false, holder: this.#holder }
     const answer = await this.#components.join(question, signal)
     if (answer?.kind === 'source') this.#holder = undefined
     return answer
@@ -159,7 +162,8 @@ export class FlightSource implements BodySource {
 
   /**
    * Passes the body on. A source that gives nothing is not to blame while nobody has more: then we stay. Somebody has:
-   * we change. After long enough we ask like anybody who waits, which may bring a lease.
+   * we change. After long enough we ask like anybody who waits, which may bring a lease. One whose link is full, and shared
+   * with others, is left where somebody else has more and room.
    */
   async #follow(response: PeerResponse, source: FlightNode, first: number, write: WriteChunk): Promise<void> {
     const { clock } = this.#components
@@ -168,24 +172,28 @@ export class FlightSource implements BodySource {
     let silentSinceMs: number | undefined = clock.nowMs()
     let dropped: PeerFailure | undefined
     const over = new AbortController()
-    const drop = (reason: 'stall' | 'connect', why: string) => {
+    const drop = (reason: 'stall' | 'connect' | 'moved', why: string) => {
       dropped = new PeerFailure(reason, why)
       response.discard()
+    }
+    let askedMs = clock.nowMs()
+    const ask = (isSlow: boolean) => {
+      askedMs = clock.nowMs()
+      const nothingElse = { avoid: undefined, gone: undefined, holder: undefined }
+      return this.#components.join({ haveBytes, waitMs: 0, keep: source.id, isSlow, ...nothingElse }, over.signal)
     }
     const watch = async () => {
       for (;;) {
         await clock.sleep(flightStallMs / 4, over.signal)
         const silentMs = silentSinceMs === undefined ? 0 : clock.nowMs() - silentSinceMs
-        if (silentMs < flightStallMs) continue
-        const question = {
-          haveBytes,
-          waitMs: 0,
-          avoid: undefined,
-          gone: undefined,
-          keep: source.id,
-          holder: undefined,
+        if (silentMs < flightStallMs) {
+          const isFull = (meter.busy ?? 0) >= flightFullShare
+          if (!isFull || clock.nowMs() - askedMs < flightCrowdedAskMs) continue
+          if ((await ask(true))?.kind !== 'leave') continue
+          drop('moved', 'its link is left to others')
+          return
         }
-        const answer = await this.#components.join(question, over.signal)
+        const answer = await ask(false)
         if (answer?.kind === 'source' && answer.source.id !== source.id) {
           this.#other = answer.source
           drop('stall', 'it stood still, and another has more')

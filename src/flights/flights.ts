@@ -250,7 +250,11 @@ export class Flights {
     if (participation === undefined || answer === undefined) return
     if (imageKey !== undefined) participation.image = this.#noteImage(imageKey, answer) ?? participation.image
     if (answer.kind === 'lease') participation.role = 'leading'
-    else if (answer.kind === 'source') participation.role = 'following'
+    else if (answer.kind === 'source') {
+      participation.role = 'following'
+      // That was measured behind another one.
+      participation.busy = undefined
+    }
   }
 
   #load(digest: Digest): NodeLoad {

@@ -24,6 +24,8 @@ export interface Join {
   gone: string | undefined
   /** Its source, which stands still: only another one is of interest, which has more. */
   keep: string | undefined
+  /** It does not stand still: its link is full. */
+  isSlow: boolean
   /** For the image's other blobs, where a lease is answered by 404. */
   image: ImageRole | undefined
   /** It has the blob, and said that it feeds so many others. */
@@ -47,6 +49,8 @@ export type Answer =
   | { kind: 'source'; source: FlightNode }
   /** Nothing was decided: ask again. */
   | { kind: 'wait' }
+  /** Let others have the link of your source, and ask anew: only to who said that it is full. */
+  | { kind: 'leave' }
 
 const prefix = '/spegel-ts/flights/v1/'
 /** A path that is asked for messages of flights. */
@@ -59,7 +63,7 @@ const sourceFields = ['avoid', 'gone', 'keep'] as const
 /** The path and query of a question. */
 export function joinPath(
   digest: Digest,
-  { node, haveBytes, size, load, waitMs, image, holder, ...sources }: Join,
+  { node, haveBytes, size, load, waitMs, isSlow, image, holder, ...sources }: Join,
 ): string {
   const fields = {
     ...nodeFields(node),
@@ -74,6 +78,7 @@ export function joinPath(
     ...fields,
     ...sizeField(size),
     ...named,
+    ...(isSlow ? { slow: 'true' } : {}),
     ...imageField(image),
     ...holderFields(holder),
   })
@@ -122,6 +127,7 @@ export function parseMessage(url: string): Message | undefined {
         avoid,
         gone,
         keep,
+        isSlow: fields.get('slow') === 'true',
         image: readImage(fields),
         holder: readHolder(fields),
       },
@@ -142,7 +148,7 @@ export function parseAnswer(text: string): Answer | undefined {
       afterFailure?: unknown
     }
     if (kind === 'lease') return afterFailure === true ? { kind, afterFailure } : { kind }
-    if (kind === 'wait') return { kind }
+    if (kind === 'wait' || kind === 'leave') return { kind }
     if (kind !== 'source' || typeof source?.id !== 'string' || !Array.isArray(source.addresses)) return undefined
     const node = checkedNode(source.id, source.addresses.map(String))
     return node === undefined ? undefined : { kind, source: node }

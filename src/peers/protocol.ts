@@ -28,7 +28,7 @@ export const hereHeader = 'x-spegel-ts-here'
 /** Of blobs, and of what an answer does not say. */
 export const blobContentType = 'application/octet-stream'
 
-export type PeerFailureReason = 'connect' | 'not-found' | 'status' | 'headers' | 'body' | 'stall' | 'digest'
+export type PeerFailureReason = 'connect' | 'not-found' | 'status' | 'headers' | 'body' | 'stall' | 'moved' | 'digest'
 
 export class PeerFailure extends Error {
   override readonly name = 'PeerFailure'

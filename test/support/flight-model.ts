@@ -14,6 +14,7 @@ const verbs = [
   'leave',
   'loseSource',
   'stall',
+  'crowd',
   'die',
   'forget',
 ] as const
@@ -77,6 +78,7 @@ export class FlightModel {
       add('fail')
       add('beginAnew')
       if (phase === 'following') for (const verb of ['loseSource', 'stall'] as const) add(verb)
+      if (this.#fellowsOf(node).length > 1) add('crowd')
       const limitBytes = this.#mayHaveBytes(node)
       if (limitBytes > haveBytes) add('progress')
       if (limitBytes === this.#sizeBytes) add('complete')
@@ -119,6 +121,11 @@ export class FlightModel {
     } else if (verb === 'stall') {
       const other = flight.stalled(id, String(node.source), node.haveBytes, nowMs)
       if (other !== undefined) this.#follow(index, other)
+    } else if (verb === 'crowd') {
+      for (const [fellow, { haveBytes }] of this.#fellowsOf(index)) {
+        flight.progress(String(fellow), haveBytes, size, 1, nowMs)
+      }
+      if (flight.leavesCrowded(id, String(node.source), node.haveBytes, nowMs)) this.#ask(index)
     } else {
       // 'die' and 'forget': nobody is told.
       const phase = verb === 'die' ? 'dead' : 'idle'
@@ -126,6 +133,12 @@ export class FlightModel {
       if (verb === 'die') flight.pause(id)
       Object.assign(node, { phase, haveBytes: 0, source: undefined, transfer: node.transfer + 1 })
     }
+  }
+
+  /** Whom its source feeds, itself included. */
+  #fellowsOf(index: number): [number, Node][] {
+    const source = this.nodes[index]?.source
+    return [...this.nodes.entries()].filter((entry) => source !== undefined && entry[1].source === source)
   }
 
   /** As far as it can get now. */

@@ -44,6 +44,7 @@ class Script {
       avoid: undefined,
       gone: undefined,
       keep: undefined,
+      isSlow: false,
       image: undefined,
       holder: undefined,
       ...question,
@@ -52,14 +53,14 @@ class Script {
     return asked
   }
 
-  says(id: string, kind: Report['kind'], haveBytes = 0, digest: Digest = blob): void {
+  says(id: string, kind: Report['kind'], haveBytes = 0, digest: Digest = blob, busy?: number): void {
     this.coordinator.report(digest, {
       kind,
       node: nodeOf(id),
       haveBytes,
       size,
       load: { blobCount: 1, feeds: 0 },
-      busy: undefined,
+      busy,
     })
   }
 
@@ -140,6 +141,26 @@ describe('a coordinator', () => {
     const again = script.asks('b', { keep: 'a', haveBytes: 8 * MiB })
     await script.passes(0)
     expect(again.answer).toEqual({ kind: 'source', source: nodeOf('c') })
+  })
+
+  it('tells one of two who share a full link to leave it', async () => {
+    const script = new Script()
+    script.says('a', 'progress', MiB)
+    script.asks('b')
+    script.says('b', 'progress', 0, blob, 0.1)
+    script.asks('c')
+    script.says('a', 'progress', 20 * MiB)
+    for (const id of ['b', 'c']) script.says(id, 'progress', 10 * MiB, blob, 1)
+    const slow = { keep: 'a', isSlow: true }
+    const [b, c] = [
+      script.asks('b', { ...slow, haveBytes: 12 * MiB }),
+      script.asks('c', { ...slow, haveBytes: 10 * MiB }),
+    ]
+    await script.passes(0)
+    expect([b.answer, c.answer]).toEqual([{ kind: 'wait' }, { kind: 'leave' }])
+    const again = script.asks('c', { haveBytes: 10 * MiB })
+    await script.passes(0)
+    expect(again.answer).toEqual({ kind: 'source', source: nodeOf('b') })
   })
 
   it('believes nothing of a flight that is over', async () => {

@@ -18,6 +18,7 @@ const join = {
   avoid: undefined,
   gone: undefined,
   keep: undefined,
+  isSlow: false,
   image: undefined,
   holder: undefined,
 }

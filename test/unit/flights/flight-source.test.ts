@@ -2,10 +2,17 @@
 import { describe, expect, it } from 'vitest'
 import { FlightSource } from '../../../src/flights/flight-source.ts'
 import type { Answer, Join } from '../../../src/flights/protocol.ts'
-import { flightAliveMs, flightAskAgainMs, flightDropSourceMs, flightStallMs } from '../../../src/limits.ts'
+import {
+  flightAliveMs,
+  flightAskAgainMs,
+  flightCrowdedAskMs,
+  flightDropSourceMs,
+  flightStallMs,
+} from '../../../src/limits.ts'
 import { createLogger } from '../../../src/logger.ts'
 import { digestOf } from '../../../src/oci/digest.ts'
 import { PeerFailure, type PeerResponse } from '../../../src/peers/protocol.ts'
+import type { WriteChunk } from '../../../src/store/store.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
 const digest = digestOf(Buffer.from('blob'))
@@ -26,6 +33,8 @@ class Script {
   readonly opened: string[] = []
   readonly good = new Set<string>()
   readonly wrong = new Set<string>()
+  /** Sends without a pause, 64 KiB each 10 ms. */
+  readonly full = new Set<string>()
   readonly source: FlightSource
   /** What is answered to "are you there?". */
   alive: (signal: AbortSignal) => Promise<string> = () => Promise.resolve('')
@@ -37,9 +46,9 @@ class Script {
       onBusy: () => {},
       holder,
       isWrong: (peerId) => this.wrong.has(peerId),
-      join: ({ waitMs, avoid, gone, holder: told }) => {
+      join: ({ waitMs, avoid, gone, isSlow, holder: told }) => {
         this.asked.push(
-          `${waitMs} ${avoid ?? '-'}${gone === undefined ? '' : ` gone: ${gone}`}${told === undefined ? '' : ` holder: ${told.node.id}`}`,
+          `${waitMs} ${avoid ?? '-'}${gone === undefined ? '' : ` gone: ${gone}`}${isSlow ? ' slow' : ''}${told === undefined ? '' : ` holder: ${told.node.id}`}`,
         )
         return Promise.resolve(answers(this.asked.length - 1))
       },
@@ -53,12 +62,24 @@ class Script {
             peer,
             size: 1,
             range: undefined,
-            send: () => discarded.promise,
+            send: (write: WriteChunk) => {
+              if (this.full.has(peer.id)) void this.#sendOn(write, discarded.promise)
+              return discarded.promise
+            },
             discard: () => discarded.reject(new Error('discarded')),
           } as unknown as PeerResponse)
         },
       },
     })
+  }
+
+  async #sendOn(write: WriteChunk, end: Promise<void>): Promise<void> {
+    const over = new AbortController()
+    end.catch(() => over.abort())
+    while (!over.signal.aborted) {
+      await write(Buffer.alloc(64 * 1024))
+      await this.clock.sleep(10)
+    }
   }
 
   /** The source of the bytes, after a time that passes in small steps. */
@@ -138,6 +159,28 @@ describe('a follower', () => {
     script.asked.length = 0
     await script.next(100)
     expect(script.asked[0]).toBe(`2000 a${told}`)
+  })
+
+  it('leaves a source whose link is full when it is told to, and does not blame it', async () => {
+    // The first source is asked for, then each 2 s whether its link is to be left.
+    const answers: Answer[] = [sourceOf('a'), { kind: 'wait' }, { kind: 'leave' }, sourceOf('b')]
+    const script = new Script((number) => answers[number])
+    script.good.add('a').add('b')
+    script.full.add('a')
+    const response = await script.source.next(undefined, 2_000, new AbortController().signal)
+    if (response === undefined || 'refusedSize' in response) return expect.unreachable()
+    const startMs = script.clock.nowMs()
+    const failures: unknown[] = []
+    response.send(() => Promise.resolve()).catch((error: unknown) => failures.push(error))
+    for (let turn = 0; turn < 2_000 && failures.length === 0; turn++) {
+      await new Promise((resolve) => setImmediate(resolve))
+      if (failures.length === 0) script.clock.advance(10)
+    }
+    expect(script.clock.nowMs() - startMs).toBeGreaterThanOrEqual(2 * flightCrowdedAskMs)
+    expect(script.clock.nowMs() - startMs).toBeLessThan(3 * flightCrowdedAskMs)
+    script.source.noteFailure(response.peer, failures[0])
+    expect(await script.next(100)).toBe('b')
+    expect(script.asked).toEqual(['2000 -', '0 - slow', '0 - slow', '2000 -'])
   })
 
   it('ends with a lease, or alone', async () => {

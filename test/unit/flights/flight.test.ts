@@ -62,6 +62,10 @@ class Script {
     return this.asks(id, haveBytes)
   }
 
+  leavesCrowded(id: string, source: string, haveBytes: number): boolean {
+    return this.flight.leavesCrowded(id, source, haveBytes, this.nowMs)
+  }
+
   passes(ms: number): string[] {
     this.nowMs += ms
     return this.decisions()
@@ -76,6 +80,11 @@ class Script {
     const nextMs = this.flight.nextMs(this.nowMs)
     return nextMs === undefined ? undefined : nextMs - this.nowMs
   }
+}
+
+function tap(script: Script, change: (script: Script) => void): Script {
+  change(script)
+  return script
 }
 
 function text(decision: Decision): string {
@@ -443,6 +452,64 @@ describe('sources', () => {
     script.has('c', 9 * MiB)
     expect(script.flight.stalled('b', 'a', 8 * MiB, script.nowMs)).toBe('c')
     expect(script.flight.describe('b')).toMatchObject({ source: 'c' })
+  })
+
+  describe('whose link is full', () => {
+    /** 'a' feeds 'b' and 'c', as long as nobody measured much; 'b' has got further. */
+    function crowded({ busyB, busyC }: { busyB?: number; busyC?: number } = { busyB: 1, busyC: 1 }): Script {
+      const script = new Script()
+      script.asks('a')
+      script.has('a', 2 * MiB)
+      script.asks('b')
+      script.has('b', 0, 0.1)
+      script.asks('c')
+      script.has('a', 32 * MiB)
+      script.has('b', 20 * MiB, busyB)
+      script.has('c', 16 * MiB, busyC)
+      expect(script.flight.describe('b')).toMatchObject({ source: 'a' })
+      expect(script.flight.describe('c')).toMatchObject({ source: 'a' })
+      return script
+    }
+
+    it('lose a follower to one that has more and room', () => {
+      const script = crowded()
+      expect(script.leavesCrowded('b', 'a', 20 * MiB)).toBe(false)
+      expect(script.leavesCrowded('c', 'a', 16 * MiB)).toBe(true)
+      expect(script.asks('c', 16 * MiB)).toEqual(['c from b'])
+      // It did no wrong: who comes late may be fed by it, once its last follower has room to spare.
+      script.has('b', 21 * MiB, 0.1)
+      expect(script.asks('late', 20 * MiB)).toEqual(['late from a'])
+      // What 'c' had measured was not the link of 'b'.
+      expect(script.asks('later', 20 * MiB)).toEqual(['later from b'])
+    })
+
+    it('lose the last follower until another one is ahead of it', () => {
+      const script = crowded()
+      expect(script.leavesCrowded('b', 'a', 20 * MiB)).toBe(false)
+      expect(script.leavesCrowded('c', 'a', 20 * MiB)).toBe(true)
+      expect(script.asks('c', 20 * MiB)).toEqual([])
+      expect(script.leavesCrowded('b', 'a', 20 * MiB)).toBe(false)
+      expect(script.has('b', 21 * MiB)).toEqual(['c from b'])
+    })
+
+    it('lose nobody to themselves', () => {
+      const script = crowded()
+      script.completes('a')
+      expect(script.leavesCrowded('c', 'a', 20 * MiB)).toBe(false)
+      script.has('b', 21 * MiB)
+      expect(script.leavesCrowded('c', 'a', 20 * MiB)).toBe(true)
+    })
+
+    it.each<[string, () => Script]>([
+      ['is alone', () => tap(crowded(), (script) => script.leaves('b'))],
+      ['is close behind', () => tap(crowded(), (script) => script.has('c', 25 * MiB))],
+      ['is beside one that waits', () => crowded({ busyB: 0.5, busyC: 1 })],
+      ['has not measured yet', () => crowded({ busyB: 1 })],
+    ])('keep a follower that %s', (_what, make) => {
+      const script = make()
+      script.has('d', 30 * MiB)
+      expect(script.leavesCrowded('c', 'a', 16 * MiB)).toBe(false)
+    })
   })
 
   it('have room again when a follower leaves, fails, completes, or was not heard of for long', () => {

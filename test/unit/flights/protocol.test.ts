@@ -29,6 +29,7 @@ const joins: fc.Arbitrary<Join> = fc.record({
   avoid: ids,
   gone: ids,
   keep: ids,
+  isSlow: fc.boolean(),
   image: fc.option(
     fc.oneof(
       counts.map((forMs) => ({ kind: 'leads' as const, forMs })),
@@ -79,6 +80,7 @@ describe('a message', () => {
       avoid: node.id,
       gone: node.id,
       keep: node.id,
+      isSlow: true,
       image: { kind: 'leads' as const, forMs: 10 ** 14 },
       holder: { node, feeds: 10 ** 14 },
     }
@@ -174,6 +176,7 @@ describe('an answer', () => {
     expect(parseAnswer(JSON.stringify(afterFailure))).toEqual(afterFailure)
     expect(parseAnswer(JSON.stringify({ kind: 'lease', afterFailure: 'no' }))).toEqual({ kind: 'lease' })
     expect(parseAnswer(JSON.stringify({ kind: 'wait' }))).toEqual({ kind: 'wait' })
+    expect(parseAnswer(JSON.stringify({ kind: 'leave' }))).toEqual({ kind: 'leave' })
     fc.assert(
       fc.property(nodes, (source) => {
         expect(parseAnswer(JSON.stringify({ kind: 'source', source }))).toEqual({ kind: 'source', source })
