@@ -359,6 +359,14 @@ export const flightFullShare = 0.8
 export const flightBehindBytes = 8 * MiB
 /** It asks for that each so often, from so long after its source began. */
 export const flightCrowdedAskMs = 2_000
+/**
+ * Nobody else has room: it stops reading for this long, less than what counts as silence to those that it feeds. At full
+ * speed the others get further ahead in that than the last of a chain of ten is behind. More often than this: it stays.
+ */
+export const flightPauseMs = 1_500
+export const flightPausesMax = 3
+/** Of those that share a link one at a time leaves or pauses; the next is after this. */
+export const flightReliefMs = 2 * flightCrowdedAskMs
 /** A flight of which nobody has said anything for this long is forgotten. */
 export const flightForgetMs = 60_000
 /** Blobs that this node coordinates. Full: the one that was quiet for longest is forgotten; its nodes join anew. */

@@ -67,14 +67,14 @@ export class Coordinator {
     }
     if (avoid !== undefined) entry.flight.sourceFailed(node.id, avoid, nowMs)
     if (keep !== undefined) {
-      if (isSlow) {
-        const leaves = entry.flight.leavesCrowded(node.id, keep, haveBytes, nowMs)
-        return Promise.resolve({ kind: leaves ? 'leave' : 'wait' })
-      }
-      const other = entry.flight.stalled(node.id, keep, haveBytes, nowMs)
+      const { flight } = entry
+      const other = isSlow
+        ? flight.crowded(node.id, keep, haveBytes, nowMs)
+        : flight.stalled(node.id, keep, haveBytes, nowMs)
       const source = other === undefined ? undefined : entry.nodes.get(other)
       entry.flight.noteLoad(node.id, load, nowMs)
       this.#decide(digest, entry)
+      if (other === 'pause') return Promise.resolve({ kind: 'pause' })
       return Promise.resolve(source === undefined ? { kind: 'wait' } : { kind: 'source', source })
     }
     entry.flight.join(node.id, haveBytes, size, nowMs, image)

@@ -11,8 +11,10 @@ import {
   flightCrowdedAskMs,
   flightDropSourceMs,
   flightFullShare,
+  flightPauseMs,
   flightJoinWaitMs,
   flightStallMs,
+  flightTreeBytes,
   holderPatienceMs,
 } from '../limits.ts'
 import type { Logger } from '../logger.ts'
@@ -41,6 +43,8 @@ export interface FlightSourceComponents {
   /** That the coordinator may not know. */
   holder: Join['holder']
 }
+
+const linkLeft = 'its link is left to others'
 
 export class FlightSource implements BodySource {
   /** Why `next` gave nothing: this node is to fetch upstream; there is no coordinator; time is over. */
@@ -111,8 +115,8 @@ export class FlightSource implements BodySource {
 
   noteFailure(peer: Peer, error: unknown, gaveMuch = false): void {
     if (!(error instanceof PeerFailure)) throw error
-    this.#components.logger.debug({ peer: peer.addresses, error: errorMessage(error) }, 'source of a flight failed')
     if (error.reason === 'moved') return
+    this.#components.logger.debug({ peer: peer.addresses, error: errorMessage(error) }, 'source of a flight failed')
     // Whether a source that broke off is gone shows when it is asked again.
     if (error.reason === 'body' && (gaveMuch || this.#askedAgain !== peer.id)) {
       this.#askedAgain = peer.id
@@ -129,7 +133,11 @@ export class FlightSource implements BodySource {
   ): Promise<Answer | undefined> {
     const other = this.#other
     this.#other = undefined
-    if (other !== undefined) return { kind: 'source', source: other }
+    if (other !== undefined) {
+      // The coordinator knows: it has named the other one for that.
+      this.#failed = undefined
+      return { kind: 'source', source: other }
+    }
     const [avoid, gone] = [this.#failed, this.#gone]
     this.#failed = undefined
     this.#gone = undefined
@@ -162,8 +170,8 @@ export class FlightSource implements BodySource {
 
   /**
    * Passes the body on. A source that gives nothing is not to blame while nobody has more: then we stay. Somebody has:
-   * we change. After long enough we ask like anybody who waits, which may bring a lease. One whose link is full, and shared
-   * with others, is left where somebody else has more and room.
+   * we change. After long enough we ask like anybody who waits, which may bring a lease. One whose link is full is left to
+   * others when the coordinator says so, for a moment or for good.
    */
   async #follow(response: PeerResponse, source: FlightNode, first: number, write: WriteChunk): Promise<void> {
     const { clock } = this.#components
@@ -171,6 +179,9 @@ export class FlightSource implements BodySource {
     let haveBytes = first
     let silentSinceMs: number | undefined = clock.nowMs()
     let dropped: PeerFailure | undefined
+    const endBytes = response.range === undefined ? response.size : response.range.last + 1
+    let isLeaving = false
+    let pause: Promise<unknown> | undefined
     const over = new AbortController()
     const drop = (reason: 'stall' | 'connect' | 'moved', why: string) => {
       dropped = new PeerFailure(reason, why)
@@ -182,20 +193,28 @@ export class FlightSource implements BodySource {
       const nothingElse = { avoid: undefined, gone: undefined, holder: undefined }
       return this.#components.join({ haveBytes, waitMs: 0, keep: source.id, isSlow, ...nothingElse }, over.signal)
     }
+    const namesOther = (answer: Answer | undefined) => {
+      if (answer?.kind !== 'source' || answer.source.id === source.id) return false
+      this.#other = answer.source
+      return true
+    }
     const watch = async () => {
       for (;;) {
         await clock.sleep(flightStallMs / 4, over.signal)
         const silentMs = silentSinceMs === undefined ? 0 : clock.nowMs() - silentSinceMs
         if (silentMs < flightStallMs) {
-          const isFull = (meter.busy ?? 0) >= flightFullShare
-          if (!isFull || clock.nowMs() - askedMs < flightCrowdedAskMs) continue
-          if ((await ask(true))?.kind !== 'leave') continue
-          drop('moved', 'its link is left to others')
+          const isFull = response.size > flightTreeBytes && (meter.busy ?? 0) >= flightFullShare
+          if (!isFull || isLeaving || clock.nowMs() - askedMs < flightCrowdedAskMs) continue
+          const answer = await ask(true)
+          if (answer?.kind === 'pause') pause = clock.sleep(flightPauseMs, over.signal).catch(() => undefined)
+          isLeaving = namesOther(answer)
+          continue
+        }
+        if (isLeaving) {
+          drop('moved', linkLeft)
           return
         }
-        const answer = await ask(false)
-        if (answer?.kind === 'source' && answer.source.id !== source.id) {
-          this.#other = answer.source
+        if (namesOther(await ask(false))) {
           drop('stall', 'it stood still, and another has more')
           return
         }
@@ -214,12 +233,15 @@ export class FlightSource implements BodySource {
       await response.send(async (chunk) => {
         silentSinceMs = undefined
         meter.noteBytes(chunk.byteLength, response.latestWaitMs?.())
+        await pause
         await write(chunk)
         haveBytes += chunk.byteLength
         silentSinceMs = clock.nowMs()
         meter.noteWritten()
         const busy = meter.takeChange()
         if (busy !== undefined) this.#components.onBusy(busy)
+        // Here, where no chunk is on its way to the taker: it would be sent twice.
+        if (isLeaving && haveBytes < endBytes) throw new PeerFailure('moved', linkLeft)
       })
     } catch (error) {
       throw dropped ?? error

@@ -23,6 +23,9 @@ import {
   flightLeaseFreshMs,
   flightLeasesMax,
   flightLoadMs,
+  flightPausesMax,
+  flightReliefMs,
+  flightReportBytesMin,
   flightSilentMs,
   flightSlotsMax,
   flightSmallBytes,
@@ -72,6 +75,10 @@ interface Member {
   lease: { grantedMs: number; hadBytes: number; afterFailure: boolean } | undefined
   /** Share of the time in which it received, while it wanted to. Undefined: not measured yet. */
   busy: number | undefined
+  /** It let others of its source go ahead so often. */
+  pauses: number
+  /** Of a source whose link is full: who of those it feeds is to leave it to the others, and until when no other. */
+  relief: { of: NodeId; untilMs: number } | undefined
   /** As NodeLoad. */
   blobCount: number
   feedsElsewhere: number
@@ -228,30 +235,42 @@ export class Flight {
     const other = this.#sourceInsteadOf(source, member, nowMs)
     if (other === undefined) return undefined
     this.sourceFailed(id, source, nowMs)
-    member.source = other.id
-    member.busy = undefined
-    return other.id
+    follow(member, other.member)
+    return other.member.id
   }
 
   /**
-   * The link of its source is full. Is it told to leave it, and to ask anew? If all whom that feeds say so, this one falls
-   * behind, and somebody else has room, or will have soon: what those that stay get more from now on reaches the last of
-   * them. Early measures are wrong where nodes are short of CPU, and without this two that share a link do so to the end
-   * (16 nodes behind 50 Mbit: the last after 56 s, not 24).
+   * The link of its source is full. If all whom that feeds say so, and this one falls behind, it is moved to somebody who
+   * has more and nobody to feed. There is none: the one that is furthest behind pauses, so that the others, and those fed
+   * by them, get ahead of it. Early measures are wrong where nodes are short of CPU, and without this two that share a link
+   * do so to the end (16 nodes behind 50 Mbit: the last after 56 s, not 24).
    */
-  leavesCrowded(id: NodeId, source: NodeId, haveBytes: number, nowMs: number): boolean {
+  crowded(id: NodeId, source: NodeId, haveBytes: number, nowMs: number): NodeId | 'pause' | undefined {
     const member = this.#touch(id, nowMs)
+    if (haveBytes > member.haveBytes) this.#noteDelivered(source)
     member.haveBytes = Math.max(member.haveBytes, haveBytes)
     const from = this.#members.get(source)
-    const followers = this.#all((other) => other.source === source && nowMs < silentFromMs(other))
-    const isFull = followers.length > 1 && followers.every(({ busy }) => (busy ?? 0) >= flightFullShare)
-    if (from === undefined || member.source !== source || !isFull) return false
-    if (from.haveBytes - member.haveBytes < flightBehindBytes) return false
-    // Who has it complete would take it again.
-    const isLast = !from.isComplete && followers.every((other) => other.haveBytes >= member.haveBytes)
-    if (!isLast && this.#sourceInsteadOf(source, member, nowMs) === undefined) return false
-    member.source = undefined
-    return true
+    if (from === undefined || member.waiting !== undefined) return undefined
+    // What it was answered last may have been lost.
+    member.source = source
+    member.busy = Math.max(member.busy ?? 0, flightFullShare)
+    const fellows = this.#all((other) => other !== member && other.source === source && nowMs < silentFromMs(other))
+    const isShared = fellows.length > 0 && fellows.every(({ busy }) => (busy ?? 0) >= flightFullShare)
+    if (!isShared || from.haveBytes - member.haveBytes < flightBehindBytes) return undefined
+    // One at a time: what the others have measured was with it.
+    if (from.relief !== undefined && from.relief.of !== id && nowMs < from.relief.untilMs) return undefined
+    const other = this.#sourceInsteadOf(source, member, nowMs)
+    const moves = other !== undefined && other.followers.length < fellows.length
+    // The others have said what they have up to a step ago.
+    const isLast = fellows.every((fellow) => fellow.haveBytes + flightReportBytesMin >= member.haveBytes)
+    if (!moves && (!isLast || member.pauses >= flightPausesMax)) return undefined
+    from.relief = { of: id, untilMs: nowMs + flightReliefMs }
+    if (!moves) {
+      member.pauses += 1
+      return 'pause'
+    }
+    follow(member, other.member)
+    return other.member.id
   }
 
   /** What can be decided now. Whoever gets a decision waits no longer. */
@@ -267,9 +286,7 @@ export class Flight {
       const source = isPatient ? undefined : this.#sourceFor(member, nowMs, sources)
       if (source !== undefined) {
         member.waiting = undefined
-        member.source = source.member.id
-        // That was measured behind another one.
-        member.busy = undefined
+        follow(member, source.member)
         member.seenMs = nowMs
         source.followers.push(member)
         this.#trialEndMs ??= nowMs + flightTrialMs
@@ -366,9 +383,9 @@ export class Flight {
     return best
   }
 
-  #sourceInsteadOf(source: NodeId, member: Member, nowMs: number): Member | undefined {
+  #sourceInsteadOf(source: NodeId, member: Member, nowMs: number): Source | undefined {
     const others = this.#sourcesWithRoom(nowMs).filter((other) => other.member.id !== source)
-    return this.#sourceFor(member, nowMs, others)?.member
+    return this.#sourceFor(member, nowMs, others)
   }
 
   #canFeed(source: Member, member: Member, nowMs: number): boolean {
@@ -463,6 +480,8 @@ export class Flight {
       yieldsUntilMs: undefined,
       lease: undefined,
       busy: undefined,
+      pauses: 0,
+      relief: undefined,
       blobCount: 1,
       feedsElsewhere: 0,
       loadMs: nowMs,
@@ -510,6 +529,13 @@ export class Flight {
   #leaders(): Member[] {
     return this.#all(({ lease }) => lease !== undefined)
   }
+}
+
+/** What it measured was behind another one. */
+function follow(member: Member, source: Member): void {
+  member.source = source.id
+  member.busy = undefined
+  member.pauses = 0
 }
 
 /** Who has bytes goes on by itself; what is over counts as 0. */

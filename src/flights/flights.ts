@@ -233,7 +233,7 @@ export class Flights {
   }
 
   #noteImage(imageKey: string, answer: Answer): ImagePart | undefined {
-    if (answer.kind === 'wait') return undefined
+    if (answer.kind !== 'lease' && answer.kind !== 'source') return undefined
     const nowMs = this.#components.clock.nowMs()
     const last = this.#images.get(imageKey)
     const part =

@@ -49,8 +49,8 @@ export type Answer =
   | { kind: 'source'; source: FlightNode }
   /** Nothing was decided: ask again. */
   | { kind: 'wait' }
-  /** Let others have the link of your source, and ask anew: only to who said that it is full. */
-  | { kind: 'leave' }
+  /** Let others have the link of your source for a moment: only to who said that it is full. */
+  | { kind: 'pause' }
 
 const prefix = '/spegel-ts/flights/v1/'
 /** A path that is asked for messages of flights. */
@@ -148,7 +148,7 @@ export function parseAnswer(text: string): Answer | undefined {
       afterFailure?: unknown
     }
     if (kind === 'lease') return afterFailure === true ? { kind, afterFailure } : { kind }
-    if (kind === 'wait' || kind === 'leave') return { kind }
+    if (kind === 'wait' || kind === 'pause') return { kind }
     if (kind !== 'source' || typeof source?.id !== 'string' || !Array.isArray(source.addresses)) return undefined
     const node = checkedNode(source.id, source.addresses.map(String))
     return node === undefined ? undefined : { kind, source: node }

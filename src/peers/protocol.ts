@@ -28,6 +28,7 @@ export const hereHeader = 'x-spegel-ts-here'
 /** Of blobs, and of what an answer does not say. */
 export const blobContentType = 'application/octet-stream'
 
+/** `moved`: it did no wrong, but another one is to be asked for the rest. */
 export type PeerFailureReason = 'connect' | 'not-found' | 'status' | 'headers' | 'body' | 'stall' | 'moved' | 'digest'
 
 export class PeerFailure extends Error {

@@ -56,7 +56,8 @@ export class ResumableBody {
         const gaveBytes = current.last + 1 - current.first
         this.#source.noteFailure(response.peer, error, gaveBytes >= peerWorthAskingBytes)
         const next = await this.#next(current.last + 1, signal)
-        this.#metrics.resumes.inc({ outcome: next === undefined ? 'given-up' : 'resumed' })
+        if (next === undefined || error.reason !== 'moved')
+          this.#metrics.resumes.inc({ outcome: next === undefined ? 'given-up' : 'resumed' })
         if (next === undefined) throw error
         part = this.#addPart(next, current.last + 1)
       } finally {

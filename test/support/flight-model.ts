@@ -125,7 +125,8 @@ export class FlightModel {
       for (const [fellow, { haveBytes }] of this.#fellowsOf(index)) {
         flight.progress(String(fellow), haveBytes, size, 1, nowMs)
       }
-      if (flight.leavesCrowded(id, String(node.source), node.haveBytes, nowMs)) this.#ask(index)
+      const other = flight.crowded(id, String(node.source), node.haveBytes, nowMs)
+      if (other !== undefined && other !== 'pause') this.#follow(index, other)
     } else {
       // 'die' and 'forget': nobody is told.
       const phase = verb === 'die' ? 'dead' : 'idle'

@@ -143,7 +143,7 @@ describe('a coordinator', () => {
     expect(again.answer).toEqual({ kind: 'source', source: nodeOf('c') })
   })
 
-  it('tells one of two who share a full link to leave it', async () => {
+  it('moves one of two who share a full link, or has it pause', async () => {
     const script = new Script()
     script.says('a', 'progress', MiB)
     script.asks('b')
@@ -157,10 +157,11 @@ describe('a coordinator', () => {
       script.asks('c', { ...slow, haveBytes: 10 * MiB }),
     ]
     await script.passes(0)
-    expect([b.answer, c.answer]).toEqual([{ kind: 'wait' }, { kind: 'leave' }])
-    const again = script.asks('c', { haveBytes: 10 * MiB })
+    expect([b.answer, c.answer]).toEqual([{ kind: 'pause' }, { kind: 'wait' }])
+    script.says('c', 'progress', 13 * MiB)
+    const again = script.asks('b', { ...slow, haveBytes: 12 * MiB })
     await script.passes(0)
-    expect(again.answer).toEqual({ kind: 'source', source: nodeOf('b') })
+    expect(again.answer).toEqual({ kind: 'source', source: nodeOf('c') })
   })
 
   it('believes nothing of a flight that is over', async () => {

@@ -11,6 +11,8 @@ import {
   flightLeaseFreshMs,
   flightLeasesMax,
   flightLoadMs,
+  flightPausesMax,
+  flightReliefMs,
   flightSilentMs,
   flightSlotsMax,
   flightTrialMs,
@@ -62,8 +64,8 @@ class Script {
     return this.asks(id, haveBytes)
   }
 
-  leavesCrowded(id: string, source: string, haveBytes: number): boolean {
-    return this.flight.leavesCrowded(id, source, haveBytes, this.nowMs)
+  crowded(id: string, source: string, haveBytes: number): string | undefined {
+    return this.flight.crowded(id, source, haveBytes, this.nowMs)
   }
 
   passes(ms: number): string[] {
@@ -456,7 +458,7 @@ describe('sources', () => {
 
   describe('whose link is full', () => {
     /** 'a' feeds 'b' and 'c', as long as nobody measured much; 'b' has got further. */
-    function crowded({ busyB, busyC }: { busyB?: number; busyC?: number } = { busyB: 1, busyC: 1 }): Script {
+    function crowded(busyB = 1): Script {
       const script = new Script()
       script.asks('a')
       script.has('a', 2 * MiB)
@@ -465,50 +467,85 @@ describe('sources', () => {
       script.asks('c')
       script.has('a', 32 * MiB)
       script.has('b', 20 * MiB, busyB)
-      script.has('c', 16 * MiB, busyC)
+      script.has('c', 16 * MiB, 1)
       expect(script.flight.describe('b')).toMatchObject({ source: 'a' })
       expect(script.flight.describe('c')).toMatchObject({ source: 'a' })
       return script
     }
 
-    it('lose a follower to one that has more and room', () => {
+    it('lose a follower to one that has more and feeds nobody', () => {
       const script = crowded()
-      expect(script.leavesCrowded('b', 'a', 20 * MiB)).toBe(false)
-      expect(script.leavesCrowded('c', 'a', 16 * MiB)).toBe(true)
-      expect(script.asks('c', 16 * MiB)).toEqual(['c from b'])
+      expect(script.crowded('b', 'a', 24 * MiB)).toBeUndefined()
+      expect(script.crowded('c', 'a', 16 * MiB)).toBe('b')
+      expect(script.flight.describe('c')).toMatchObject({ source: 'b' })
       // It did no wrong: who comes late may be fed by it, once its last follower has room to spare.
-      script.has('b', 21 * MiB, 0.1)
-      expect(script.asks('late', 20 * MiB)).toEqual(['late from a'])
+      script.has('b', 25 * MiB, 0.1)
+      expect(script.asks('late', 24 * MiB)).toEqual(['late from a'])
       // What 'c' had measured was not the link of 'b'.
-      expect(script.asks('later', 20 * MiB)).toEqual(['later from b'])
+      expect(script.asks('later', 24 * MiB)).toEqual(['later from b'])
     })
 
-    it('lose the last follower until another one is ahead of it', () => {
+    it('have the last follower pause until another one is ahead of it', () => {
       const script = crowded()
-      expect(script.leavesCrowded('b', 'a', 20 * MiB)).toBe(false)
-      expect(script.leavesCrowded('c', 'a', 20 * MiB)).toBe(true)
-      expect(script.asks('c', 20 * MiB)).toEqual([])
-      expect(script.leavesCrowded('b', 'a', 20 * MiB)).toBe(false)
-      expect(script.has('b', 21 * MiB)).toEqual(['c from b'])
-    })
-
-    it('lose nobody to themselves', () => {
-      const script = crowded()
-      script.completes('a')
-      expect(script.leavesCrowded('c', 'a', 20 * MiB)).toBe(false)
+      expect(script.crowded('c', 'a', 20 * MiB)).toBe('pause')
+      expect(script.crowded('b', 'a', 20 * MiB)).toBeUndefined()
       script.has('b', 21 * MiB)
-      expect(script.leavesCrowded('c', 'a', 20 * MiB)).toBe(true)
+      expect(script.crowded('c', 'a', 20 * MiB)).toBe('b')
+    })
+
+    it('lose one at a time', () => {
+      const script = new Script()
+      script.asks('a')
+      script.has('a', 2 * MiB)
+      script.asks('b')
+      script.has('b', 0, 0.1)
+      expect([...script.asks('c'), ...script.asks('d')]).toEqual(['c from a', 'd from a'])
+      script.has('a', 32 * MiB)
+      for (const [id, haveBytes] of [
+        ['b', 20 * MiB],
+        ['c', 16 * MiB],
+        ['d', 14 * MiB],
+      ] as const)
+        script.has(id, haveBytes, 1)
+      expect(script.crowded('d', 'a', 14 * MiB)).toBe('b')
+      script.passes(flightReliefMs - 1)
+      expect(script.crowded('c', 'a', 16 * MiB)).toBeUndefined()
+      script.passes(1)
+      expect(script.crowded('c', 'a', 16 * MiB)).toBe('pause')
+    })
+
+    it('have it pause a few times, if nobody gets ahead', () => {
+      const script = crowded()
+      for (let turn = 0; turn < flightPausesMax; turn++)
+        expect(script.crowded('c', 'a', 20 * MiB + turn)).toBe('pause')
+      expect(script.crowded('c', 'a', 21 * MiB)).toBeUndefined()
+    })
+
+    it('are not left for one that feeds as many', () => {
+      const script = crowded()
+      script.has('d', 30 * MiB)
+      expect(script.asks('e', 24 * MiB)).toEqual(['e from d'])
+      script.has('e', 24 * MiB, 0.1)
+      script.has('b', 24 * MiB)
+      expect(script.crowded('b', 'a', 24 * MiB)).toBeUndefined()
+    })
+
+    it('are known to feed who says so, whatever was answered last', () => {
+      const script = crowded()
+      expect(script.crowded('c', 'a', 16 * MiB)).toBe('b')
+      // That was lost.
+      script.passes(flightReliefMs)
+      expect(script.crowded('c', 'a', 16 * MiB)).toBe('b')
     })
 
     it.each<[string, () => Script]>([
       ['is alone', () => tap(crowded(), (script) => script.leaves('b'))],
       ['is close behind', () => tap(crowded(), (script) => script.has('c', 25 * MiB))],
-      ['is beside one that waits', () => crowded({ busyB: 0.5, busyC: 1 })],
-      ['has not measured yet', () => crowded({ busyB: 1 })],
+      ['is beside one that waits', () => crowded(0.5)],
     ])('keep a follower that %s', (_what, make) => {
       const script = make()
       script.has('d', 30 * MiB)
-      expect(script.leavesCrowded('c', 'a', 16 * MiB)).toBe(false)
+      expect(script.crowded('c', 'a', 16 * MiB)).toBeUndefined()
     })
   })
 

@@ -176,7 +176,7 @@ describe('an answer', () => {
     expect(parseAnswer(JSON.stringify(afterFailure))).toEqual(afterFailure)
     expect(parseAnswer(JSON.stringify({ kind: 'lease', afterFailure: 'no' }))).toEqual({ kind: 'lease' })
     expect(parseAnswer(JSON.stringify({ kind: 'wait' }))).toEqual({ kind: 'wait' })
-    expect(parseAnswer(JSON.stringify({ kind: 'leave' }))).toEqual({ kind: 'leave' })
+    expect(parseAnswer(JSON.stringify({ kind: 'pause' }))).toEqual({ kind: 'pause' })
     fc.assert(
       fc.property(nodes, (source) => {
         expect(parseAnswer(JSON.stringify({ kind: 'source', source }))).toEqual({ kind: 'source', source })
