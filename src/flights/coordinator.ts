@@ -67,14 +67,13 @@ export class Coordinator {
     }
     if (avoid !== undefined) entry.flight.sourceFailed(node.id, avoid, nowMs)
     if (keep !== undefined) {
-      const { flight } = entry
-      const other = isSlow
-        ? flight.crowded(node.id, keep, haveBytes, nowMs)
-        : flight.stalled(node.id, keep, haveBytes, nowMs)
+      const relief = isSlow ? entry.flight.crowded(node.id, keep, haveBytes, nowMs) : undefined
+      const stalled = isSlow ? undefined : entry.flight.stalled(node.id, keep, haveBytes, nowMs)
+      const other = relief?.kind === 'move' ? relief.source : stalled
       const source = other === undefined ? undefined : entry.nodes.get(other)
       entry.flight.noteLoad(node.id, load, nowMs)
       this.#decide(digest, entry)
-      if (other === 'pause') return Promise.resolve({ kind: 'pause' })
+      if (relief?.kind === 'pause') return Promise.resolve({ kind: 'pause' })
       return Promise.resolve(source === undefined ? { kind: 'wait' } : { kind: 'source', source })
     }
     entry.flight.join(node.id, haveBytes, size, nowMs, image)

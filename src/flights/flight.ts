@@ -42,6 +42,9 @@ export type Decision =
   /** Take bytes from this node; it has more than `to`. */
   | { kind: 'source'; to: NodeId; source: NodeId }
 
+/** For who shares a full link: other bytes, or none for a moment. */
+export type Relief = { kind: 'move'; source: NodeId } | { kind: 'pause' }
+
 /** What a node does for other blobs of the same image, where leases are answered by 404. */
 export type ImageRole =
   /** It has leases, the first since so long. */
@@ -245,18 +248,20 @@ export class Flight {
    * by them, get ahead of it. Early measures are wrong where nodes are short of CPU, and without this two that share a link
    * do so to the end (16 nodes behind 50 Mbit: the last after 56 s, not 24).
    */
-  crowded(id: NodeId, source: NodeId, haveBytes: number, nowMs: number): NodeId | 'pause' | undefined {
+  crowded(id: NodeId, source: NodeId, haveBytes: number, nowMs: number): Relief | undefined {
     const member = this.#touch(id, nowMs)
     if (haveBytes > member.haveBytes) this.#noteDelivered(source)
     member.haveBytes = Math.max(member.haveBytes, haveBytes)
     const from = this.#members.get(source)
-    if (from === undefined || member.waiting !== undefined) return undefined
+    // A download that began anew has less than whom it fed.
+    const behindBytes = (from?.haveBytes ?? 0) - member.haveBytes
+    if (from === undefined || member.waiting !== undefined || behindBytes < flightBehindBytes) return undefined
     // What it was answered last may have been lost.
     member.source = source
     member.busy = Math.max(member.busy ?? 0, flightFullShare)
     const fellows = this.#all((other) => other !== member && other.source === source && nowMs < silentFromMs(other))
     const isShared = fellows.length > 0 && fellows.every(({ busy }) => (busy ?? 0) >= flightFullShare)
-    if (!isShared || from.haveBytes - member.haveBytes < flightBehindBytes) return undefined
+    if (!isShared) return undefined
     // One at a time: what the others have measured was with it.
     if (from.relief !== undefined && from.relief.of !== id && nowMs < from.relief.untilMs) return undefined
     const other = this.#sourceInsteadOf(source, member, nowMs)
@@ -267,10 +272,10 @@ export class Flight {
     from.relief = { of: id, untilMs: nowMs + flightReliefMs }
     if (!moves) {
       member.pauses += 1
-      return 'pause'
+      return { kind: 'pause' }
     }
     follow(member, other.member)
-    return other.member.id
+    return { kind: 'move', source: other.member.id }
   }
 
   /** What can be decided now. Whoever gets a decision waits no longer. */

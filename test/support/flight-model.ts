@@ -125,8 +125,8 @@ export class FlightModel {
       for (const [fellow, { haveBytes }] of this.#fellowsOf(index)) {
         flight.progress(String(fellow), haveBytes, size, 1, nowMs)
       }
-      const other = flight.crowded(id, String(node.source), node.haveBytes, nowMs)
-      if (other !== undefined && other !== 'pause') this.#follow(index, other)
+      const relief = flight.crowded(id, String(node.source), node.haveBytes, nowMs)
+      if (relief?.kind === 'move') this.#follow(index, relief.source)
     } else {
       // 'die' and 'forget': nobody is told.
       const phase = verb === 'die' ? 'dead' : 'idle'

@@ -65,7 +65,8 @@ class Script {
   }
 
   crowded(id: string, source: string, haveBytes: number): string | undefined {
-    return this.flight.crowded(id, source, haveBytes, this.nowMs)
+    const relief = this.flight.crowded(id, source, haveBytes, this.nowMs)
+    return relief?.kind === 'move' ? relief.source : relief?.kind
   }
 
   passes(ms: number): string[] {
