@@ -61,8 +61,10 @@ export class FlightSource implements BodySource {
   #askedAgain: string | undefined
   /** Told until a source is named: from then on the coordinator knows better. */
   #holder: Join['holder']
-  /** To ask without a question: named while the last one stood still, or the one that broke off. */
+  /** To ask without a question: named while the last one still sent or stood still, or the one that broke off. */
   #other: FlightNode | undefined
+  /** It was left to others though it sent. If who was named instead does not deliver, it is asked again. */
+  #left: FlightNode | undefined
 
   constructor(request: ContentRequest, components: FlightSourceComponents) {
     this.#request = request
@@ -100,8 +102,11 @@ export class FlightSource implements BodySource {
           failedId = answer.source.id
           continue
         }
+        const left = this.#left
+        this.#left = undefined
         const response = await this.#open(answer.source, range, signal)
         if (response !== undefined) return response
+        this.#other ??= left
         failedId = answer.source.id
       }
       return undefined
@@ -115,7 +120,10 @@ export class FlightSource implements BodySource {
 
   noteFailure(peer: Peer, error: unknown, gaveMuch = false): void {
     if (!(error instanceof PeerFailure)) throw error
-    if (error.reason === 'moved') return
+    if (error.reason === 'moved') {
+      this.#left = peer
+      return
+    }
     this.#components.logger.debug({ peer: peer.addresses, error: errorMessage(error) }, 'source of a flight failed')
     // Whether a source that broke off is gone shows when it is asked again.
     if (error.reason === 'body' && (gaveMuch || this.#askedAgain !== peer.id)) {
@@ -123,6 +131,8 @@ export class FlightSource implements BodySource {
       this.#other = peer
       return
     }
+    // The coordinator has named another one because of that.
+    if (error.reason === 'stall' && this.#other !== undefined) return
     this.#failed = peer.id
     if (error.reason === 'connect') this.#gone = peer.id
   }
@@ -133,11 +143,7 @@ export class FlightSource implements BodySource {
   ): Promise<Answer | undefined> {
     const other = this.#other
     this.#other = undefined
-    if (other !== undefined) {
-      // The coordinator knows: it has named the other one for that.
-      this.#failed = undefined
-      return { kind: 'source', source: other }
-    }
+    if (other !== undefined) return { kind: 'source', source: other }
     const [avoid, gone] = [this.#failed, this.#gone]
     this.#failed = undefined
     this.#gone = undefined
@@ -190,8 +196,10 @@ export class FlightSource implements BodySource {
     let askedMs = clock.nowMs()
     const ask = (isSlow: boolean) => {
       askedMs = clock.nowMs()
-      const nothingElse = { avoid: undefined, gone: undefined, holder: undefined }
-      return this.#components.join({ haveBytes, waitMs: 0, keep: source.id, isSlow, ...nothingElse }, over.signal)
+      const avoid = this.#failed
+      this.#failed = undefined
+      const question = { haveBytes, waitMs: 0, avoid, gone: undefined, keep: source.id, isSlow, holder: undefined }
+      return this.#components.join(question, over.signal)
     }
     const namesOther = (answer: Answer | undefined) => {
       if (answer?.kind !== 'source' || answer.source.id === source.id) return false

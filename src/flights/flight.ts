@@ -265,7 +265,9 @@ export class Flight {
     // One at a time: what the others have measured was with it.
     if (from.relief !== undefined && from.relief.of !== id && nowMs < from.relief.untilMs) return undefined
     const other = this.#sourceInsteadOf(source, member, nowMs)
-    const moves = other !== undefined && other.followers.length < fellows.length
+    // It was handed more than it says, which is what it can give.
+    const isAhead = (other?.member.haveBytes ?? 0) >= member.haveBytes + flightReportBytesMin
+    const moves = other !== undefined && isAhead && other.followers.length < fellows.length
     // The others have said what they have up to a step ago.
     const isLast = fellows.every((fellow) => fellow.haveBytes + flightReportBytesMin >= member.haveBytes)
     if (!moves && (!isLast || member.pauses >= flightPausesMax)) return undefined

@@ -147,9 +147,11 @@ export class Flights {
       isWrong,
       holder,
       join: async (question, signal) => {
-        const size = transfers.find(digest)?.size
+        const transfer = transfers.find(digest)
         const image = by404 ? this.#imageRole(imageKey) : undefined
-        const join = { node: self, size, load: this.#load(digest), image, ...question }
+        const join = { node: self, size: transfer?.size, load: this.#load(digest), image, ...question }
+        // Who is fed well tells what it can give to others: what is on disk.
+        if (question.isSlow) join.haveBytes = Math.min(join.haveBytes, transfer?.haveBytes ?? 0)
         const answer = await this.#coordinators.join(digest, join, signal)
         this.#noteAnswer(digest, answer, by404 ? imageKey : undefined)
         return answer

@@ -158,7 +158,7 @@ describe('a coordinator', () => {
     ]
     await script.passes(0)
     expect([b.answer, c.answer]).toEqual([{ kind: 'pause' }, { kind: 'wait' }])
-    script.says('c', 'progress', 13 * MiB)
+    script.says('c', 'progress', 16 * MiB)
     const again = script.asks('b', { ...slow, haveBytes: 12 * MiB })
     await script.passes(0)
     expect(again.answer).toEqual({ kind: 'source', source: nodeOf('c') })

@@ -183,8 +183,14 @@ describe('a follower', () => {
     const pauses = writtenMs.filter((atMs, index) => atMs - (writtenMs[index - 1] ?? startMs) >= flightPauseMs)
     expect(pauses).toHaveLength(1)
     script.source.noteFailure(response.peer, failures[0])
-    expect(await script.next(100)).toBe('b')
+    // Who was named does not deliver after all: it goes on with the one it left, and says so when it asks again.
+    script.good.delete('b')
+    expect(await script.next(100)).toBe('a')
+    expect(script.opened).toEqual(['a', 'b', 'a'])
     expect(script.asked).toEqual(['2000 -', '0 - slow', '0 - slow', '0 - slow'])
+    script.source.noteFailure(response.peer, new PeerFailure('connect', 'gone'))
+    expect(await script.next(100)).toBeUndefined()
+    expect(script.asked[4]).toBe('2000 a gone: a')
   })
 
   it('ends with a lease, or alone', async () => {

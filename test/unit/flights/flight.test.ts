@@ -490,7 +490,9 @@ describe('sources', () => {
       const script = crowded()
       expect(script.crowded('c', 'a', 20 * MiB)).toBe('pause')
       expect(script.crowded('b', 'a', 20 * MiB)).toBeUndefined()
-      script.has('b', 21 * MiB)
+      script.has('b', 24 * MiB - 1)
+      expect(script.crowded('c', 'a', 20 * MiB)).toBe('pause')
+      script.has('b', 24 * MiB)
       expect(script.crowded('c', 'a', 20 * MiB)).toBe('b')
     })
 

@@ -4,7 +4,7 @@ import { Ahead } from '../../../src/store/ahead.ts'
 
 /** The byte at a position tells the position, modulo a prime that divides no power of two. */
 const bytesAt = (position: number, length: number) =>
-  Buffer.from(Uint8Array.from({ length }, (_, at) => (position + at) % 251))
+  Buffer.alloc(length, Buffer.from(Array.from({ length: 251 }, (_, at) => (position + at) % 251)))
 
 let taken: Ahead[] = []
 afterEach(() => {
