@@ -351,19 +351,21 @@ export const flightFirstBytesMs = 5_000
 /** What a node said of its load, and a download that grew, count for this long. */
 export const flightLoadMs = 10_000
 /**
- * Who receives for this share of the time does so as fast as the link of its source allows. If that feeds others, who say the
- * same, and has so many bytes more, one of them is moved to somebody else. Who is fed as fast as its source is less than
- * 2 MiB behind; less than a second at 100 Mbit is not worth a new connection.
+ * Who receives for this share of the time may be limited by the link of its source: two that share one measured 0.4 to 1.
+ * If it has fallen so many bytes behind, and others of that source say the same, they share a full link. Who is fed as fast as
+ * its source is less than 2 MiB behind; less than a second at 100 Mbit is not worth a new connection.
  */
-export const flightFullShare = 0.8
+export const flightFullShare = 0.5
 export const flightBehindBytes = 8 * MiB
 /** It asks for that each so often, from so long after its source began. */
 export const flightCrowdedAskMs = 2_000
 /**
- * Nobody else has room: it stops reading for this long, less than what counts as silence to those that it feeds. At full
- * speed the others get further ahead in that than the last of a chain of ten is behind. More often than this: it stays.
+ * Nobody else has more and room: it takes nothing for this long, less than what counts as silence to those that it feeds, and
+ * asks so often meanwhile. At full speed the others get further ahead in that than the last of a chain is behind.
  */
 export const flightPauseMs = 1_500
+export const flightPauseTurns = 3
+/** Of one source. Then it stays. */
 export const flightPausesMax = 3
 /** Of those that share a link one at a time leaves or pauses; the next is after this. */
 export const flightReliefMs = 2 * flightCrowdedAskMs

@@ -79,6 +79,11 @@ export class BusyMeter {
     this.#readySinceMs = this.#nowMs()
   }
 
+  /** What the source had when we came comes as fast as the link allows. */
+  get isCatchingUp(): boolean {
+    return this.#hereBytes > 0
+  }
+
   /** A number from 0 to 1. Undefined: not known before 1 or 2 MiB. */
   get busy(): number | undefined {
     if (this.#sum.bytes < (this.#hasCaughtUp ? flightSmallBytes : flightCatchUpBytes)) return undefined

@@ -12,6 +12,8 @@ import {
   flightDropSourceMs,
   flightFullShare,
   flightPauseMs,
+  flightPauseTurns,
+  flightPausesMax,
   flightJoinWaitMs,
   flightStallMs,
   flightTreeBytes,
@@ -63,8 +65,12 @@ export class FlightSource implements BodySource {
   #holder: Join['holder']
   /** To ask without a question: named while the last one still sent or stood still, or the one that broke off. */
   #other: FlightNode | undefined
-  /** It was left to others though it sent. If who was named instead does not deliver, it is asked again. */
+  /** It was left though it sent. If who was named instead does not deliver, it is asked again. */
   #left: FlightNode | undefined
+  /** That one's link is left to others for a moment. */
+  #isPausing = false
+  /** Since the source was another one. */
+  #pauses = 0
 
   constructor(request: ContentRequest, components: FlightSourceComponents) {
     this.#request = request
@@ -104,9 +110,10 @@ export class FlightSource implements BodySource {
         }
         const left = this.#left
         this.#left = undefined
+        if (left?.id !== answer.source.id) this.#pauses = 0
         const response = await this.#open(answer.source, range, signal)
         if (response !== undefined) return response
-        this.#other ??= left
+        if (left?.id !== answer.source.id) this.#other ??= left
         failedId = answer.source.id
       }
       return undefined
@@ -144,6 +151,7 @@ export class FlightSource implements BodySource {
     const other = this.#other
     this.#other = undefined
     if (other !== undefined) return { kind: 'source', source: other }
+    if (this.#isPausing && this.#left !== undefined) return this.#pause(this.#left, haveBytes, signal)
     const [avoid, gone] = [this.#failed, this.#gone]
     this.#failed = undefined
     this.#gone = undefined
@@ -151,6 +159,32 @@ export class FlightSource implements BodySource {
     const answer = await this.#components.join(question, signal)
     if (answer?.kind === 'source') this.#holder = undefined
     return answer
+  }
+
+  /** Nothing comes, until somebody has got ahead, or the time is over. Not to read is not enough: megabytes fit in buffers. */
+  async #pause(left: FlightNode, haveBytes: number, signal: AbortSignal): Promise<Answer> {
+    const { clock } = this.#components
+    this.#isPausing = false
+    this.#pauses += 1
+    for (let turn = 0; turn < flightPauseTurns; turn++) {
+      await clock.sleep(flightPauseMs / flightPauseTurns, signal)
+      const answer = await this.#askOfSource(left, haveBytes, true, signal)
+      if (answer?.kind === 'source') return answer
+    }
+    return { kind: 'source', source: left }
+  }
+
+  /** Is there another one for who stands still, or is fed over a full link? */
+  #askOfSource(
+    { id: keep }: FlightNode,
+    haveBytes: number,
+    isSlow: boolean,
+    signal: AbortSignal,
+  ): Promise<Answer | undefined> {
+    const avoid = this.#failed
+    this.#failed = undefined
+    const question = { haveBytes, waitMs: 0, avoid, gone: undefined, keep, isSlow, holder: undefined }
+    return this.#components.join(question, signal)
   }
 
   async #open(
@@ -185,9 +219,9 @@ export class FlightSource implements BodySource {
     let haveBytes = first
     let silentSinceMs: number | undefined = clock.nowMs()
     let dropped: PeerFailure | undefined
+    this.#isPausing = false
     const endBytes = response.range === undefined ? response.size : response.range.last + 1
     let isLeaving = false
-    let pause: Promise<unknown> | undefined
     const over = new AbortController()
     const drop = (reason: 'stall' | 'connect' | 'moved', why: string) => {
       dropped = new PeerFailure(reason, why)
@@ -196,10 +230,7 @@ export class FlightSource implements BodySource {
     let askedMs = clock.nowMs()
     const ask = (isSlow: boolean) => {
       askedMs = clock.nowMs()
-      const avoid = this.#failed
-      this.#failed = undefined
-      const question = { haveBytes, waitMs: 0, avoid, gone: undefined, keep: source.id, isSlow, holder: undefined }
-      return this.#components.join(question, over.signal)
+      return this.#askOfSource(source, haveBytes, isSlow, over.signal)
     }
     const namesOther = (answer: Answer | undefined) => {
       if (answer?.kind !== 'source' || answer.source.id === source.id) return false
@@ -211,11 +242,17 @@ export class FlightSource implements BodySource {
         await clock.sleep(flightStallMs / 4, over.signal)
         const silentMs = silentSinceMs === undefined ? 0 : clock.nowMs() - silentSinceMs
         if (silentMs < flightStallMs) {
-          const isFull = response.size > flightTreeBytes && (meter.busy ?? 0) >= flightFullShare
-          if (!isFull || isLeaving || clock.nowMs() - askedMs < flightCrowdedAskMs) continue
+          const isFull = meter.isCatchingUp || (meter.busy ?? 0) >= flightFullShare
+          if (
+            !isFull ||
+            response.size <= flightTreeBytes ||
+            isLeaving ||
+            clock.nowMs() - askedMs < flightCrowdedAskMs
+          )
+            continue
           const answer = await ask(true)
-          if (answer?.kind === 'pause') pause = clock.sleep(flightPauseMs, over.signal).catch(() => undefined)
-          isLeaving = namesOther(answer)
+          this.#isPausing = answer?.kind === 'pause' && this.#pauses < flightPausesMax
+          isLeaving = namesOther(answer) || this.#isPausing
           continue
         }
         if (isLeaving) {
@@ -241,7 +278,6 @@ export class FlightSource implements BodySource {
       await response.send(async (chunk) => {
         silentSinceMs = undefined
         meter.noteBytes(chunk.byteLength, response.latestWaitMs?.())
-        await pause
         await write(chunk)
         haveBytes += chunk.byteLength
         silentSinceMs = clock.nowMs()

@@ -11,6 +11,7 @@
  *   leads another blob of the image is preferred, and those that are fed by it wait for that a little.
  */
 import {
+  aheadBytes,
   flightBackoffMs,
   flightBehindBytes,
   flightDoubtMs,
@@ -23,7 +24,6 @@ import {
   flightLeaseFreshMs,
   flightLeasesMax,
   flightLoadMs,
-  flightPausesMax,
   flightReliefMs,
   flightReportBytesMin,
   flightSilentMs,
@@ -78,8 +78,6 @@ interface Member {
   lease: { grantedMs: number; hadBytes: number; afterFailure: boolean } | undefined
   /** Share of the time in which it received, while it wanted to. Undefined: not measured yet. */
   busy: number | undefined
-  /** It let others of its source go ahead so often. */
-  pauses: number
   /** Of a source whose link is full: who of those it feeds is to leave it to the others, and until when no other. */
   relief: { of: NodeId; untilMs: number } | undefined
   /** As NodeLoad. */
@@ -243,7 +241,7 @@ export class Flight {
   }
 
   /**
-   * The link of its source is full. If all whom that feeds say so, and this one falls behind, it is moved to somebody who
+   * The link of its source is full. If all whom that feeds say so, and this one has fallen behind, it is moved to somebody who
    * has more and nobody to feed. There is none: the one that is furthest behind pauses, so that the others, and those fed
    * by them, get ahead of it. Early measures are wrong where nodes are short of CPU, and without this two that share a link
    * do so to the end (16 nodes behind 50 Mbit: the last after 56 s, not 24).
@@ -266,16 +264,13 @@ export class Flight {
     if (from.relief !== undefined && from.relief.of !== id && nowMs < from.relief.untilMs) return undefined
     const other = this.#sourceInsteadOf(source, member, nowMs)
     // It was handed more than it says, which is what it can give.
-    const isAhead = (other?.member.haveBytes ?? 0) >= member.haveBytes + flightReportBytesMin
+    const isAhead = (other?.member.haveBytes ?? 0) >= member.haveBytes + aheadBytes
     const moves = other !== undefined && isAhead && other.followers.length < fellows.length
     // The others have said what they have up to a step ago.
     const isLast = fellows.every((fellow) => fellow.haveBytes + flightReportBytesMin >= member.haveBytes)
-    if (!moves && (!isLast || member.pauses >= flightPausesMax)) return undefined
+    if (!moves && !isLast) return undefined
     from.relief = { of: id, untilMs: nowMs + flightReliefMs }
-    if (!moves) {
-      member.pauses += 1
-      return { kind: 'pause' }
-    }
+    if (!moves) return { kind: 'pause' }
     follow(member, other.member)
     return { kind: 'move', source: other.member.id }
   }
@@ -487,7 +482,6 @@ export class Flight {
       yieldsUntilMs: undefined,
       lease: undefined,
       busy: undefined,
-      pauses: 0,
       relief: undefined,
       blobCount: 1,
       feedsElsewhere: 0,
@@ -542,7 +536,6 @@ export class Flight {
 function follow(member: Member, source: Member): void {
   member.source = source.id
   member.busy = undefined
-  member.pauses = 0
 }
 
 /** Who has bytes goes on by itself; what is over counts as 0. */

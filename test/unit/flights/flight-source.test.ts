@@ -8,6 +8,7 @@ import {
   flightCrowdedAskMs,
   flightDropSourceMs,
   flightPauseMs,
+  flightPauseTurns,
   flightStallMs,
 } from '../../../src/limits.ts'
 import { createLogger } from '../../../src/logger.ts'
@@ -160,37 +161,59 @@ describe('a follower', () => {
     expect(script.asked[0]).toBe(`2000 a${told}`)
   })
 
-  it('leaves the link of a full source to others for a moment, and for good, and does not blame it', async () => {
-    // What is answered to the question whether to leave it, each 2 s.
-    const answers: Answer[] = [sourceOf('a'), { kind: 'wait' }, { kind: 'pause' }, sourceOf('b')]
-    const script = new Script((number) => answers[number])
-    script.good.add('a').add('b')
-    script.full.add('a')
-    const { clock } = script
-    const response = await script.source.next(undefined, 2_000, new AbortController().signal)
+  /** What becomes of a body of 'a', which comes without a pause. */
+  async function untilLeft(script: Script): Promise<void> {
+    const { clock, source } = script
+    const response = await source.next(undefined, 2_000, new AbortController().signal)
     if (response === undefined || 'refusedSize' in response) return expect.unreachable()
     const startMs = clock.nowMs()
-    const writtenMs: number[] = []
     const failures: unknown[] = []
-    const write = () => Promise.resolve(void writtenMs.push(clock.nowMs()))
-    response.send(write).catch((error: unknown) => failures.push(error))
+    response.send(() => Promise.resolve()).catch((error: unknown) => failures.push(error))
     for (let turn = 0; turn < 2_000 && failures.length === 0; turn++) {
       await new Promise((resolve) => setImmediate(resolve))
       if (failures.length === 0) clock.advance(10)
     }
-    expect(clock.nowMs() - startMs).toBeGreaterThanOrEqual(3 * flightCrowdedAskMs)
-    expect(clock.nowMs() - startMs).toBeLessThan(4 * flightCrowdedAskMs)
-    const pauses = writtenMs.filter((atMs, index) => atMs - (writtenMs[index - 1] ?? startMs) >= flightPauseMs)
-    expect(pauses).toHaveLength(1)
-    script.source.noteFailure(response.peer, failures[0])
-    // Who was named does not deliver after all: it goes on with the one it left, and says so when it asks again.
+    expect(clock.nowMs() - startMs).toBeGreaterThanOrEqual(flightCrowdedAskMs)
+    expect(failures).toMatchObject([{ reason: 'moved' }])
+    source.noteFailure(response.peer, failures[0])
+  }
+
+  /** `answers`: to the questions whether to leave the link of 'a' to others. */
+  function fullSource(...answers: Answer[]): Script {
+    const script = new Script((number) => [sourceOf('a'), ...answers][number] ?? { kind: 'wait' })
+    script.good.add('a').add('b')
+    script.full.add('a')
+    return script
+  }
+
+  it('leaves a source whose link is full when another one is named, and does not blame it', async () => {
+    const script = fullSource({ kind: 'wait' }, sourceOf('b'))
+    await untilLeft(script)
+    expect(await script.next(100)).toBe('b')
+    expect(script.asked).toEqual(['2000 -', '0 - slow', '0 - slow'])
+  })
+
+  it('goes back to the source that it left when the other one does not deliver, and says so', async () => {
+    const script = fullSource(sourceOf('b'), { kind: 'wait' }, { kind: 'wait' })
     script.good.delete('b')
+    await untilLeft(script)
     expect(await script.next(100)).toBe('a')
     expect(script.opened).toEqual(['a', 'b', 'a'])
-    expect(script.asked).toEqual(['2000 -', '0 - slow', '0 - slow', '0 - slow'])
-    script.source.noteFailure(response.peer, new PeerFailure('connect', 'gone'))
-    expect(await script.next(100)).toBeUndefined()
-    expect(script.asked[4]).toBe('2000 a gone: a')
+    await script.next(100)
+    expect(script.asked[2]).toBe('2000 b')
+  })
+
+  it('pauses, and goes on with the same source or with one that got ahead', async () => {
+    const script = fullSource(...Array.from({ length: 1 + flightPauseTurns }, () => ({ kind: 'pause' as const })))
+    await untilLeft(script)
+    const startMs = script.clock.nowMs()
+    expect(await script.next(2_000)).toBe('a')
+    expect(script.clock.nowMs() - startMs).toBeGreaterThanOrEqual(flightPauseMs)
+    expect(script.asked).toEqual(['2000 -', ...Array.from({ length: 1 + flightPauseTurns }, () => '0 - slow')])
+
+    const other = fullSource({ kind: 'pause' }, { kind: 'pause' }, sourceOf('b'))
+    await untilLeft(other)
+    expect(await other.next(2_000)).toBe('b')
   })
 
   it('ends with a lease, or alone', async () => {
