@@ -129,6 +129,12 @@ export const metricSpecs = {
     help: 'Downloads of this node that were part of a flight. role: leading (from upstream), following (from other nodes: an upstream fetch saved) or waiting; outcome: complete or failed.',
     labels: ['role', 'outcome'],
   },
+  flightMoves: {
+    type: 'counter',
+    name: 'spegel_flight_moves_total',
+    help: 'How often this node left a source whose link was full and shared. kind: moved (to another source) or paused (it let the others go ahead for a moment).',
+    labels: ['kind'],
+  },
   flightWaits: {
     type: 'counter',
     name: 'spegel_flight_waits_total',

@@ -50,7 +50,8 @@ export class Coordinators {
     for (const node of await this.#alive(digest)) {
       if (node.id === this.#components.self.id) return this.#components.own.join(digest, join, signal)
       const answer = await this.#ask(node, digest, join, signal)
-      if (answer !== undefined) return answer
+      // Another one knows nobody of the flight: no use to who has a source.
+      if (answer !== undefined || join.isSlow) return answer
     }
     return undefined
   }

@@ -42,6 +42,8 @@ export interface FlightSourceComponents {
     signal: AbortSignal,
   ) => Promise<Answer | undefined>
   onBusy: (busy: number) => void
+  /** It has left a source whose link was full, for another one or for a moment. */
+  onMoved: (kind: 'moved' | 'paused') => void
   /** That the coordinator may not know. */
   holder: Join['holder']
 }
@@ -69,8 +71,8 @@ export class FlightSource implements BodySource {
   #left: FlightNode | undefined
   /** That one's link is left to others for a moment. */
   #isPausing = false
-  /** Since the source was another one. */
-  #pauses = 0
+  /** Of its link. Of another one there were none. */
+  #pauses = { of: '', count: 0 }
 
   constructor(request: ContentRequest, components: FlightSourceComponents) {
     this.#request = request
@@ -110,7 +112,6 @@ export class FlightSource implements BodySource {
         }
         const left = this.#left
         this.#left = undefined
-        if (left?.id !== answer.source.id) this.#pauses = 0
         const response = await this.#open(answer.source, range, signal)
         if (response !== undefined) return response
         if (left?.id !== answer.source.id) this.#other ??= left
@@ -127,15 +128,18 @@ export class FlightSource implements BodySource {
 
   noteFailure(peer: Peer, error: unknown, gaveMuch = false): void {
     if (!(error instanceof PeerFailure)) throw error
-    if (error.reason === 'moved') {
+    const isMoved = error.reason === 'moved'
+    const what = isMoved ? 'link of a source is left to others' : 'source of a flight failed'
+    this.#components.logger.debug({ peer: peer.addresses, error: errorMessage(error) }, what)
+    if (isMoved) {
       this.#left = peer
+      this.#components.onMoved(this.#isPausing ? 'paused' : 'moved')
       return
     }
-    this.#components.logger.debug({ peer: peer.addresses, error: errorMessage(error) }, 'source of a flight failed')
     // Whether a source that broke off is gone shows when it is asked again.
     if (error.reason === 'body' && (gaveMuch || this.#askedAgain !== peer.id)) {
-      this.#askedAgain = peer.id
-      this.#other = peer
+      if (this.#other === undefined) this.#askedAgain = peer.id
+      this.#other ??= peer
       return
     }
     // The coordinator has named another one because of that.
@@ -165,13 +169,24 @@ export class FlightSource implements BodySource {
   async #pause(left: FlightNode, haveBytes: number, signal: AbortSignal): Promise<Answer> {
     const { clock } = this.#components
     this.#isPausing = false
-    this.#pauses += 1
-    for (let turn = 0; turn < flightPauseTurns; turn++) {
-      await clock.sleep(flightPauseMs / flightPauseTurns, signal)
-      const answer = await this.#askOfSource(left, haveBytes, true, signal)
-      if (answer?.kind === 'source') return answer
+    this.#pauses = { of: left.id, count: this.#pausesAt(left) + 1 }
+    using patience = awakeTimeout(clock, flightPauseMs)
+    const untilOver = AbortSignal.any([signal, patience.signal])
+    try {
+      for (;;) {
+        await clock.sleep(flightPauseMs / flightPauseTurns, untilOver)
+        const answer = await this.#askOfSource(left, haveBytes, true, untilOver)
+        if (answer?.kind === 'source') return answer
+        if (answer?.kind !== 'pause') break
+      }
+    } catch {
+      signal.throwIfAborted()
     }
     return { kind: 'source', source: left }
+  }
+
+  #pausesAt({ id }: FlightNode): number {
+    return this.#pauses.of === id ? this.#pauses.count : 0
   }
 
   /** Is there another one for who stands still, or is fed over a full link? */
@@ -181,9 +196,10 @@ export class FlightSource implements BodySource {
     isSlow: boolean,
     signal: AbortSignal,
   ): Promise<Answer | undefined> {
-    const avoid = this.#failed
+    const [avoid, gone] = [this.#failed, this.#gone]
     this.#failed = undefined
-    const question = { haveBytes, waitMs: 0, avoid, gone: undefined, keep, isSlow, holder: undefined }
+    this.#gone = undefined
+    const question = { haveBytes, waitMs: 0, avoid, gone, keep, isSlow, holder: undefined }
     return this.#components.join(question, signal)
   }
 
@@ -243,22 +259,21 @@ export class FlightSource implements BodySource {
         const silentMs = silentSinceMs === undefined ? 0 : clock.nowMs() - silentSinceMs
         if (silentMs < flightStallMs) {
           const isFull = meter.isCatchingUp || (meter.busy ?? 0) >= flightFullShare
-          if (
-            !isFull ||
-            response.size <= flightTreeBytes ||
-            isLeaving ||
-            clock.nowMs() - askedMs < flightCrowdedAskMs
-          )
-            continue
+          const mayAsk = response.size > flightTreeBytes && this.#pausesAt(source) < flightPausesMax
+          const isDue = isFull && mayAsk && clock.nowMs() - askedMs >= flightCrowdedAskMs
+          // Who was to be its source did not deliver: the coordinator thinks that it is.
+          if (isLeaving || (!isDue && this.#failed === undefined)) continue
           const answer = await ask(true)
-          this.#isPausing = answer?.kind === 'pause' && this.#pauses < flightPausesMax
+          this.#isPausing = answer?.kind === 'pause' && mayAsk
           isLeaving = namesOther(answer) || this.#isPausing
           continue
         }
-        if (isLeaving) {
+        if (isLeaving && !this.#isPausing) {
           drop('moved', linkLeft)
           return
         }
+        isLeaving = false
+        this.#isPausing = false
         if (namesOther(await ask(false))) {
           drop('stall', 'it stood still, and another has more')
           return

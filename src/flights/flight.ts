@@ -11,7 +11,6 @@
  *   leads another blob of the image is preferred, and those that are fed by it wait for that a little.
  */
 import {
-  aheadBytes,
   flightBackoffMs,
   flightBehindBytes,
   flightDoubtMs,
@@ -233,7 +232,8 @@ export class Flight {
   stalled(id: NodeId, source: NodeId, haveBytes: number, nowMs: number): NodeId | undefined {
     const member = this.#touch(id, nowMs)
     member.haveBytes = Math.max(member.haveBytes, haveBytes)
-    const other = this.#sourceInsteadOf(source, member, nowMs)
+    const others = this.#sourcesWithRoom(nowMs).filter((other) => other.member.id !== source)
+    const other = this.#sourceFor(member, nowMs, others)
     if (other === undefined) return undefined
     this.sourceFailed(id, source, nowMs)
     follow(member, other.member)
@@ -242,33 +242,35 @@ export class Flight {
 
   /**
    * The link of its source is full. If all whom that feeds say so, and this one has fallen behind, it is moved to somebody who
-   * has more and nobody to feed. There is none: the one that is furthest behind pauses, so that the others, and those fed
+   * has more and fewer to feed. There is none: the one that is furthest behind pauses, so that the others, and those fed
    * by them, get ahead of it. Early measures are wrong where nodes are short of CPU, and without this two that share a link
    * do so to the end (16 nodes behind 50 Mbit: the last after 56 s, not 24).
    */
   crowded(id: NodeId, source: NodeId, haveBytes: number, nowMs: number): Relief | undefined {
     const member = this.#touch(id, nowMs)
-    if (haveBytes > member.haveBytes) this.#noteDelivered(source)
-    member.haveBytes = Math.max(member.haveBytes, haveBytes)
     const from = this.#members.get(source)
-    // A download that began anew has less than whom it fed.
-    const behindBytes = (from?.haveBytes ?? 0) - member.haveBytes
-    if (from === undefined || member.waiting !== undefined || behindBytes < flightBehindBytes) return undefined
-    // What it was answered last may have been lost.
+    // It has got more than it told that it can give; those that it feeds may have as much.
+    const gotBytes = Math.max(member.haveBytes, haveBytes)
+    if (from === undefined || from.haveBytes <= gotBytes || member.waiting !== undefined) return undefined
+    // What it was answered last may have been lost, or was of no use.
     member.source = source
+    if (from.haveBytes - gotBytes < flightBehindBytes) return undefined
     member.busy = Math.max(member.busy ?? 0, flightFullShare)
     const fellows = this.#all((other) => other !== member && other.source === source && nowMs < silentFromMs(other))
     const isShared = fellows.length > 0 && fellows.every(({ busy }) => (busy ?? 0) >= flightFullShare)
     if (!isShared) return undefined
     // One at a time: what the others have measured was with it.
     if (from.relief !== undefined && from.relief.of !== id && nowMs < from.relief.untilMs) return undefined
-    const other = this.#sourceInsteadOf(source, member, nowMs)
-    // It was handed more than it says, which is what it can give.
-    const isAhead = (other?.member.haveBytes ?? 0) >= member.haveBytes + aheadBytes
-    const moves = other !== undefined && isAhead && other.followers.length < fellows.length
+    const ahead = this.#sourcesWithRoom(nowMs).filter(
+      (other) => other.member !== from && other.member.haveBytes > gotBytes,
+    )
+    const other = this.#sourceFor(member, nowMs, ahead)
+    const moves = other !== undefined && other.followers.length < fellows.length
     // The others have said what they have up to a step ago.
-    const isLast = fellows.every((fellow) => fellow.haveBytes + flightReportBytesMin >= member.haveBytes)
-    if (!moves && !isLast) return undefined
+    const isLast = fellows.every((fellow) => fellow.haveBytes + flightReportBytesMin >= gotBytes)
+    // Of who has it complete everybody is far behind, also where their own links or disks are what is slow.
+    const pauses = !moves && isLast && !from.isComplete
+    if (!moves && !pauses) return undefined
     from.relief = { of: id, untilMs: nowMs + flightReliefMs }
     if (!moves) return { kind: 'pause' }
     follow(member, other.member)
@@ -383,11 +385,6 @@ export class Flight {
       if (best === undefined || isBetter(source, best)) best = source
     }
     return best
-  }
-
-  #sourceInsteadOf(source: NodeId, member: Member, nowMs: number): Source | undefined {
-    const others = this.#sourcesWithRoom(nowMs).filter((other) => other.member.id !== source)
-    return this.#sourceFor(member, nowMs, others)
   }
 
   #canFeed(source: Member, member: Member, nowMs: number): boolean {

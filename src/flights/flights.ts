@@ -2,6 +2,7 @@
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
 import {
+  aheadBytes,
   flightImageMs,
   flightImagesMax,
   flightLoadMs,
@@ -137,7 +138,7 @@ export class Flights {
     isWrong: (peerId: string) => boolean,
     holder: Join['holder'],
   ): FlightSource {
-    const { client, clock, logger, self, transfers } = this.#components
+    const { client, clock, logger, metrics, self, transfers } = this.#components
     const imageKey = `${request.registry}/${request.repository}`
     this.takePart(digest, 'waiting')
     return new FlightSource(request, {
@@ -150,13 +151,18 @@ export class Flights {
         const transfer = transfers.find(digest)
         const image = by404 ? this.#imageRole(imageKey) : undefined
         const join = { node: self, size: transfer?.size, load: this.#load(digest), image, ...question }
-        // Who is fed well tells what it can give to others: what is on disk.
-        if (question.isSlow) join.haveBytes = Math.min(join.haveBytes, transfer?.haveBytes ?? 0)
+        if (question.isSlow && transfer !== undefined) {
+          // Our own disk is what keeps it.
+          if (question.haveBytes - transfer.haveBytes > aheadBytes) return { kind: 'wait' }
+          // What it can give to others is less than what it has got, and more than it told last.
+          this.#report(digest, 'progress', transfer.haveBytes, transfer.size)
+        }
         const answer = await this.#coordinators.join(digest, join, signal)
         this.#noteAnswer(digest, answer, by404 ? imageKey : undefined)
         return answer
       },
       onBusy: (busy) => this.#onBusy(digest, busy),
+      onMoved: (kind) => metrics.flightMoves.inc({ kind }),
     })
   }
 

@@ -7,10 +7,10 @@ const MiB = 1024 * KiB
 
 class Script {
   #nowMs = 1_000
-  readonly #meter: BusyMeter
+  readonly meter: BusyMeter
 
   constructor(hereBytes?: number) {
-    this.#meter = new BusyMeter(() => this.#nowMs, hereBytes)
+    this.meter = new BusyMeter(() => this.#nowMs, hereBytes)
   }
 
   /** Bytes that come so long after the last were written, in pieces; writing them takes a while. */
@@ -26,10 +26,10 @@ class Script {
     const told: number[] = []
     for (let left = bytes; left > 0; left -= pieceBytes) {
       this.#nowMs += gapMs
-      this.#meter.noteBytes(Math.min(left, pieceBytes), latestWaitMs)
+      this.meter.noteBytes(Math.min(left, pieceBytes), latestWaitMs)
       this.#nowMs += writeMs
-      this.#meter.noteWritten()
-      const busy = this.#meter.takeChange()
+      this.meter.noteWritten()
+      const busy = this.meter.takeChange()
       if (busy !== undefined) told.push(busy)
     }
     return told
@@ -54,7 +54,10 @@ describe('the busy meter', () => {
 
   it('does not count what the source says it had, however much', () => {
     const script = new Script(8 * MiB)
-    expect(script.receives(8 * MiB, { gapMs: 1 })).toEqual([])
+    expect(script.receives(8 * MiB - 64 * KiB, { gapMs: 1 })).toEqual([])
+    expect(script.meter.isCatchingUp).toBe(true)
+    expect(script.receives(64 * KiB, { gapMs: 1 })).toEqual([])
+    expect(script.meter.isCatchingUp).toBe(false)
     expect(script.receives(64 * KiB, { gapMs: 240 })).toEqual([])
     expect(script.receives(MiB - 64 * KiB, { gapMs: 1 })).toEqual([expect.closeTo(15 / 255)])
     // A link that is full is found to be so none the less.

@@ -198,6 +198,14 @@ describe('the coordinator of a digest', () => {
     expect(script.asked).toEqual(['a', 'b'])
   })
 
+  it('is the only one to be asked by who has a source', async () => {
+    const script = new Script(['a', 'b'])
+    Object.assign(script.answers, { a: new Error('no'), b: wait })
+    const slow = { ...join, keep: 'source', isSlow: true }
+    expect(await script.coordinators.join(digest, slow, new AbortController().signal)).toBeUndefined()
+    expect(script.asked).toEqual(['a'])
+  })
+
   it('is not thought dead because the asker has left', async () => {
     const script = new Script(['a'])
     const left = new AbortController()

@@ -34,6 +34,7 @@ class Script {
   /** What was asked: how long to wait, and whom to avoid. */
   readonly asked: string[] = []
   readonly opened: string[] = []
+  readonly moves: string[] = []
   readonly good = new Set<string>()
   readonly wrong = new Set<string>()
   /** Sends without a pause, 64 KiB each 10 ms. */
@@ -47,6 +48,7 @@ class Script {
       clock: this.clock,
       logger: createLogger('ERROR'),
       onBusy: () => {},
+      onMoved: (kind) => void this.moves.push(kind),
       holder,
       isWrong: (peerId) => this.wrong.has(peerId),
       join: ({ waitMs, avoid, gone, isSlow, holder: told }) => {
@@ -191,6 +193,7 @@ describe('a follower', () => {
     await untilLeft(script)
     expect(await script.next(100)).toBe('b')
     expect(script.asked).toEqual(['2000 -', '0 - slow', '0 - slow'])
+    expect(script.moves).toEqual(['moved'])
   })
 
   it('goes back to the source that it left when the other one does not deliver, and says so', async () => {
@@ -204,12 +207,20 @@ describe('a follower', () => {
   })
 
   it('pauses, and goes on with the same source or with one that got ahead', async () => {
-    const script = fullSource(...Array.from({ length: 1 + flightPauseTurns }, () => ({ kind: 'pause' as const })))
+    const script = fullSource(...Array.from({ length: 9 }, () => ({ kind: 'pause' as const })))
     await untilLeft(script)
     const startMs = script.clock.nowMs()
     expect(await script.next(2_000)).toBe('a')
     expect(script.clock.nowMs() - startMs).toBeGreaterThanOrEqual(flightPauseMs)
+    expect(script.clock.nowMs() - startMs).toBeLessThan(flightPauseMs + 100)
     expect(script.asked).toEqual(['2000 -', ...Array.from({ length: 1 + flightPauseTurns }, () => '0 - slow')])
+    expect(script.moves).toEqual(['paused'])
+    // Another one has left it meanwhile.
+    const alone = fullSource({ kind: 'pause' }, { kind: 'wait' })
+    await untilLeft(alone)
+    const aloneMs = alone.clock.nowMs()
+    expect(await alone.next(2_000)).toBe('a')
+    expect(alone.clock.nowMs() - aloneMs).toBeLessThan(flightPauseMs / 2)
 
     const other = fullSource({ kind: 'pause' }, { kind: 'pause' }, sourceOf('b'))
     await untilLeft(other)

@@ -2,7 +2,6 @@
 import { describe, expect, it } from 'vitest'
 import { type Decision, Flight } from '../../../src/flights/flight.ts'
 import {
-  aheadBytes,
   flightBackoffMs,
   flightDoubtMs,
   flightFailedSourceMs,
@@ -490,9 +489,15 @@ describe('sources', () => {
       const script = crowded()
       expect(script.crowded('c', 'a', 20 * MiB)).toBe('pause')
       expect(script.crowded('b', 'a', 20 * MiB)).toBeUndefined()
-      script.has('b', 20 * MiB + aheadBytes - 1)
-      expect(script.crowded('c', 'a', 20 * MiB)).toBe('pause')
-      script.has('b', 20 * MiB + aheadBytes)
+      script.has('b', 20 * MiB + 1)
+      expect(script.crowded('c', 'a', 20 * MiB)).toBe('b')
+    })
+
+    it('have nobody pause when they have all of it: who is slow may be so by itself', () => {
+      const script = crowded()
+      script.completes('a')
+      expect(script.crowded('c', 'a', 20 * MiB)).toBeUndefined()
+      script.has('b', 21 * MiB)
       expect(script.crowded('c', 'a', 20 * MiB)).toBe('b')
     })
 
