@@ -359,6 +359,8 @@ export const flightFullShare = 0.5
 export const flightBehindBytes = 8 * MiB
 /** It asks for that each so often, from so long after its source began. */
 export const flightCrowdedAskMs = 2_000
+/** For so long that it asked counts: two questions, and one that was lost. */
+export const flightFullMs = 5_000
 /**
  * Nobody else has more and room: it takes nothing for this long, less than what counts as silence to those that it feeds, and
  * asks so often meanwhile. At full speed the others get further ahead in that than the last of a chain is behind.
@@ -368,7 +370,7 @@ export const flightPauseTurns = 3
 /** Of one source. Then it stays. */
 export const flightPausesMax = 3
 /** Of those that share a link one at a time leaves or pauses; the next is after this. */
-export const flightReliefMs = 2 * flightCrowdedAskMs
+export const flightReliefMs = flightCrowdedAskMs
 /** A flight of which nobody has said anything for this long is forgotten. */
 export const flightForgetMs = 60_000
 /** Blobs that this node coordinates. Full: the one that was quiet for longest is forgotten; its nodes join anew. */

@@ -8,6 +8,7 @@ import {
   flightBusyChange,
   flightBusyWindowBytes,
   flightCatchUpBytes,
+  flightFullShare,
   flightSmallBytes,
   peerGatherLateMs,
 } from '../limits.ts'
@@ -79,9 +80,18 @@ export class BusyMeter {
     this.#readySinceMs = this.#nowMs()
   }
 
-  /** What the source had when we came comes as fast as the link allows. */
-  get isCatchingUp(): boolean {
-    return this.#hereBytes > 0
+  /**
+   * The link of the source may be full: what that had when we came comes as fast as the link allows, and of what comes so
+   * slowly that each 64 KiB are waited for nothing is known.
+   */
+  get mayBeFull(): boolean {
+    if (this.#hereBytes > 0) return true
+    const { busy } = this
+    if (busy === undefined) return false
+    return (
+      busy >= flightFullShare ||
+      (this.#sum.waitedMs + this.#sum.receivedMs) / this.#sum.bytes > waitedMinMs / pieceBytesMin
+    )
   }
 
   /** A number from 0 to 1. Undefined: not known before 1 or 2 MiB. */

@@ -10,7 +10,6 @@ import {
   flightAskAgainMs,
   flightCrowdedAskMs,
   flightDropSourceMs,
-  flightFullShare,
   flightPauseMs,
   flightPauseTurns,
   flightPausesMax,
@@ -258,9 +257,8 @@ export class FlightSource implements BodySource {
         await clock.sleep(flightStallMs / 4, over.signal)
         const silentMs = silentSinceMs === undefined ? 0 : clock.nowMs() - silentSinceMs
         if (silentMs < flightStallMs) {
-          const isFull = meter.isCatchingUp || (meter.busy ?? 0) >= flightFullShare
           const mayAsk = response.size > flightTreeBytes && this.#pausesAt(source) < flightPausesMax
-          const isDue = isFull && mayAsk && clock.nowMs() - askedMs >= flightCrowdedAskMs
+          const isDue = meter.mayBeFull && mayAsk && clock.nowMs() - askedMs >= flightCrowdedAskMs
           // Who was to be its source did not deliver: the coordinator thinks that it is.
           if (isLeaving || (!isDue && this.#failed === undefined)) continue
           const answer = await ask(true)

@@ -18,6 +18,7 @@ import {
   flightFirstBytesMs,
   flightFollowerSilentMs,
   flightForgetMs,
+  flightFullMs,
   flightFullShare,
   flightFurtherLeasesMs,
   flightLeaseFreshMs,
@@ -77,6 +78,8 @@ interface Member {
   lease: { grantedMs: number; hadBytes: number; afterFailure: boolean } | undefined
   /** Share of the time in which it received, while it wanted to. Undefined: not measured yet. */
   busy: number | undefined
+  /** It said that the link of its source may be full, and was behind; until when that counts. */
+  fullUntilMs: number
   /** Of a source whose link is full: who of those it feeds is to leave it to the others, and until when no other. */
   relief: { of: NodeId; untilMs: number } | undefined
   /** As NodeLoad. */
@@ -98,8 +101,8 @@ interface Source {
   /** Those that are heard of. */
   readonly followers: Member[]
   readonly load: Readonly<{ blobCount: number; feedsElsewhere: number }>
-  /** What it takes until its own followers have measured. */
-  readonly headroomUnmeasured: number
+  /** What its followers measured, or may be expected to. */
+  readonly headroom: number
 }
 
 export class Flight {
@@ -254,10 +257,11 @@ export class Flight {
     if (from === undefined || from.haveBytes <= gotBytes || member.waiting !== undefined) return undefined
     // What it was answered last may have been lost, or was of no use.
     member.source = source
-    if (from.haveBytes - gotBytes < flightBehindBytes) return undefined
-    member.busy = Math.max(member.busy ?? 0, flightFullShare)
+    const behindBytes = from.haveBytes - gotBytes
+    if (behindBytes >= flightBehindBytes / 2) member.fullUntilMs = nowMs + flightFullMs
+    if (behindBytes < flightBehindBytes) return undefined
     const fellows = this.#all((other) => other !== member && other.source === source && nowMs < silentFromMs(other))
-    const isShared = fellows.length > 0 && fellows.every(({ busy }) => (busy ?? 0) >= flightFullShare)
+    const isShared = fellows.length > 0 && fellows.every((fellow) => (busyOf(fellow, nowMs) ?? 0) >= flightFullShare)
     if (!isShared) return undefined
     // One at a time: what the others have measured was with it.
     if (from.relief !== undefined && from.relief.of !== id && nowMs < from.relief.untilMs) return undefined
@@ -320,6 +324,7 @@ export class Flight {
     for (const { avoidUntilMs } of this.#waiters()) for (const moment of avoidUntilMs.values()) consider(moment)
     for (const member of this.#members.values()) {
       if (member.source !== undefined) consider(silentFromMs(member))
+      consider(member.fullUntilMs)
       if (member.isComplete) consider(member.loadMs + flightLoadMs)
     }
     return nextMs === Infinity ? undefined : nextMs
@@ -350,7 +355,7 @@ export class Flight {
       if (others === undefined) followersOf.set(member.source, [member])
       else others.push(member)
     }
-    const measured = [...followersOf.values()].flatMap((followers) => measuredHeadroom(followers) ?? [])
+    const measured = [...followersOf.values()].flatMap((followers) => measuredHeadroom(followers, nowMs) ?? [])
     const guess = measured.length === 0 ? undefined : Math.min(...measured)
     return this.#all(({ haveBytes }) => haveBytes > 0)
       .map((member): Source => {
@@ -358,7 +363,7 @@ export class Flight {
         // Who has it complete says no more: what it said of its load is over some time.
         const isOld = member.isComplete && nowMs >= member.loadMs + flightLoadMs
         const load = isOld ? { blobCount: 1, feedsElsewhere: 0 } : member
-        return { member, followers, load, headroomUnmeasured: guess ?? followers.length }
+        return { member, followers, load, headroom: measuredHeadroom(followers, nowMs) ?? guess ?? followers.length }
       })
       .filter((source) => this.#hasRoom(source))
   }
@@ -392,14 +397,13 @@ export class Flight {
     return (member.avoidUntilMs.get(source.id) ?? 0) <= nowMs
   }
 
-  #slots({ member, followers, load, headroomUnmeasured }: Source): number {
+  #slots({ member, load, headroom }: Source): number {
     // Small ones are there in one step: everybody takes them at once from whoever has them.
     if ((this.#size ?? 0) < flightSmallBytes) return member.isComplete ? Infinity : 0
     if ((this.#size ?? 0) <= flightTreeBytes) return member.isComplete ? flightSlotsMax : 3
     const { isComplete } = member
     const { blobCount, feedsElsewhere } = load
-    const headroom = isComplete ? flightSlotsMax : (measuredHeadroom(followers) ?? headroomUnmeasured)
-    const slots = Math.min(flightSlotsMax, Math.floor(headroom / blobCount))
+    const slots = Math.min(flightSlotsMax, Math.floor((isComplete ? flightSlotsMax : headroom) / blobCount))
     // Of who feeds others while it downloads, its followers' measure tells that.
     return Math.max(1, isComplete ? Math.min(slots, flightSlotsMax - feedsElsewhere) : slots)
   }
@@ -479,6 +483,7 @@ export class Flight {
       yieldsUntilMs: undefined,
       lease: undefined,
       busy: undefined,
+      fullUntilMs: 0,
       relief: undefined,
       blobCount: 1,
       feedsElsewhere: 0,
@@ -533,6 +538,7 @@ export class Flight {
 function follow(member: Member, source: Member): void {
   member.source = source.id
   member.busy = undefined
+  member.fullUntilMs = 0
 }
 
 /** Who has bytes goes on by itself; what is over counts as 0. */
@@ -552,9 +558,14 @@ function isBetter(a: Source, b: Source): boolean {
   return (fewer || more || b.load.feedsElsewhere - a.load.feedsElsewhere) > 0
 }
 
+/** Who falls behind over a link that may be full measures wrong: of two or four that share one each seems to wait. */
+function busyOf({ busy, fullUntilMs }: Member, nowMs: number): number | undefined {
+  return nowMs < fullUntilMs ? 1 : busy
+}
+
 /** Followers that its link could carry. Undefined: none of them has told yet. */
-function measuredHeadroom(followers: readonly Member[]): number | undefined {
-  const measured = followers.flatMap(({ busy }) => (busy === undefined ? [] : [busy]))
+function measuredHeadroom(followers: readonly Member[], nowMs: number): number | undefined {
+  const measured = followers.flatMap((member) => busyOf(member, nowMs) ?? [])
   if (measured.length === 0) return undefined
   // A slow follower blames itself, not the source: the least busy one tells. Who has just come is not in what they saw.
   return (0.6 * measured.length) / Math.max(0.01, Math.min(...measured))

@@ -8,6 +8,7 @@ import {
   flightFirstBytesMs,
   flightFollowerSilentMs,
   flightForgetMs,
+  flightFullMs,
   flightLeaseFreshMs,
   flightLeasesMax,
   flightLoadMs,
@@ -480,6 +481,7 @@ describe('sources', () => {
       expect(script.flight.describe('c')).toMatchObject({ source: 'b' })
       // It did no wrong: who comes late may be fed by it, once its last follower has room to spare.
       script.has('b', 25 * MiB, 0.1)
+      script.passes(flightFullMs)
       expect(script.asks('late', 24 * MiB)).toEqual(['late from a'])
       // What 'c' had measured was not the link of 'b'.
       expect(script.asks('later', 24 * MiB)).toEqual(['later from b'])
@@ -499,6 +501,18 @@ describe('sources', () => {
       expect(script.crowded('c', 'a', 20 * MiB)).toBeUndefined()
       script.has('b', 21 * MiB)
       expect(script.crowded('c', 'a', 20 * MiB)).toBe('b')
+    })
+
+    it('are so, whatever was measured, for all that fall behind and ask', () => {
+      const script = crowded(0.1)
+      script.has('d', 24 * MiB)
+      expect(script.crowded('c', 'a', 16 * MiB)).toBeUndefined()
+      expect(script.crowded('b', 'a', 26 * MiB)).toBeUndefined()
+      expect(script.crowded('c', 'a', 16 * MiB)).toBe('d')
+      // For a while nobody else is sent there.
+      expect(script.asks('late', 25 * MiB)).toEqual([])
+      expect(script.nextInMs()).toBe(flightFullMs)
+      expect(script.passes(flightFullMs)).toEqual(['late from a'])
     })
 
     it('lose one at a time', () => {
@@ -542,7 +556,7 @@ describe('sources', () => {
     it.each<[string, () => Script]>([
       ['is alone', () => tap(crowded(), (script) => script.leaves('b'))],
       ['is close behind', () => tap(crowded(), (script) => script.has('c', 25 * MiB))],
-      ['is beside one that waits', () => crowded(0.4)],
+      ['is beside one that waits, and does not ask', () => crowded(0.4)],
     ])('keep a follower that %s', (_what, make) => {
       const script = make()
       script.has('d', 30 * MiB)
