@@ -97,6 +97,21 @@ class Script {
     }
     return answers[0]?.peer.id
   }
+
+  /** Opens a body and takes it until it fails, which is told to the source of the bytes. */
+  async untilFailed(): Promise<{ tookMs: number; failures: unknown[] }> {
+    const response = await this.source.next(undefined, 2_000, new AbortController().signal)
+    if (response === undefined || 'refusedSize' in response) return expect.unreachable()
+    const startMs = this.clock.nowMs()
+    const failures: unknown[] = []
+    response.send(() => Promise.resolve()).catch((error: unknown) => failures.push(error))
+    for (let turn = 0; turn < 2_000 && failures.length === 0; turn++) {
+      await new Promise((resolve) => setImmediate(resolve))
+      if (failures.length === 0) this.clock.advance(10)
+    }
+    this.source.noteFailure(response.peer, failures[0])
+    return { tookMs: this.clock.nowMs() - startMs, failures }
+  }
 }
 
 describe('a follower', () => {
@@ -145,39 +160,18 @@ describe('a follower', () => {
     const script = new Script((number) => (number === 0 ? sourceOf('a') : { kind: 'wait' }))
     script.good.add('a')
     script.alive = alive
-    const { clock } = script
-    const response = await script.source.next(undefined, 2_000, new AbortController().signal)
-    if (response === undefined || 'refusedSize' in response) return expect.unreachable()
-    const startMs = clock.nowMs()
-    const failures: unknown[] = []
-    response.send(() => Promise.resolve()).catch((error: unknown) => failures.push(error))
-    for (let turn = 0; turn < 2_000 && failures.length === 0; turn++) {
-      await new Promise((resolve) => setImmediate(resolve))
-      if (failures.length === 0) clock.advance(10)
-    }
-    expect(clock.nowMs() - startMs).toBeGreaterThanOrEqual(afterMs)
-    expect(clock.nowMs() - startMs).toBeLessThan(afterMs + flightStallMs)
-    script.source.noteFailure(response.peer, failures[0])
+    const { tookMs } = await script.untilFailed()
+    expect(tookMs).toBeGreaterThanOrEqual(afterMs)
+    expect(tookMs).toBeLessThan(afterMs + flightStallMs)
     script.asked.length = 0
     await script.next(100)
     expect(script.asked[0]).toBe(`2000 a${told}`)
   })
 
-  /** What becomes of a body of 'a', which comes without a pause. */
   async function untilLeft(script: Script): Promise<void> {
-    const { clock, source } = script
-    const response = await source.next(undefined, 2_000, new AbortController().signal)
-    if (response === undefined || 'refusedSize' in response) return expect.unreachable()
-    const startMs = clock.nowMs()
-    const failures: unknown[] = []
-    response.send(() => Promise.resolve()).catch((error: unknown) => failures.push(error))
-    for (let turn = 0; turn < 2_000 && failures.length === 0; turn++) {
-      await new Promise((resolve) => setImmediate(resolve))
-      if (failures.length === 0) clock.advance(10)
-    }
-    expect(clock.nowMs() - startMs).toBeGreaterThanOrEqual(flightCrowdedAskMs)
+    const { tookMs, failures } = await script.untilFailed()
+    expect(tookMs).toBeGreaterThanOrEqual(flightCrowdedAskMs)
     expect(failures).toMatchObject([{ reason: 'moved' }])
-    source.noteFailure(response.peer, failures[0])
   }
 
   /** `answers`: to the questions whether to leave the link of 'a' to others. */
