@@ -10,9 +10,12 @@ export interface DemoResult {
   scenes: Scene[]
 }
 
-/** Rejects when the exit code is not 0. */
+/** Rejects when the exit code is not 0, with what it printed. */
 export async function runDemo(options: readonly string[] = []): Promise<DemoResult> {
   const program = join(import.meta.dirname, '../../src/demo/main.ts')
-  const { stdout } = await promisify(execFile)(process.execPath, [program, '--json', ...options])
+  const running = promisify(execFile)(process.execPath, [program, '--json', ...options])
+  const { stdout } = await running.catch((error: Error & { stdout: string }) => {
+    throw new Error(`${error.message}\n${error.stdout}`)
+  })
   return JSON.parse(stdout) as DemoResult
 }
