@@ -357,7 +357,7 @@ export const flightLoadMs = 10_000
  */
 export const flightFullShare = 0.5
 export const flightBehindBytes = 8 * MiB
-/** It asks for that each so often, from so long after its source began. */
+/** It asks each so often whether to leave that link, from so long after its source began. */
 export const flightCrowdedAskMs = 2_000
 /** For so long that it asked counts: two questions, and one that was lost. */
 export const flightFullMs = 5_000

@@ -178,8 +178,9 @@ export class FlightSource implements BodySource {
         if (answer?.kind === 'source') return answer
         if (answer?.kind !== 'pause') break
       }
-    } catch {
+    } catch (error) {
       signal.throwIfAborted()
+      if (!patience.signal.aborted) throw error
     }
     return { kind: 'source', source: left }
   }

@@ -24,7 +24,7 @@ export interface Join {
   gone: string | undefined
   /** Its source, which stands still: only another one is of interest, which has more. */
   keep: string | undefined
-  /** It does not stand still: its link is full. */
+  /** With `keep`: that does not stand still, but its link may be full. */
   isSlow: boolean
   /** For the image's other blobs, where a lease is answered by 404. */
   image: ImageRole | undefined
