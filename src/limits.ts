@@ -370,7 +370,7 @@ export const flightPauseTurns = 3
 /** Of one source. Then it stays. */
 export const flightPausesMax = 3
 /** Of those that share a link one at a time leaves or pauses; the next is after this. */
-export const flightReliefMs = flightCrowdedAskMs
+export const flightReliefMs = 2_000
 /** A flight of which nobody has said anything for this long is forgotten. */
 export const flightForgetMs = 60_000
 /** Blobs that this node coordinates. Full: the one that was quiet for longest is forgotten; its nodes join anew. */
