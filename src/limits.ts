@@ -335,6 +335,11 @@ export const flightBackoffMs: readonly number[] = [0, 1_000, 2_000, 4_000, 8_000
 export const flightFurtherLeasesMs: readonly number[] = [15_000, 20_000, 40_000]
 /** Who was given a lease is told so again for this long, whatever else there is: it may have ended a body for it. */
 export const flightLeaseFreshMs = 10_000
+/**
+ * A node with a lease that has said nothing for this long, while others wait for it, is asked whether it is there: of who dies
+ * before it has a byte no follower can tell (a mirror killed in that moment: seven nodes waited for 15 s).
+ */
+export const flightQuietLeaderMs = 2_000
 /** Leases of one blob at the same time. */
 export const flightLeasesMax = 8
 /** Somebody has more but gives nothing to anyone, and nobody fetches upstream: the next may. */

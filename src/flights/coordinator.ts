@@ -15,6 +15,8 @@ interface Entry {
   /** Questions of each, the oldest first. */
   readonly waiters: Map<NodeId, ((answer: Answer) => void)[]>
   cancelTimer: () => void
+  /** Leaders that are being asked whether they are there. */
+  readonly asked: Set<NodeId>
   /** Somebody said that it is gone: hearsay does not bring it back until then. */
   readonly goneUntilMs: BoundedMap<NodeId, number>
   /** It was found here. Once: whoever was told that nothing is to be had here must not be sent here again. */
@@ -26,6 +28,8 @@ export interface CoordinatorComponents {
   self: FlightNode
   /** In this node's own store. */
   isStored: (digest: Digest) => boolean
+  /** Whether a node that fetches it is there. Resolves within `flightAliveMs`. */
+  isAlive: (node: FlightNode, digest: Digest) => Promise<boolean>
   onLease: (digest: Digest, node: NodeId, further: boolean) => void
 }
 
@@ -138,6 +142,7 @@ export class Coordinator {
       waiters: new Map(),
       goneUntilMs: new BoundedMap(flightGoneMax),
       cancelTimer: () => {},
+      asked: new Set(),
       isFoundHere: false,
     }
     this.#entries.delete(digest)
@@ -194,10 +199,26 @@ export class Coordinator {
       const source = entry.nodes.get(decision.source)
       if (source !== undefined) this.#answer(entry, decision.to, { kind: 'source', source })
     }
+    for (const id of entry.flight.quietLeaders(nowMs)) void this.#askLeader(digest, entry, id)
     entry.cancelTimer()
     const nextMs = entry.flight.nextMs(nowMs)
     entry.cancelTimer =
       nextMs === undefined ? () => {} : this.#clock.after(nextMs - nowMs, () => this.#decide(digest, entry))
+  }
+
+  async #askLeader(digest: Digest, entry: Entry, id: NodeId): Promise<void> {
+    const { self, isAlive } = this.#components
+    const node = entry.nodes.get(id)
+    if (node === undefined || entry.asked.has(id)) return
+    entry.asked.add(id)
+    const isThere = id === self.id || (await isAlive(node, digest))
+    entry.asked.delete(id)
+    if (this.#entries.get(digest) !== entry) return
+    const nowMs = this.#clock.nowMs()
+    // It may have spoken meanwhile.
+    if (isThere || !entry.flight.quietLeaders(nowMs).includes(id)) entry.flight.heard(id, nowMs)
+    else entry.flight.failed(id, nowMs)
+    this.#decide(digest, entry)
   }
 
   #answer(entry: Entry, id: NodeId, answer: Answer): void {

@@ -6,7 +6,6 @@ import type { Clock } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
 import { afterAwake, awakeTimeout } from '../lib/patience.ts'
 import {
-  flightAliveMs,
   flightAskAgainMs,
   flightCrowdedAskMs,
   flightDropSourceMs,
@@ -26,8 +25,9 @@ import type { PeerClient } from '../peers/client.ts'
 import { PeerFailure, type PeerResponse, type RangeRefused } from '../peers/protocol.ts'
 import type { Peer } from '../router/router.ts'
 import type { WriteChunk } from '../store/store.ts'
+import { isAlive } from './alive.ts'
 import { BusyMeter } from './busy-meter.ts'
-import { type Answer, type FlightNode, type Join, alivePath } from './protocol.ts'
+import type { Answer, FlightNode, Join } from './protocol.ts'
 
 export interface FlightSourceComponents {
   client: Pick<PeerClient, 'open' | 'post'>
@@ -231,6 +231,7 @@ export class FlightSource implements BodySource {
    */
   async #follow(response: PeerResponse, source: FlightNode, first: number, write: WriteChunk): Promise<void> {
     const { clock } = this.#components
+    const { digest } = this.#request
     const meter = new BusyMeter(() => clock.nowMs(), Math.max(0, (response.hereBytes ?? 0) - first))
     let haveBytes = first
     let silentSinceMs: number | undefined = clock.nowMs()
@@ -277,8 +278,9 @@ export class FlightSource implements BodySource {
           drop('stall', 'it stood still, and another has more')
           return
         }
-        if (!(await this.#isThere(source, over.signal))) {
-          drop('connect', 'it stood still, and nobody is there')
+        // One that is there may have a slow upstream.
+        if (digest !== undefined && !(await isAlive(this.#components, source, digest, over.signal))) {
+          drop('connect', 'it stood still, and is not there any more')
           return
         }
         if (silentMs >= flightDropSourceMs) {
@@ -305,21 +307,6 @@ export class FlightSource implements BodySource {
       throw dropped ?? error
     } finally {
       over.abort()
-    }
-  }
-
-  /** Whatever it says: upstream may be slow. Frozen or unplugged it says nothing, and its connections look well. */
-  async #isThere(source: FlightNode, signal: AbortSignal): Promise<boolean> {
-    const { client, clock } = this.#components
-    const digest = this.#request.digest
-    if (digest === undefined) return true
-    using patience = awakeTimeout(clock, flightAliveMs)
-    try {
-      await client.post(source, alivePath(digest), AbortSignal.any([signal, patience.signal]))
-      return true
-    } catch (error) {
-      signal.throwIfAborted()
-      return error instanceof PeerFailure && (error.reason === 'status' || error.reason === 'not-found')
     }
   }
 }

@@ -24,6 +24,7 @@ import {
   flightLeaseFreshMs,
   flightLeasesMax,
   flightLoadMs,
+  flightQuietLeaderMs,
   flightReliefMs,
   flightReportBytesMin,
   flightSilentMs,
@@ -211,6 +212,12 @@ export class Flight {
     this.#noteMost(member.haveBytes, nowMs)
   }
 
+  /** It is there, and still takes part. */
+  heard(id: NodeId, nowMs: number): void {
+    const member = this.#members.get(id)
+    if (member !== undefined) member.seenMs = nowMs
+  }
+
   /** Its transfer is gone: nothing more comes from it. */
   failed(id: NodeId, nowMs: number): void {
     const member = this.#members.get(id)
@@ -324,10 +331,19 @@ export class Flight {
     for (const { avoidUntilMs } of this.#waiters()) for (const moment of avoidUntilMs.values()) consider(moment)
     for (const member of this.#members.values()) {
       if (member.source !== undefined) consider(silentFromMs(member))
+      if (member.lease !== undefined) consider(quietFromMs(member))
       consider(member.fullUntilMs)
       if (member.isComplete) consider(member.loadMs + flightLoadMs)
     }
     return nextMs === Infinity ? undefined : nextMs
+  }
+
+  /** They have leases, and those who wait do not know whether they are still there. */
+  quietLeaders(nowMs: number): NodeId[] {
+    if (this.waiterCount === 0) return []
+    return this.#leaders()
+      .filter((leader) => leader.waiting === undefined && quietFromMs(leader) <= nowMs)
+      .map(({ id }) => id)
   }
 
   isOver(nowMs: number): boolean {
@@ -549,6 +565,11 @@ function yieldEndMs({ haveBytes, yieldsUntilMs }: Member, nowMs: number): number
 /** When a follower takes no room any more, unless it is heard of. */
 function silentFromMs({ haveBytes, seenMs }: Member): number {
   return seenMs + (haveBytes > 0 ? flightFollowerSilentMs : flightFirstBytesMs)
+}
+
+/** When who has a lease is asked whether it is there, unless it is heard of. */
+function quietFromMs({ seenMs }: Member): number {
+  return seenMs + flightQuietLeaderMs
 }
 
 /** Fewest followers first, then most bytes; of those that have it complete, who feeds fewest with other blobs. */

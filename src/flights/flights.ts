@@ -21,6 +21,7 @@ import type { PeerClient } from '../peers/client.ts'
 import type { Router } from '../router/router.ts'
 import type { WriteChunk } from '../store/store.ts'
 import type { Transfer, TransferEvent, Transfers } from '../store/transfers.ts'
+import { isAlive } from './alive.ts'
 import { Coordinator } from './coordinator.ts'
 import { Coordinators } from './coordinators.ts'
 import type { ImageRole, NodeLoad } from './flight.ts'
@@ -78,6 +79,7 @@ export class Flights {
    */
   readonly #largeGrewMs = new Map<Digest, number>()
   readonly #unwatch: () => void
+  readonly #closed = new AbortController()
 
   constructor(components: FlightsComponents) {
     const { router, client, self, clock, transfers, isStored, metrics, logger } = components
@@ -86,6 +88,7 @@ export class Flights {
       clock,
       self,
       isStored,
+      isAlive: (node, digest) => isAlive({ client, clock }, node, digest, this.#closed.signal).catch(() => true),
       onLease: (digest, node, further) => {
         metrics.flightLeases.inc({ kind: further ? 'further' : 'first' })
         logger.debug({ key: digest, node, further }, 'lease')
@@ -216,7 +219,7 @@ export class Flights {
   async answer(url: string, signal: AbortSignal): Promise<Answer | undefined> {
     const message = parseMessage(url)
     if (message === undefined) return undefined
-    if (message.kind === 'alive') return { kind: 'wait' }
+    if (message.kind === 'alive') return this.#takesPart(message.digest) ? { kind: 'wait' } : { kind: 'gone' }
     this.#coordinators.noteHeard(message.kind === 'join' ? message.join.node : message.report.node)
     if (message.kind === 'join') return this.#own.join(message.digest, message.join, signal)
     this.#own.report(message.digest, message.report)
@@ -231,6 +234,18 @@ export class Flights {
   close(): void {
     this.#unwatch()
     this.#own.close()
+    this.#closed.abort(new Error('flights are closed'))
+  }
+
+  /** A mirror that was started anew finds its containerd's download, and tells of it from now on. */
+  #takesPart(digest: Digest): boolean {
+    const { transfers, isStored } = this.#components
+    if (this.#participations.get(digest) !== undefined || isStored(digest)) return true
+    const transfer = transfers.find(digest)
+    if (transfer?.state !== 'running') return false
+    this.takePart(digest, 'leading')
+    this.#report(digest, 'progress', transfer.haveBytes, transfer.size)
+    return true
   }
 
   #imageRole(imageKey: string): ImageRole | undefined {

@@ -51,6 +51,8 @@ export type Answer =
   | { kind: 'wait' }
   /** Let others have the link of your source for a moment: only to who said that it is full. */
   | { kind: 'pause' }
+  /** It takes no part: only to who asked whether it is there. */
+  | { kind: 'gone' }
 
 const prefix = '/spegel-ts/flights/v1/'
 /** A path that is asked for messages of flights. */
@@ -89,13 +91,13 @@ export function reportPath(digest: Digest, { kind, node, haveBytes, size, load, 
   return pathOf(digest, kind, { ...fields, ...(busy === undefined ? {} : { busy: busy.toFixed(3) }) })
 }
 
-/** "Are you there?" Whatever is answered says yes. */
+/** "Are you there?" Whatever is answered says yes, but `gone`. */
 export function alivePath(digest: Digest): string {
   return `${prefix}${digest}/alive`
 }
 
 export type Message =
-  | { kind: 'alive' }
+  | { kind: 'alive'; digest: Digest }
   | { kind: 'join'; digest: Digest; join: Join }
   | { kind: 'report'; digest: Digest; report: Report }
 
@@ -104,7 +106,7 @@ export function parseMessage(url: string): Message | undefined {
   const [path = '', query = ''] = url.split('?', 2)
   if (!path.startsWith(prefix)) return undefined
   const [digest = '', verb = '', ...more] = path.slice(prefix.length).split('/')
-  if (verb === 'alive' && more.length === 0 && isDigest(digest)) return { kind: 'alive' }
+  if (verb === 'alive' && more.length === 0 && isDigest(digest)) return { kind: 'alive', digest }
   const fields = new URLSearchParams(query)
   const node = readNode(fields, 'node', 'at')
   const haveBytes = readCount(fields.get('have'))
@@ -148,7 +150,7 @@ export function parseAnswer(text: string): Answer | undefined {
       afterFailure?: unknown
     }
     if (kind === 'lease') return afterFailure === true ? { kind, afterFailure } : { kind }
-    if (kind === 'wait' || kind === 'pause') return { kind }
+    if (kind === 'wait' || kind === 'pause' || kind === 'gone') return { kind }
     if (kind !== 'source' || typeof source?.id !== 'string' || !Array.isArray(source.addresses)) return undefined
     const node = checkedNode(source.id, source.addresses.map(String))
     return node === undefined ? undefined : { kind, source: node }

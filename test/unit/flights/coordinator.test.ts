@@ -6,6 +6,7 @@ import {
   flightFailedSourceMs,
   flightForgetMs,
   flightMembersMax,
+  flightQuietLeaderMs,
   flightQuestionsMax,
   flightsMax,
 } from '../../../src/limits.ts'
@@ -20,10 +21,14 @@ class Script {
   readonly clock = new ManualClock()
   readonly leases: string[] = []
   readonly stored = new Set<Digest>()
+  /** Who was asked whether it is there. */
+  readonly probed: string[] = []
+  readonly dead = new Set<string>()
   readonly coordinator = new Coordinator({
     clock: this.clock,
     self: nodeOf('self'),
     isStored: (digest) => this.stored.has(digest),
+    isAlive: ({ id }) => this.#isAlive(id),
     onLease: (_digest, node) => void this.leases.push(node),
   })
 
@@ -62,6 +67,11 @@ class Script {
       load: { blobCount: 1, feeds: 0 },
       busy,
     })
+  }
+
+  #isAlive(id: string): Promise<boolean> {
+    this.probed.push(id)
+    return Promise.resolve(!this.dead.has(id))
   }
 
   async passes(ms: number): Promise<void> {
@@ -162,6 +172,34 @@ describe('a coordinator', () => {
     const again = script.asks('b', { ...slow, haveBytes: 12 * MiB })
     await script.passes(0)
     expect(again.answer).toEqual({ kind: 'source', source: nodeOf('c') })
+  })
+
+  it('asks a leader that says nothing whether it is there, while others wait; is it not, the next leads', async () => {
+    const script = new Script()
+    script.asks('a')
+    await script.passes(flightQuietLeaderMs)
+    expect(script.probed).toEqual([])
+    const b = script.asks('b', { waitMs: 60_000 })
+    await script.passes(0)
+    expect(script.probed).toEqual(['a'])
+    script.says('a', 'progress', 0)
+    await script.passes(flightQuietLeaderMs - 1)
+    expect(script.probed).toEqual(['a'])
+    script.dead.add('a')
+    await script.passes(1)
+    expect(script.probed).toEqual(['a', 'a'])
+    await script.passes(0)
+    expect(b.answer).toEqual({ kind: 'lease', afterFailure: true })
+  })
+
+  it('need not ask itself whether it is there', async () => {
+    const script = new Script()
+    script.asks('self')
+    script.asks('b', { waitMs: 60_000 })
+    await script.passes(flightQuietLeaderMs)
+    await script.passes(flightQuietLeaderMs)
+    expect(script.probed).toEqual([])
+    expect(script.leases).toEqual(['self'])
   })
 
   it('believes nothing of a flight that is over', async () => {

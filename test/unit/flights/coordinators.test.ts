@@ -43,6 +43,7 @@ class Script {
     clock: this.clock,
     self: nodeOf('self'),
     isStored: () => false,
+    isAlive: () => Promise.resolve(true),
     onLease: () => {},
   })
   readonly coordinators: Coordinators

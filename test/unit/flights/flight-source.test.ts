@@ -154,6 +154,7 @@ describe('a follower', () => {
   it.each([
     ['that is frozen', aborted, flightStallMs + flightAliveMs, ' gone: a'],
     ['that takes no connection', () => Promise.reject(new PeerFailure('connect', 'no')), flightStallMs, ' gone: a'],
+    ['that was started anew', () => Promise.resolve('{"kind":"gone"}'), flightStallMs, ' gone: a'],
     ['that knows no such question', () => Promise.reject(new PeerFailure('status', '400')), flightDropSourceMs, ''],
     ['that is there', () => Promise.resolve(''), flightDropSourceMs, ''],
   ])('leaves a silent source %s', async (_what, alive, afterMs, told) => {

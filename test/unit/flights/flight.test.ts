@@ -12,6 +12,7 @@ import {
   flightLeaseFreshMs,
   flightLeasesMax,
   flightLoadMs,
+  flightQuietLeaderMs,
   flightReliefMs,
   flightSilentMs,
   flightSlotsMax,
@@ -216,6 +217,26 @@ describe('the lease', () => {
       expect(script.passes(14_000).filter((decision) => decision.includes('upstream'))).toEqual([])
       script.has('a', mib * MiB)
     }
+  })
+
+  it('is of interest to who waits: they ask for a node that has it and says nothing', () => {
+    const script = new Script()
+    script.asks('a')
+    expect([script.nextInMs(), script.flight.quietLeaders(script.nowMs + flightQuietLeaderMs)]).toEqual([
+      undefined,
+      [],
+    ])
+    script.asks('b')
+    expect(script.nextInMs()).toBe(flightQuietLeaderMs)
+    script.passes(flightQuietLeaderMs - 1)
+    expect(script.flight.quietLeaders(script.nowMs)).toEqual([])
+    script.passes(1)
+    expect(script.flight.quietLeaders(script.nowMs)).toEqual(['a'])
+    script.flight.heard('a', script.nowMs)
+    expect(script.flight.quietLeaders(script.nowMs)).toEqual([])
+    expect(script.nextInMs()).toBe(flightQuietLeaderMs)
+    script.flight.heard('unknown', script.nowMs)
+    expect(script.flight.describe('unknown')).toBeUndefined()
   })
 
   it('ends when who has it leaves', () => {
@@ -438,8 +459,8 @@ describe('sources', () => {
     script.has('a', 8 * MiB)
     script.asks('b')
     expect(script.losesSource('b', 'a', MiB)).toEqual([])
-    expect(script.nextInMs()).toBe(flightFailedSourceMs)
     expect(script.passes(flightFailedSourceMs - 1)).toEqual([])
+    expect(script.nextInMs()).toBe(1)
     expect(script.passes(1)).toContain('b from a')
   })
 
@@ -511,8 +532,9 @@ describe('sources', () => {
       expect(script.crowded('c', 'a', 16 * MiB)).toBe('d')
       // For a while nobody else is sent there.
       expect(script.asks('late', 25 * MiB)).toEqual([])
-      expect(script.nextInMs()).toBe(flightFullMs)
-      expect(script.passes(flightFullMs)).toEqual(['late from a'])
+      expect(script.passes(flightFullMs - 1)).toEqual([])
+      expect(script.nextInMs()).toBe(1)
+      expect(script.passes(1)).toEqual(['late from a'])
     })
 
     it('lose one at a time', () => {

@@ -122,7 +122,7 @@ describe('a message', () => {
   })
 
   it('may only ask whether anybody is there', () => {
-    expect(parseMessage(`${path}/alive`)).toEqual({ kind: 'alive' })
+    expect(parseMessage(`${path}/alive`)).toEqual({ kind: 'alive', digest })
     expect(parseMessage(`${path}/alive/x`)).toBeUndefined()
   })
 
@@ -177,6 +177,7 @@ describe('an answer', () => {
     expect(parseAnswer(JSON.stringify({ kind: 'lease', afterFailure: 'no' }))).toEqual({ kind: 'lease' })
     expect(parseAnswer(JSON.stringify({ kind: 'wait' }))).toEqual({ kind: 'wait' })
     expect(parseAnswer(JSON.stringify({ kind: 'pause' }))).toEqual({ kind: 'pause' })
+    expect(parseAnswer(JSON.stringify({ kind: 'gone' }))).toEqual({ kind: 'gone' })
     fc.assert(
       fc.property(nodes, (source) => {
         expect(parseAnswer(JSON.stringify({ kind: 'source', source }))).toEqual({ kind: 'source', source })

@@ -133,6 +133,28 @@ describe('reports', () => {
   })
 })
 
+describe('who asks whether we are there', () => {
+  const ask = (script: Script) =>
+    script.flights.answer(`/spegel-ts/flights/v1/${digest}/alive`, new AbortController().signal)
+
+  it('is told yes by who takes part, and no by who does not', async () => {
+    const script = new Script()
+    expect(await ask(script)).toEqual({ kind: 'gone' })
+    await script.leads()
+    expect(await ask(script)).toEqual({ kind: 'wait' })
+    await script.happens('failed', 0, 48 * MiB)
+    expect(await ask(script)).toEqual({ kind: 'gone' })
+  })
+
+  it('finds the download of a mirror that was started anew, which tells of it from then on', async () => {
+    const script = new Script()
+    script.transfer = { state: 'running', haveBytes: 3 * MiB, size: 48 * MiB } as Transfer
+    expect(await ask(script)).toEqual({ kind: 'wait' })
+    await script.happens('complete', 48 * MiB, 48 * MiB)
+    expect(script.told()).toEqual(['progress 3', 'complete 48'])
+  })
+})
+
 describe('what is passed on to our containerd', () => {
   it('is there for others when containerd was handed it, and not before', async () => {
     const script = new Script()

@@ -3,7 +3,7 @@
  * stumbles. FLIGHT_SEED repeats one schedule, FLIGHT_SCHEDULES says how many.
  */
 import { afterAll, describe, expect, it } from 'vitest'
-import { flightSlotsMax } from '../../../src/limits.ts'
+import { flightAliveMs, flightQuietLeaderMs, flightSlotsMax } from '../../../src/limits.ts'
 import { FlightWorld, type SimulatedNode, blobBytesMax, digest } from '../../support/flight-world.ts'
 import { type Random, seededRandom } from '../../support/random.ts'
 
@@ -68,6 +68,36 @@ describe('a cold batch', () => {
       expect({ failedPulls, wrongs: world.wrongs }).toEqual({ failedPulls: 0, wrongs: [] })
       // Who waits, while nothing moves for 10 s, may go upstream too.
       expect(world.upstreamFetches).toBeLessThanOrEqual(3)
+      world.close()
+    },
+  )
+
+  it.each(['killed', 'unplugged', 'started anew'] as const)(
+    'does not wait long for a leader that is %s before it has a byte',
+    async (how) => {
+      const world = new FlightWorld(seededRandom(1), blobBytesMax, ['a', 'b', 'c', 'd'])
+      // The coordinator lives: here it is not the leader.
+      world.coordinatorsOf = () => ['d']
+      world.upstream.firstByteMs = 8_000
+      const nodes = [...world.nodes.values()]
+      const [leader, ...others] = nodes
+      if (leader === undefined) throw new Error('there is no node')
+      void leader.pull()
+      expect(await world.runUntil(() => world.upstreamFetches === 1, 2_000)).toBe(true)
+      for (const node of others) void node.pull()
+      await world.runUntil(() => false, 500)
+      if (how === 'unplugged') leader.network = 'unplugged'
+      else leader.kill()
+      const restarted = how === 'started anew' ? world.start(leader.id) : undefined
+      world.upstream.firstByteMs = 20
+      const struckMs = world.clock.nowMs()
+      expect(await world.runUntil(() => others.every(({ hasBlob }) => hasBlob), 15_000)).toBe(true)
+      const fetchMs = blobBytesMax / world.upstream.bytesPerMs
+      const foundMs = flightQuietLeaderMs + (how === 'unplugged' ? flightAliveMs : 0)
+      expect(world.clock.nowMs() - struckMs).toBeLessThan(foundMs + fetchMs + 500)
+      expect(restarted?.isDead ?? leader.isDead).toBe(how === 'killed')
+      expect(world.upstreamFetches).toBe(2)
+      expect(world.wrongs).toEqual([])
       world.close()
     },
   )
