@@ -6,7 +6,8 @@ import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
 import { flightFailedSourceMs, flightGoneMax, flightMembersMax, flightQuestionsMax, flightsMax } from '../limits.ts'
 import type { Digest } from '../oci/digest.ts'
-import { Flight, type NodeId } from './flight.ts'
+import { Flight } from './flight.ts'
+import type { NodeId } from './member.ts'
 import type { Answer, FlightNode, Join, Report } from './protocol.ts'
 
 interface Entry {
@@ -71,10 +72,11 @@ export class Coordinator {
     }
     if (avoid !== undefined) entry.flight.sourceFailed(node.id, avoid, nowMs)
     if (keep !== undefined) {
-      const relief = isSlow ? entry.flight.crowded(node.id, keep, haveBytes, nowMs) : undefined
-      const stalled = isSlow ? undefined : entry.flight.stalled(node.id, keep, haveBytes, nowMs)
-      const other = relief?.kind === 'move' ? relief.source : stalled
-      const source = other === undefined ? undefined : entry.nodes.get(other)
+      const { flight } = entry
+      const relief = isSlow
+        ? flight.crowded(node.id, keep, haveBytes, nowMs)
+        : flight.stalled(node.id, keep, haveBytes, nowMs)
+      const source = relief?.kind === 'move' ? entry.nodes.get(relief.source) : undefined
       entry.flight.noteLoad(node.id, load, nowMs)
       this.#decide(digest, entry)
       if (relief?.kind === 'pause') return Promise.resolve({ kind: 'pause' })

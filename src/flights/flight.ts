@@ -3,9 +3,8 @@
  * in, decisions come out. Words: docs/flights.md.
  *
  * - Nobody is fed by a node that has not strictly more bytes: that alone makes it acyclic, also after restarts.
- * - A source takes another follower only into headroom that its followers measured (simulated: a fixed fan-out of 3 is
- *   2 to 3.5 times slower than no mirror where the nodes' uplinks are the limit). The first follower of a flight measures
- *   for all: those who come with it wait for that a little, or they would make a chain of all nodes.
+ * - A source takes another follower only into measured headroom (sources.ts). The first follower of a flight measures for
+ *   all: those who come with it wait for that a little, or they would make a chain of all nodes.
  * - The lease goes to the first who asks, later to whoever has most; a failed lease without progress makes the next
  *   one wait, so that a short upstream outage does not fail node after node. Where leases are answered by 404, a node that
  *   leads another blob of the image is preferred, and those that are fed by it wait for that a little.
@@ -15,8 +14,6 @@ import {
   flightBehindBytes,
   flightDoubtMs,
   flightFailedSourceMs,
-  flightFirstBytesMs,
-  flightFollowerSilentMs,
   flightForgetMs,
   flightFullMs,
   flightFullShare,
@@ -24,18 +21,24 @@ import {
   flightLeaseFreshMs,
   flightLeasesMax,
   flightLoadMs,
-  flightQuietLeaderMs,
   flightReliefMs,
   flightReportBytesMin,
   flightSilentMs,
-  flightSlotsMax,
-  flightSmallBytes,
   flightTreeBytes,
   flightTrialMs,
   flightYieldMs,
 } from '../limits.ts'
-
-export type NodeId = string
+import {
+  type Member,
+  type NodeId,
+  busyOf,
+  follow,
+  newMember,
+  quietFromMs,
+  silentFromMs,
+  yieldEndMs,
+} from './member.ts'
+import { canFeed, sourceFor, sourcesWithRoom } from './sources.ts'
 
 export type Decision =
   /** `afterFailure`: the last one failed without a byte. */
@@ -43,7 +46,7 @@ export type Decision =
   /** Take bytes from this node; it has more than `to`. */
   | { kind: 'source'; to: NodeId; source: NodeId }
 
-/** For who shares a full link: other bytes, or none for a moment. */
+/** For who is fed too slowly: other bytes, or none for a moment. */
 export type Relief = { kind: 'move'; source: NodeId } | { kind: 'pause' }
 
 /** What a node does for other blobs of the same image, where leases are answered by 404. */
@@ -59,51 +62,6 @@ export interface NodeLoad {
   blobCount: number
   /** Bodies that it sends to others. */
   feeds: number
-}
-
-interface Member {
-  readonly id: NodeId
-  /** In its content store, or in a running transfer. */
-  haveBytes: number
-  isComplete: boolean
-  /** It asked for bytes and waits for a decision; since when, for the order. */
-  waiting: number | undefined
-  /** It waits, but nobody is there to take a decision. */
-  isAway: boolean
-  source: NodeId | undefined
-  /** It leads other blobs of the image since then; Infinity: it does not. */
-  leadsImageSinceMs: number
-  /** Until then it leaves a lease to the image's leader. */
-  yieldsUntilMs: number | undefined
-  /** It may fetch upstream. */
-  lease: { grantedMs: number; hadBytes: number; afterFailure: boolean } | undefined
-  /** Share of the time in which it received, while it wanted to. Undefined: not measured yet. */
-  busy: number | undefined
-  /** It said that the link of its source may be full, and was behind; until when that counts. */
-  fullUntilMs: number
-  /** Of a source whose link is full: who of those it feeds is to leave it to the others, and until when no other. */
-  relief: { of: NodeId; untilMs: number } | undefined
-  /** As NodeLoad. */
-  blobCount: number
-  feedsElsewhere: number
-  /** When that was said. */
-  loadMs: number
-  /** Others say that it has the blob; it has said nothing itself. */
-  isHearsay: boolean
-  /** When it did not deliver to somebody. Undefined: it has delivered since. */
-  doubtedMs: number | undefined
-  /** Sources that did not deliver, until when they are not tried again. */
-  readonly avoidUntilMs: Map<NodeId, number>
-  seenMs: number
-}
-
-interface Source {
-  readonly member: Member
-  /** Those that are heard of. */
-  readonly followers: Member[]
-  readonly load: Readonly<{ blobCount: number; feedsElsewhere: number }>
-  /** What its followers measured, or may be expected to. */
-  readonly headroom: number
 }
 
 export class Flight {
@@ -239,15 +197,17 @@ export class Flight {
   }
 
   /** Its source stands still. Another one that has more, if there is one: it is the node's source from now on. */
-  stalled(id: NodeId, source: NodeId, haveBytes: number, nowMs: number): NodeId | undefined {
+  stalled(id: NodeId, source: NodeId, haveBytes: number, nowMs: number): Relief | undefined {
     const member = this.#touch(id, nowMs)
     member.haveBytes = Math.max(member.haveBytes, haveBytes)
-    const others = this.#sourcesWithRoom(nowMs).filter((other) => other.member.id !== source)
-    const other = this.#sourceFor(member, nowMs, others)
+    const others = sourcesWithRoom(this.#members.values(), this.#size, nowMs).filter(
+      (other) => other.member.id !== source,
+    )
+    const other = sourceFor(member, nowMs, others)
     if (other === undefined) return undefined
     this.sourceFailed(id, source, nowMs)
     follow(member, other.member)
-    return other.member.id
+    return { kind: 'move', source: other.member.id }
   }
 
   /**
@@ -272,10 +232,10 @@ export class Flight {
     if (!isShared) return undefined
     // One at a time: what the others have measured was with it.
     if (from.relief !== undefined && from.relief.of !== id && nowMs < from.relief.untilMs) return undefined
-    const ahead = this.#sourcesWithRoom(nowMs).filter(
+    const ahead = sourcesWithRoom(this.#members.values(), this.#size, nowMs).filter(
       (other) => other.member !== from && other.member.haveBytes > gotBytes,
     )
-    const other = this.#sourceFor(member, nowMs, ahead)
+    const other = sourceFor(member, nowMs, ahead)
     const moves = other !== undefined && other.followers.length < fellows.length
     // The others have said what they have up to a step ago.
     const isLast = fellows.every((fellow) => fellow.haveBytes + flightReportBytesMin >= gotBytes)
@@ -292,13 +252,13 @@ export class Flight {
   decide(nowMs: number): Decision[] {
     const decisions: Decision[] = []
     const waiters = this.#waiters()
-    const sources = waiters.length === 0 ? [] : this.#sourcesWithRoom(nowMs)
+    const sources = waiters.length === 0 ? [] : sourcesWithRoom(this.#members.values(), this.#size, nowMs)
     let isOnTrial = false
     for (const member of waiters) {
       isOnTrial ||= this.#isOnTrial(nowMs)
       const isOnItsWay = member.lease !== undefined && nowMs - member.lease.grantedMs < flightLeaseFreshMs
       const isPatient = isOnItsWay || (isOnTrial && member.haveBytes === 0)
-      const source = isPatient ? undefined : this.#sourceFor(member, nowMs, sources)
+      const source = isPatient ? undefined : sourceFor(member, nowMs, sources)
       if (source !== undefined) {
         member.waiting = undefined
         follow(member, source.member)
@@ -360,30 +320,6 @@ export class Flight {
     return { haveBytes, isComplete, source, leads: lease !== undefined }
   }
 
-  // --- Sources ---
-
-  /** The sources that can take a follower more. Made once for all who wait: there may be a thousand of each. */
-  #sourcesWithRoom(nowMs: number): Source[] {
-    const followersOf = new Map<NodeId, Member[]>()
-    for (const member of this.#members.values()) {
-      if (member.source === undefined || nowMs >= silentFromMs(member)) continue
-      const others = followersOf.get(member.source)
-      if (others === undefined) followersOf.set(member.source, [member])
-      else others.push(member)
-    }
-    const measured = [...followersOf.values()].flatMap((followers) => measuredHeadroom(followers, nowMs) ?? [])
-    const guess = measured.length === 0 ? undefined : Math.min(...measured)
-    return this.#all(({ haveBytes }) => haveBytes > 0)
-      .map((member): Source => {
-        const followers = followersOf.get(member.id) ?? []
-        // Who has it complete says no more: what it said of its load is over some time.
-        const isOld = member.isComplete && nowMs >= member.loadMs + flightLoadMs
-        const load = isOld ? { blobCount: 1, feedsElsewhere: 0 } : member
-        return { member, followers, load, headroom: measuredHeadroom(followers, nowMs) ?? guess ?? followers.length }
-      })
-      .filter((source) => this.#hasRoom(source))
-  }
-
   /** The first follower measures; who has nothing yet may wait for that. */
   #isOnTrial(nowMs: number): boolean {
     if ((this.#size ?? 0) <= flightTreeBytes || nowMs >= (this.#trialEndMs ?? 0)) return false
@@ -393,35 +329,6 @@ export class Flight {
       isFed ||= source !== undefined
     }
     return isFed
-  }
-
-  #hasRoom(source: Source): boolean {
-    return source.followers.length < this.#slots(source)
-  }
-
-  #sourceFor(member: Member, nowMs: number, sources: readonly Source[]): Source | undefined {
-    let best: Source | undefined
-    for (const source of sources) {
-      if (!this.#canFeed(source.member, member, nowMs) || !this.#hasRoom(source)) continue
-      if (best === undefined || isBetter(source, best)) best = source
-    }
-    return best
-  }
-
-  #canFeed(source: Member, member: Member, nowMs: number): boolean {
-    if (source === member || source.haveBytes <= member.haveBytes) return false
-    return (member.avoidUntilMs.get(source.id) ?? 0) <= nowMs
-  }
-
-  #slots({ member, load, headroom }: Source): number {
-    // Small ones are there in one step: everybody takes them at once from whoever has them.
-    if ((this.#size ?? 0) < flightSmallBytes) return member.isComplete ? Infinity : 0
-    if ((this.#size ?? 0) <= flightTreeBytes) return member.isComplete ? flightSlotsMax : 3
-    const { isComplete } = member
-    const { blobCount, feedsElsewhere } = load
-    const slots = Math.min(flightSlotsMax, Math.floor((isComplete ? flightSlotsMax : headroom) / blobCount))
-    // Of who feeds others while it downloads, its followers' measure tells that.
-    return Math.max(1, isComplete ? Math.min(slots, flightSlotsMax - feedsElsewhere) : slots)
   }
 
   // --- Leases ---
@@ -458,7 +365,7 @@ export class Flight {
       return Math.max(this.#nextLeaseMs, Math.min(...most.map((member) => yieldEndMs(member, 0))))
     }
     // Unless it gave nothing to all who wait: it may be gone, and so may the blob on it.
-    const mayFeed = (source: Member) => waiters.some((waiter) => this.#canFeed(source, waiter, nowMs))
+    const mayFeed = (source: Member) => waiters.some((waiter) => canFeed(source, waiter, nowMs))
     const holders = ahead.filter((source) => source.isComplete && mayFeed(source))
     // Or nothing to somebody, and nobody has told of bytes since: it may be frozen.
     const frozenMs = Math.max(0, ...holders.map(({ doubtedMs }) => (doubtedMs ?? Infinity) + flightDoubtMs))
@@ -488,27 +395,7 @@ export class Flight {
       known.seenMs = nowMs
       return known
     }
-    const member: Member = {
-      id,
-      haveBytes: 0,
-      isComplete: false,
-      waiting: undefined,
-      isAway: false,
-      source: undefined,
-      leadsImageSinceMs: Infinity,
-      yieldsUntilMs: undefined,
-      lease: undefined,
-      busy: undefined,
-      fullUntilMs: 0,
-      relief: undefined,
-      blobCount: 1,
-      feedsElsewhere: 0,
-      loadMs: nowMs,
-      isHearsay: false,
-      doubtedMs: undefined,
-      avoidUntilMs: new Map(),
-      seenMs: nowMs,
-    }
+    const member = newMember(id, nowMs)
     this.#members.set(id, member)
     return member
   }
@@ -548,46 +435,4 @@ export class Flight {
   #leaders(): Member[] {
     return this.#all(({ lease }) => lease !== undefined)
   }
-}
-
-/** What it measured was behind another one. */
-function follow(member: Member, source: Member): void {
-  member.source = source.id
-  member.busy = undefined
-  member.fullUntilMs = 0
-}
-
-/** Who has bytes goes on by itself; what is over counts as 0. */
-function yieldEndMs({ haveBytes, yieldsUntilMs }: Member, nowMs: number): number {
-  return haveBytes > 0 || yieldsUntilMs === undefined || yieldsUntilMs <= nowMs ? 0 : yieldsUntilMs
-}
-
-/** When a follower takes no room any more, unless it is heard of. */
-function silentFromMs({ haveBytes, seenMs }: Member): number {
-  return seenMs + (haveBytes > 0 ? flightFollowerSilentMs : flightFirstBytesMs)
-}
-
-/** When who has a lease is asked whether it is there, unless it is heard of. */
-function quietFromMs({ seenMs }: Member): number {
-  return seenMs + flightQuietLeaderMs
-}
-
-/** Fewest followers first, then most bytes; of those that have it complete, who feeds fewest with other blobs. */
-function isBetter(a: Source, b: Source): boolean {
-  const fewer = b.followers.length - a.followers.length
-  const more = a.member.haveBytes - b.member.haveBytes
-  return (fewer || more || b.load.feedsElsewhere - a.load.feedsElsewhere) > 0
-}
-
-/** Who falls behind over a link that may be full measures wrong: of two or four that share one each seems to wait. */
-function busyOf({ busy, fullUntilMs }: Member, nowMs: number): number | undefined {
-  return nowMs < fullUntilMs ? 1 : busy
-}
-
-/** Followers that its link could carry. Undefined: none of them has told yet. */
-function measuredHeadroom(followers: readonly Member[], nowMs: number): number | undefined {
-  const measured = followers.flatMap((member) => busyOf(member, nowMs) ?? [])
-  if (measured.length === 0) return undefined
-  // A slow follower blames itself, not the source: the least busy one tells. Who has just come is not in what they saw.
-  return (0.6 * measured.length) / Math.max(0.01, Math.min(...measured))
 }

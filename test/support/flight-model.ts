@@ -18,7 +18,9 @@ const verbs = [
   'die',
   'forget',
 ] as const
-export type Event = { verb: (typeof verbs)[number]; node: number } | { verb: 'pass' | 'passToNext'; node: -1 }
+export type Event =
+  | { verb: (typeof verbs)[number]; node: number }
+  | { verb: 'pass' | 'passToNext' | 'askLeaders'; node: -1 }
 
 interface Node {
   /** What it really has; the flight may believe more or less. */
@@ -63,6 +65,7 @@ export class FlightModel {
       { verb: 'pass', node: -1 },
       { verb: 'passToNext', node: -1 },
     ]
+    if (this.flight.quietLeaders(this.#nowMs).length > 0) events.push({ verb: 'askLeaders', node: -1 })
     for (const [node, { phase, haveBytes }] of this.nodes.entries()) {
       const add = (verb: (typeof verbs)[number]) => events.push({ verb, node })
       if (phase === 'dead') continue
@@ -89,8 +92,17 @@ export class FlightModel {
   play(event: Event): void {
     if (event.verb === 'pass') this.#nowMs += 3_000
     else if (event.verb === 'passToNext') this.#nowMs = this.flight.nextMs(this.#nowMs) ?? this.#nowMs + 60_000
+    else if (event.verb === 'askLeaders') this.#askLeaders()
     else this.#act(event.verb, event.node)
     this.decide()
+  }
+
+  /** Whether they are there. */
+  #askLeaders(): void {
+    for (const id of this.flight.quietLeaders(this.#nowMs)) {
+      if (this.nodes[Number(id)]?.phase === 'dead') this.flight.failed(id, this.#nowMs)
+      else this.flight.heard(id, this.#nowMs)
+    }
   }
 
   #act(verb: (typeof verbs)[number], index: number): void {
@@ -119,8 +131,8 @@ export class FlightModel {
     } else if (verb === 'loseSource') {
       this.#loseSource(index)
     } else if (verb === 'stall') {
-      const other = flight.stalled(id, String(node.source), node.haveBytes, nowMs)
-      if (other !== undefined) this.#follow(index, other)
+      const relief = flight.stalled(id, String(node.source), node.haveBytes, nowMs)
+      if (relief?.kind === 'move') this.#follow(index, relief.source)
     } else if (verb === 'crowd') {
       for (const [fellow, { haveBytes }] of this.#fellowsOf(index)) {
         flight.progress(String(fellow), haveBytes, size, 1, nowMs)

@@ -474,7 +474,7 @@ describe('sources', () => {
     script.has('c', 8 * MiB)
     expect(script.flight.stalled('b', 'a', 8 * MiB, script.nowMs)).toBeUndefined()
     script.has('c', 9 * MiB)
-    expect(script.flight.stalled('b', 'a', 8 * MiB, script.nowMs)).toBe('c')
+    expect(script.flight.stalled('b', 'a', 8 * MiB, script.nowMs)).toEqual({ kind: 'move', source: 'c' })
     expect(script.flight.describe('b')).toMatchObject({ source: 'c' })
   })
 
