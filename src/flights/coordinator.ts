@@ -67,7 +67,7 @@ export class Coordinator {
     entry.nodes.set(node.id, node)
     const nowMs = this.#clock.nowMs()
     if (gone !== undefined && gone !== node.id) {
-      entry.flight.failed(gone, nowMs)
+      entry.flight.vanished(gone, nowMs)
       entry.goneUntilMs.set(gone, nowMs + flightFailedSourceMs)
     }
     if (avoid !== undefined) entry.flight.sourceFailed(node.id, avoid, nowMs)
@@ -219,7 +219,7 @@ export class Coordinator {
     const nowMs = this.#clock.nowMs()
     // It may have spoken meanwhile.
     if (isThere || !entry.flight.quietLeaders(nowMs).includes(id)) entry.flight.heard(id, nowMs)
-    else entry.flight.failed(id, nowMs)
+    else entry.flight.vanished(id, nowMs)
     this.#decide(digest, entry)
   }
 

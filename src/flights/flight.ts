@@ -76,6 +76,8 @@ export class Flight {
   #furtherLeases = 0
   /** Leases that failed in a row without a byte. */
   #fruitless = 0
+  /** One of these has told that it failed. */
+  #mayRefuse = false
   #nextLeaseMs = 0
   /** Until then the first follower may measure for all. Undefined: there was none. */
   #trialEndMs: number | undefined
@@ -166,7 +168,7 @@ export class Flight {
     member.waiting = undefined
     member.source = undefined
     member.lease = undefined
-    this.#fruitless = 0
+    this.#noteUpstreamGives()
     this.#noteMost(member.haveBytes, nowMs)
   }
 
@@ -178,6 +180,12 @@ export class Flight {
 
   /** Its transfer is gone: nothing more comes from it. */
   failed(id: NodeId, nowMs: number): void {
+    if (this.#members.get(id)?.lease !== undefined) this.#mayRefuse = true
+    this.vanished(id, nowMs)
+  }
+
+  /** Nobody is there any more, which says nothing of upstream. */
+  vanished(id: NodeId, nowMs: number): void {
     const member = this.#members.get(id)
     if (member === undefined) return
     if (member.lease !== undefined) this.#endLease(member, nowMs)
@@ -346,7 +354,7 @@ export class Flight {
     if (most === undefined) return undefined
     const further = this.#leaders().length > 0
     if (further) this.#furtherLeases += 1
-    const afterFailure = this.#fruitless > 0
+    const afterFailure = this.#mayRefuse
     most.lease = { grantedMs: nowMs, hadBytes: most.haveBytes, afterFailure }
     most.waiting = undefined
     this.#progressMs = nowMs
@@ -380,10 +388,16 @@ export class Flight {
     const { lease } = member
     member.lease = undefined
     if (lease === undefined) return
-    this.#fruitless = member.haveBytes > lease.hadBytes ? 0 : this.#fruitless + 1
+    if (member.haveBytes > lease.hadBytes) this.#noteUpstreamGives()
+    else this.#fruitless += 1
     const backoffMs =
       this.#fruitless === 0 ? 0 : (flightBackoffMs[Math.min(this.#fruitless, flightBackoffMs.length) - 1] ?? 0)
     this.#nextLeaseMs = nowMs + backoffMs
+  }
+
+  #noteUpstreamGives(): void {
+    this.#fruitless = 0
+    this.#mayRefuse = false
   }
 
   // --- Members ---
@@ -409,7 +423,7 @@ export class Flight {
     if (haveBytes <= this.#mostBytes) return
     this.#mostBytes = haveBytes
     this.#progressMs = nowMs
-    this.#fruitless = 0
+    this.#noteUpstreamGives()
     this.#furtherLeases = 0
   }
 

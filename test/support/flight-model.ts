@@ -100,7 +100,7 @@ export class FlightModel {
   /** Whether they are there. */
   #askLeaders(): void {
     for (const id of this.flight.quietLeaders(this.#nowMs)) {
-      if (this.nodes[Number(id)]?.phase === 'dead') this.flight.failed(id, this.#nowMs)
+      if (this.nodes[Number(id)]?.phase === 'dead') this.flight.vanished(id, this.#nowMs)
       else this.flight.heard(id, this.#nowMs)
     }
   }
