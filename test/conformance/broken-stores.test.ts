@@ -87,9 +87,17 @@ describe('the store suite finds a store that', () => {
       const found: string[] = []
       for (const { name, run } of storeCases) {
         const fixture = await layoutFixture()
-        const { store } = fixture
-        const broken = changed(store, fault)
-        await run({ ...fixture, store: broken }).catch(() => found.push(name))
+        const opened: Content[] = []
+        const store = changed(fixture.store, (original) => ({
+          open: async (digest) => {
+            const content = await original.open(digest)
+            opened.push(content)
+            return content
+          },
+        }))
+        await run({ ...fixture, store: changed(store, fault) }).catch(() => found.push(name))
+        // A case that found something has closed nothing.
+        for (const content of opened) await content.close()
         await fixture.close()
       }
       expect(found).not.toEqual([])
