@@ -269,7 +269,7 @@ export class UpstreamProxy {
   }
 }
 
-/** Counts what the kernel has taken of a body: what was written and not taken is not sent. */
+/** Counts what the kernel has taken of a body, in whole pieces: what was written and not taken is not sent. */
 class CountedBody {
   sentBytes = 0
   readonly #response: ServerResponse
