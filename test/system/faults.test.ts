@@ -122,6 +122,14 @@ const midBlobFaults: MidBlobFault[] = [
   },
 ]
 
+/**
+ * Parts that are fetched side by side are ahead of what is written, and a sender that is killed leaves up to 4 MiB of each
+ * to the kernel, which arrive all the same: of 50 MiB killed at 53 % nothing was missed.
+ */
+function momentFor(puller: PullerName): number {
+  return puller === 'parallel' ? bed.moment(0.1, 0.3) : bed.moment()
+}
+
 const roundNumbers = Array.from({ length: rounds }, (_, index) => index + 1)
 
 describe.each(roundNumbers)('faults, round %i', (round) => {
@@ -136,7 +144,7 @@ describe.each(roundNumbers)('faults, round %i', (round) => {
   it.each(cases)('holder in mid-blob: $name ($puller fetch)', async ({ name, strike, heal, breaks, puller }) => {
     const node = bed.pullers[puller]
     const noticedBefore = await metric(node, noticedBy[puller])
-    const part = bed.moment()
+    const part = momentFor(puller)
     let struck: ContainerdNode | undefined
     let pulled: Pulled
     try {
@@ -207,7 +215,7 @@ describe.each(roundNumbers)('faults, round %i', (round) => {
     ['its own mirror is', () => bed.pullers.parallel.stopDaemon('SIGKILL'), () => bed.restart(bed.pullers.parallel)],
   ])('%s killed in mid-blob (parallel fetch): this pull or the next succeeds', async (name, strike, mend) => {
     const node = bed.pullers.parallel
-    const part = bed.moment()
+    const part = momentFor('parallel')
     const pulls = async () => {
       const pulled = await bed.pullWith(node, main, part, async () => void (await strike()))
       protocol.note(`${name} killed in mid-blob`, 'parallel', pulled, part)
