@@ -29,7 +29,7 @@ export interface CoordinatorComponents {
   self: FlightNode
   /** In this node's own store. */
   isStored: (digest: Digest) => boolean
-  /** Whether a node that fetches it is there. Resolves within `flightAliveMs`. */
+  /** Whether a node that fetches it is there: that it is not, if nothing comes within `flightAliveMs`. */
   isAlive: (node: FlightNode, digest: Digest) => Promise<boolean>
   onLease: (digest: Digest, node: NodeId, further: boolean) => void
 }
@@ -77,7 +77,7 @@ export class Coordinator {
         ? flight.crowded(node.id, keep, haveBytes, nowMs)
         : flight.stalled(node.id, keep, haveBytes, nowMs)
       const source = relief?.kind === 'move' ? entry.nodes.get(relief.source) : undefined
-      entry.flight.noteLoad(node.id, load, nowMs)
+      flight.noteLoad(node.id, load, nowMs)
       this.#decide(digest, entry)
       if (relief?.kind === 'pause') return Promise.resolve({ kind: 'pause' })
       return Promise.resolve(source === undefined ? { kind: 'wait' } : { kind: 'source', source })

@@ -41,7 +41,7 @@ import {
 import { canFeed, sourceFor, sourcesWithRoom } from './sources.ts'
 
 export type Decision =
-  /** `afterFailure`: the last one failed without a byte. */
+  /** `afterFailure`: the last one failed without a byte, and its node has said so. */
   | { kind: 'lease'; to: NodeId; further: boolean; afterFailure: boolean }
   /** Take bytes from this node; it has more than `to`. */
   | { kind: 'source'; to: NodeId; source: NodeId }
@@ -308,10 +308,8 @@ export class Flight {
 
   /** They have leases, and those who wait do not know whether they are still there. */
   quietLeaders(nowMs: number): NodeId[] {
-    if (this.waiterCount === 0) return []
-    return this.#leaders()
-      .filter((leader) => leader.waiting === undefined && quietFromMs(leader) <= nowMs)
-      .map(({ id }) => id)
+    const quiet = this.#leaders().filter((leader) => leader.waiting === undefined && quietFromMs(leader) <= nowMs)
+    return quiet.length === 0 || this.waiterCount === 0 ? [] : quiet.map(({ id }) => id)
   }
 
   isOver(nowMs: number): boolean {
