@@ -296,6 +296,8 @@ export const endedTransfersMax = 256
  */
 export const confirmDelaysMs: readonly number[] = [20, 20, 30, 100, 300, 1_000, 3_000]
 export const confirmConcurrency = 8
+/** From the event of a removal to when the garbage collector is done, which takes less on all but the fullest nodes. */
+export const collectionDelayMs = 1_000
 
 // --- Flights ---------------------------------------------------------------------------------------------------
 

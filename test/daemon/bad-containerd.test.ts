@@ -224,6 +224,15 @@ describe('a containerd that says anything', () => {
     expect(store.problem()).toBeUndefined()
   })
 
+  it('may tell of a removal before its garbage collector is done (a listing that comes too early)', async () => {
+    await makesSenseAgain()
+    const { listings } = double
+    double.send({ ...askEvent, topic: '/images/delete' })
+    await eventually(() => expect(double.listings).toBeGreaterThan(listings))
+    double.inventory = { content: [], images: [] }
+    await eventually(() => expect([...offered]).toEqual([]))
+  })
+
   it('may have a blob with an impossible size: it is not there, the others are', async () => {
     for (const impossible of [-1, -(2 ** 40)]) {
       const [first, second] = digests

@@ -2,7 +2,7 @@
  * ContentStore over containerd. Files tell, gRPC confirms: the blob folder says within milliseconds what appeared or
  * went away (no version sends an event for removal, those before 2.1 none for content); since all namespaces share
  * the folder, a new blob counts once containerd knows it in ours. Where the folder cannot be read, everything goes
- * over gRPC, removals being found by the next full listing.
+ * over gRPC, removals being found by full listings.
  *
  * containerd may go away and come back: files are served meanwhile, and the inventory is read anew at every return.
  */
@@ -16,6 +16,7 @@ import { errorMessage } from '../../lib/errors.ts'
 import { OneAtATime } from '../../lib/one-at-a-time.ts'
 import type { Random } from '../../lib/random.ts'
 import {
+  collectionDelayMs,
   confirmConcurrency,
   confirmDelaysMs,
   containerdReconnectFirstMs,
@@ -62,6 +63,10 @@ export class ContainerdStore implements ContentStore {
   #tags = new Map<string, Digest>()
   #problem: string | undefined = 'containerd: the first inventory is not complete'
   readonly #inventory = new OneAtATime(() => this.#takeInventory())
+  readonly #afterCollection = new OneAtATime(async () => {
+    await this.#clock.sleep(collectionDelayMs, this.#stop.signal)
+    await this.#inventory.run()
+  })
   readonly #tagList = new OneAtATime(async () => this.#setTags(await this.#client.images()))
   #following: Promise<unknown> = Promise.resolve()
 
@@ -181,8 +186,10 @@ export class ContainerdStore implements ContentStore {
       if (digest === undefined) this.#inventory.run().catch(() => undefined)
       else if (isDigest(digest)) this.#learn([digest])
     } else if (this.#folder === undefined) {
-      // After a removal the garbage collector follows; without a folder only a listing tells what it took.
+      // After a removal the garbage collector follows; without a folder only a listing tells what it took, and none of
+      // its events says that it is done (1.6 sends none at all).
       this.#inventory.run().catch(() => undefined)
+      this.#afterCollection.run().catch(() => undefined)
     } else if (topic.startsWith('/images/')) {
       this.#followImages().catch(() => undefined)
     }
