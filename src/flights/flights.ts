@@ -219,7 +219,10 @@ export class Flights {
   async answer(url: string, signal: AbortSignal): Promise<Answer | undefined> {
     const message = parseMessage(url)
     if (message === undefined) return undefined
-    if (message.kind === 'alive') return this.#takesPart(message.digest) ? { kind: 'wait' } : { kind: 'gone' }
+    if (message.kind === 'alive') {
+      this.#findOwnDownload(message.digest)
+      return this.#takesPart(message.digest) ? { kind: 'wait' } : { kind: 'gone' }
+    }
     this.#coordinators.noteHeard(message.kind === 'join' ? message.join.node : message.report.node)
     if (message.kind === 'join') return this.#own.join(message.digest, message.join, signal)
     this.#own.report(message.digest, message.report)
@@ -237,15 +240,16 @@ export class Flights {
     this.#closed.abort(new Error('flights are closed'))
   }
 
-  /** A mirror that was started anew finds its containerd's download, and tells of it from now on. */
   #takesPart(digest: Digest): boolean {
-    const { transfers, isStored } = this.#components
-    if (this.#participations.get(digest) !== undefined || isStored(digest)) return true
-    const transfer = transfers.find(digest)
-    if (transfer?.state !== 'running') return false
+    return this.#participations.get(digest) !== undefined || this.#components.isStored(digest)
+  }
+
+  /** A mirror that was started anew knows nothing of a download that its containerd began before: from now on it tells. */
+  #findOwnDownload(digest: Digest): void {
+    const transfer = this.#components.transfers.find(digest)
+    if (transfer?.state !== 'running' || this.#takesPart(digest)) return
     this.takePart(digest, 'leading')
     this.#report(digest, 'progress', transfer.haveBytes, transfer.size)
-    return true
   }
 
   #imageRole(imageKey: string): ImageRole | undefined {

@@ -89,7 +89,10 @@ export class PeerClient {
    */
   async post(peer: Peer, path: string, signal: AbortSignal): Promise<string> {
     const { connection, head } = await this.#request(peer, 'GET', this.#postText(peer, path), signal, () => {})
+    const leave = () => connection.destroy()
+    signal.addEventListener('abort', leave, { once: true })
     try {
+      signal.throwIfAborted()
       if (head.status === 404 || head.status === 405)
         throw new PeerFailure('not-found', 'the peer does not know that')
       if (head.status !== 200) throw new PeerFailure('status', `the peer answered ${head.status}`)
@@ -106,7 +109,10 @@ export class PeerClient {
       return text
     } catch (error) {
       connection.destroy()
+      signal.throwIfAborted()
       throw error
+    } finally {
+      signal.removeEventListener('abort', leave)
     }
   }
 

@@ -1,6 +1,7 @@
 /** What is learned about one request while it is answered: for metrics and the log. */
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Clock } from '../lib/clock.ts'
+import { parseRange } from '../oci/range.ts'
 import { loadMaxHeader, mirroredHeader } from '../peers/protocol.ts'
 
 export class Exchange {
@@ -25,6 +26,12 @@ export class Exchange {
     this.fromContainerd = !this.fromPeer && (headers['user-agent'] ?? '').startsWith('containerd/')
     this.isHead = method === 'HEAD'
     this.rangeHeader = headers.range
+  }
+
+  /** Of a range that names one; else the blob's first. */
+  get firstAskedByte(): number {
+    const spec = parseRange(this.rangeHeader)
+    return spec !== undefined && 'first' in spec ? spec.first : 0
   }
 
   get elapsedMs(): number {

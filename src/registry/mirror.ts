@@ -4,21 +4,16 @@
  */
 import type { FastifyReply } from 'fastify'
 import { BoundedMap } from '../lib/bounded-map.ts'
-import { BoundedNames } from '../lib/bounded-names.ts'
-import { errorMessage } from '../lib/errors.ts'
 import {
   blobFindBudgetMs,
-  flightAskAgainMs,
   flightBodyPatienceMs,
   flightHeadersMs,
   flightHoldersMs,
   flightSmallBytes,
   flightSmallWaitMs,
-  flightTreeBytes,
   givenUpMs,
   givenUpRememberedMax,
   manifestFindBudgetMs,
-  registryLabelsMax,
 } from '../limits.ts'
 import type { ContentRequest } from '../oci/content-request.ts'
 import type { Digest } from '../oci/digest.ts'
@@ -38,34 +33,24 @@ import type { BodySource } from '../peers/body-source.ts'
 import type { PeerClient } from '../peers/client.ts'
 import { Deliveries } from '../peers/deliveries.ts'
 import { type PeerResponse, blobContentType } from '../peers/protocol.ts'
-import { type Looking, type MissReason, PeerSource, type PeerSourceComponents } from '../peers/source.ts'
+import { type Looking, PeerSource, type PeerSourceComponents } from '../peers/source.ts'
 import { PeerStanding } from '../peers/standing.ts'
 import type { ContentStore, WriteChunk } from '../store/store.ts'
 import type { Exchange } from './exchange.ts'
+import {
+  type FlightParts,
+  type FlightRequest,
+  type RangeFrom,
+  isFromStart,
+  isWholeLargeBlob,
+  restMs,
+} from './flight-request.ts'
+import { MirrorNotes } from './mirror-notes.ts'
 import { type Manifest, readManifest } from './read-manifest.ts'
 import { ResumableBody } from './resumable-body.ts'
-import { type BodyResult, type ResponseHead, type SendChunks, sendBody, sendHead } from './send-body.ts'
+import { type SendChunks, sendBody, sendHead } from './send-body.ts'
 import { sendRangeError } from './send-error.ts'
-import { endsWithin, upstreamIsBack } from './upstream-wait.ts'
-
-/** What a node that takes part in flights has. */
-export interface FlightParts {
-  flights: Flights
-  /** Scheme and host of a registry's upstream; undefined: containerd finds its own way after a 404. */
-  upstreamOrigin: (registry: string) => Promise<string | undefined>
-  /** It takes no connections at this moment. */
-  upstreamRefuses: (origin: string) => Promise<boolean>
-}
-
-type FlightRequest = FlightParts & { digest: Digest; registry: string }
-type RangeFrom = Extract<RangeSpec, { first: number }>
-
-interface UpstreamQuestion {
-  asked: RangeFrom | undefined
-  /** Undefined: containerd finds its own way after a 404. */
-  origin: string | undefined
-  isAfterFailure: boolean
-}
+import { sendUpstream } from './send-upstream.ts'
 
 export interface MirrorComponents extends Omit<PeerSourceComponents, 'standing' | 'answerTimes'> {
   client: PeerClient
@@ -93,7 +78,7 @@ export class Mirror {
   readonly #components: MirrorComponents & PeerSourceComponents
   readonly #resolveTimeoutMs: number
   readonly #deliveries: Deliveries
-  readonly #registries = new BoundedNames(registryLabelsMax)
+  readonly #notes: MirrorNotes
   /** Until when: blobs whose body no peer could finish, each with the byte that was missing first. */
   readonly #givenUpUntilMs = new BoundedMap<string, number>(givenUpRememberedMax)
 
@@ -101,6 +86,7 @@ export class Mirror {
     const { clock } = components
     this.#components = { ...components, standing: new PeerStanding(clock), answerTimes: new AnswerTimes() }
     this.#resolveTimeoutMs = config.resolveTimeoutMs
+    this.#notes = new MirrorNotes(components)
     this.#deliveries = new Deliveries({
       clock,
       store: components.store,
@@ -114,7 +100,7 @@ export class Mirror {
     const givenUp = this.#isGivenUp(request, exchange)
     const flight = this.#flightFor(request, exchange)
     if (givenUp && flight === undefined) {
-      this.#noteMiss(request, exchange, 'given-up', 'nothing')
+      this.#notes.miss(request, exchange, 'given-up', 'nothing')
       return false
     }
     // The head of a manifest is believed as little as its body: it is read whole for HEAD too.
@@ -139,15 +125,15 @@ export class Mirror {
         source !== undefined &&
         (await this.#serveFromHolders(request, source, budgetMs, exchange, reply, signal))
       ) {
-        this.#noteHit(request)
+        this.#notes.hit(request)
         return true
       }
       const outcome =
         flight === undefined
           ? 'nothing'
           : await this.#serveFlight(request, { ...flight, holders: source }, exchange, reply, signal)
-      if (outcome === 'served') this.#noteHit(request)
-      else this.#noteMiss(request, exchange, source?.missReason ?? 'given-up', outcome)
+      if (outcome === 'served') this.#notes.hit(request)
+      else this.#notes.miss(request, exchange, source?.missReason ?? 'given-up', outcome)
       return outcome !== 'nothing'
     } finally {
       reply.raw.off('close', onClose)
@@ -234,39 +220,15 @@ export class Mirror {
     this.#components.metrics.flightWaits.inc({ outcome: served ? 'source' : source.outcome })
     if (source.outcome === 'lease' && !served) {
       const { isAfterFailure } = source
-      return this.#sendUpstream(request, flight, { asked, origin, isAfterFailure }, exchange, reply, signal)
+      const { clock, shutdown } = this.#components
+      return sendUpstream(request, flight, { asked, origin, isAfterFailure }, exchange, reply, {
+        clock,
+        shutdown,
+        signal,
+      })
     }
     if (source.outcome !== 'lease' && (!served || signal.aborted)) flights.leave(digest)
     return served ? 'served' : 'nothing'
-  }
-
-  /** `origin` undefined: a 404 says the same. */
-  async #sendUpstream(
-    { kind, repository }: ContentRequest,
-    { flights, digest, upstreamRefuses }: FlightRequest,
-    { asked, origin, isAfterFailure }: UpstreamQuestion,
-    exchange: Exchange,
-    reply: FastifyReply,
-    signal: AbortSignal,
-  ): Promise<'redirected' | 'nothing'> {
-    const { clock, shutdown } = this.#components
-    const { holdMs, mayWait } = flights.sendUpstream(digest, asked, isAfterFailure && kind === 'blob')
-    const refuses = origin !== undefined && mayWait ? () => upstreamRefuses(origin) : undefined
-    const isBack = upstreamIsBack(holdMs, refuses, clock, signal)
-    const size = mayWait ? flights.sizeOf(digest) : undefined
-    const range = isFromStart(asked) ? undefined : exchange.rangeHeader
-    const plan = size === undefined ? 'unsatisfiable' : planBody(range, size)
-    if (plan !== 'unsatisfiable' && !(await endsWithin(isBack, restMs(exchange, flightAskAgainMs), clock))) {
-      // Ends by FIN without a byte: containerd asks for the same again, and is sent upstream then.
-      await sendBody(reply, { plan, contentType: blobContentType, digest }, () => isBack, clock, shutdown)
-      flights.noteHeld(digest)
-      return 'redirected'
-    }
-    await isBack
-    if (origin === undefined) return 'nothing'
-    const section = kind === 'manifest' ? 'manifests' : 'blobs'
-    void reply.code(307).header('location', `${origin}/v2/${repository}/${section}/${digest}`).send()
-    return 'redirected'
   }
 
   /** Small: read whole and verified before the first header, so that a wrong one costs the next peer and no more. */
@@ -294,9 +256,10 @@ export class Mirror {
         return true
       }
       const head = { plan, contentType, digest }
-      this.#noteFirstByte(exchange)
+      this.#notes.firstByte(exchange)
       if (exchange.isHead) {
-        this.#sendHead(request, exchange, reply, head, response)
+        sendHead(reply, head)
+        this.#notes.head(request, exchange, response)
         return true
       }
       const result = await sendBody(
@@ -306,7 +269,7 @@ export class Mirror {
         this.#components.clock,
         this.#components.shutdown,
       )
-      this.#note(request, exchange, result, [response])
+      this.#notes.body(request, exchange, result, [response])
       return true
     }
   }
@@ -320,7 +283,7 @@ export class Mirror {
   ): Promise<boolean> {
     const isOurs = this.#isForOurStore(request, exchange)
     if (isOurs && request.digest !== undefined && !exchange.isHead) {
-      this.#deliveries.noteAsked(request.digest, firstByteOf(exchange))
+      this.#deliveries.noteAsked(request.digest, exchange.firstAskedByte)
     }
     const first = await source.next(spec, budgetMs, signal)
     if (first !== undefined && 'refusedSize' in first) {
@@ -337,9 +300,10 @@ export class Mirror {
     const plan = planFor(first, spec, size)
     if (plan === undefined) return false
     const head = { plan, contentType: first?.contentType ?? blobContentType, digest }
-    this.#noteFirstByte(exchange)
+    this.#notes.firstByte(exchange)
     if (exchange.isHead && first !== undefined) {
-      this.#sendHead(request, exchange, reply, head, first)
+      sendHead(reply, head)
+      this.#notes.head(request, exchange, first)
       return true
     }
     const { clock, shutdown, metrics, flight } = this.#components
@@ -358,7 +322,7 @@ export class Mirror {
     // Who was still receiving it passed on what somebody else gave.
     const given = body.parts.filter((part) => part.last >= part.first && !part.response.isArriving)
     onEnd(given.map(({ response, first: from, last }) => ({ peerId: response.peer.id, first: from, last })))
-    this.#note(
+    this.#notes.body(
       request,
       exchange,
       result,
@@ -376,24 +340,13 @@ export class Mirror {
     return fromContainerd && (digest === undefined || flights === undefined || flights.isDownloading(digest))
   }
 
-  #sendHead(
-    request: ContentRequest,
-    exchange: Exchange,
-    reply: FastifyReply,
-    head: ResponseHead,
-    { peer }: PeerResponse,
-  ): void {
-    sendHead(reply, head)
-    this.#log(request, exchange, { outcome: 'hit', source: peer.addresses[0] })
-  }
-
   #giveUp(key: string, firstMissing: number): void {
     this.#givenUpUntilMs.set(`${key} ${firstMissing}`, this.#components.clock.nowMs() + givenUpMs)
   }
 
   #isGivenUp({ kind, key }: ContentRequest, exchange: Exchange): boolean {
     if (kind !== 'blob' || exchange.isHead) return false
-    return (this.#givenUpUntilMs.get(`${key} ${firstByteOf(exchange)}`) ?? 0) > this.#components.clock.nowMs()
+    return (this.#givenUpUntilMs.get(`${key} ${exchange.firstAskedByte}`) ?? 0) > this.#components.clock.nowMs()
   }
 
   #onWrongBlob(digest: Digest, peerIds: readonly string[]): void {
@@ -401,59 +354,6 @@ export class Mirror {
     for (const peerId of peerIds) standing.noteWrong(peerId, digest)
     metrics.wrongBlobs.inc()
     logger.warn({ key: digest, peers: peerIds }, 'containerd did not keep a blob that peers gave: they are avoided')
-  }
-
-  #noteHit({ registry }: ContentRequest): void {
-    const { metrics } = this.#components
-    metrics.mirrorRequests.inc({ registry: this.#registries.label(registry ?? ''), cache: 'hit' })
-    metrics.mirrorLastSuccess.setToCurrentTime()
-  }
-
-  /** containerd goes upstream, by our 404 or redirected. */
-  #noteMiss(
-    request: ContentRequest,
-    exchange: Exchange,
-    reason: MissReason | 'given-up',
-    how: 'redirected' | 'nothing',
-  ): void {
-    const { metrics } = this.#components
-    metrics.mirrorRequests.inc({ registry: this.#registries.label(request.registry ?? ''), cache: 'miss' })
-    metrics.mirrorMisses.inc({ reason })
-    this.#log(request, exchange, { outcome: how === 'redirected' ? 'lease' : `miss: ${reason}` })
-  }
-
-  #noteFirstByte(exchange: Exchange): void {
-    exchange.firstByteMs = Math.round(exchange.elapsedMs * 10) / 10
-    this.#components.metrics.firstByte.observe({ source: 'peer' }, exchange.elapsedMs / 1000)
-  }
-
-  #note(request: ContentRequest, exchange: Exchange, result: BodyResult, used: readonly PeerResponse[]): void {
-    exchange.sentBytes = result.sentBytes
-    this.#components.metrics.sentBytes.inc({ source: 'peer', to: 'containerd' }, result.sentBytes)
-    this.#log(request, exchange, {
-      outcome: result.outcome === 'complete' ? 'hit' : result.outcome,
-      source: used.map(({ peer }) => peer.addresses[0]).join(' '),
-      ...(result.error === undefined ? {} : { error: errorMessage(result.error) }),
-    })
-  }
-
-  #log(
-    request: ContentRequest,
-    exchange: Exchange,
-    found: { outcome: string; source?: string | undefined; error?: string },
-  ): void {
-    this.#components.logger.info(
-      {
-        key: request.key,
-        registry: request.registry,
-        method: exchange.isHead ? 'HEAD' : 'GET',
-        bytes: exchange.sentBytes,
-        ms: Math.round(exchange.elapsedMs * 10) / 10,
-        ...(exchange.firstByteMs === undefined ? {} : { firstByteMs: exchange.firstByteMs }),
-        ...found,
-      },
-      'mirrored',
-    )
   }
 }
 
@@ -476,29 +376,9 @@ function flightPlan(
   }
 }
 
-/** The begin of containerd's parallel fetch. */
-function isFromStart(asked: RangeFrom | undefined): boolean {
-  return asked?.first === 0 && asked.last === undefined
-}
-
-/** Of it one node feeds few others, who feed others again, if somebody says who whom. Parts are asked for where the first came from. */
-function isWholeLargeBlob({ kind }: ContentRequest, exchange: Exchange, { flights, digest }: FlightRequest): boolean {
-  return kind === 'blob' && firstByteOf(exchange) === 0 && (flights.sizeOf(digest) ?? 0) > flightTreeBytes
-}
-
-/** Until our headers have to go out. */
-function restMs({ elapsedMs }: Exchange, leastMs: number): number {
-  return Math.max(leastMs, flightHeadersMs - elapsedMs)
-}
-
 /** Undefined: the range lies outside. */
 function planFor(first: PeerResponse | undefined, spec: RangeSpec | undefined, size: number): BodyPlan | undefined {
   if (first !== undefined) return first.range === undefined ? wholeBody(size) : partialBody(first.range, size)
   const plan = planBody(spec === undefined ? undefined : formatRange(spec), size)
   return plan === 'unsatisfiable' ? undefined : plan
-}
-
-function firstByteOf({ rangeHeader }: Exchange): number {
-  const spec = parseRange(rangeHeader)
-  return spec !== undefined && 'first' in spec ? spec.first : 0
 }

@@ -69,6 +69,25 @@ describe('a connection that lay idle', () => {
   })
 })
 
+describe('a message', () => {
+  it('is waited for no longer than its sender says, also when its answer has begun', async () => {
+    const over = new AbortController()
+    const peer = await ScriptedPeer.start(ip, port, (socket) => {
+      socket.write('HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n')
+      // Nothing tells when the head is read.
+      setTimeout(() => over.abort(new Error('over')), 200)
+    })
+    const client = new PeerClient(
+      { registryPort: port, stallTimeoutMs: 60_000, authorization: undefined },
+      systemClock,
+    )
+    const posted = client.post({ id: 'peer', addresses: [ip] }, '/', over.signal)
+    await expect(posted).rejects.toThrow('over')
+    await client.close()
+    await peer.close()
+  }, 20_000)
+})
+
 describe('a body', () => {
   it('says how long each chunk was waited for', async () => {
     const clock = new ManualClock()
