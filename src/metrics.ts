@@ -20,7 +20,7 @@ export const metricSpecs = {
   mirrorRequests: {
     type: 'counter',
     name: 'spegel_mirror_requests_total',
-    help: 'Requests of containerd that this node could not answer from its own store, by outcome.',
+    help: 'Requests of containerd that this node could not answer from its own store. cache: hit, or miss (sent upstream, also the one node that fetches for all).',
     labels: ['registry', 'cache'],
   },
   mirrorLastSuccess: {
@@ -96,7 +96,7 @@ export const metricSpecs = {
   peerFailures: {
     type: 'counter',
     name: 'spegel_peer_failures_total',
-    help: 'Peers that were asked and did not deliver. reason: connect, not-found, status, headers, body, stall or digest.',
+    help: 'Holders that were asked and did not deliver; sources of flights are not counted. reason: connect, not-found, status, headers, body, stall or digest.',
     labels: ['reason'],
   },
   wrongBlobs: {
