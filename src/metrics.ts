@@ -96,7 +96,7 @@ export const metricSpecs = {
   peerFailures: {
     type: 'counter',
     name: 'spegel_peer_failures_total',
-    help: 'Holders that were asked and did not deliver; sources of flights are not counted. reason: connect, not-found, status, headers, body, stall or digest.',
+    help: 'Holders and sources of flights that were asked and did not deliver. reason: connect, not-found, status, headers, body, stall or digest.',
     labels: ['reason'],
   },
   wrongBlobs: {

@@ -22,7 +22,7 @@ import type { ContentRequest } from '../oci/content-request.ts'
 import type { RangeSpec } from '../oci/range.ts'
 import type { BodySource } from '../peers/body-source.ts'
 import type { PeerClient } from '../peers/client.ts'
-import { PeerFailure, type PeerResponse, type RangeRefused } from '../peers/protocol.ts'
+import { PeerFailure, type PeerFailureReason, type PeerResponse, type RangeRefused } from '../peers/protocol.ts'
 import type { Peer } from '../router/router.ts'
 import type { WriteChunk } from '../store/store.ts'
 import { isAlive } from './alive.ts'
@@ -43,6 +43,8 @@ export interface FlightSourceComponents {
   onBusy: (busy: number) => void
   /** It has left a source whose link was full, for another one or for a moment. */
   onMoved: (kind: 'moved' | 'paused') => void
+  /** A source did not deliver. */
+  onFailed: (reason: PeerFailureReason) => void
   /** That the coordinator may not know. */
   holder: Join['holder']
 }
@@ -135,6 +137,7 @@ export class FlightSource implements BodySource {
       this.#components.onMoved(this.#isPausing ? 'paused' : 'moved')
       return
     }
+    this.#components.onFailed(error.reason)
     // Whether a source that broke off is gone shows when it is asked again.
     if (error.reason === 'body' && (gaveMuch || this.#askedAgain !== peer.id)) {
       if (this.#other === undefined) this.#askedAgain = peer.id

@@ -166,6 +166,7 @@ export class Flights {
       },
       onBusy: (busy) => this.#onBusy(digest, busy),
       onMoved: (kind) => metrics.flightMoves.inc({ kind }),
+      onFailed: (reason) => metrics.peerFailures.inc({ reason }),
     })
   }
 

@@ -35,6 +35,7 @@ class Script {
   readonly asked: string[] = []
   readonly opened: string[] = []
   readonly moves: string[] = []
+  readonly failures: string[] = []
   readonly good = new Set<string>()
   readonly wrong = new Set<string>()
   /** Sends without a pause, 64 KiB each 10 ms. */
@@ -49,6 +50,7 @@ class Script {
       logger: createLogger('ERROR'),
       onBusy: () => {},
       onMoved: (kind) => void this.moves.push(kind),
+      onFailed: (reason) => void this.failures.push(reason),
       holder,
       isWrong: (peerId) => this.wrong.has(peerId),
       join: ({ waitMs, avoid, gone, isSlow, holder: told }) => {
@@ -128,6 +130,7 @@ describe('a follower', () => {
     const startMs = script.clock.nowMs()
     expect(await script.next(2_000)).toBe('c')
     expect(script.asked).toEqual(['2000 -', '2000 a', '2000 b'])
+    expect(script.failures).toEqual(['not-found', 'not-found'])
     expect(script.clock.nowMs()).toBe(startMs)
   })
 
@@ -189,6 +192,7 @@ describe('a follower', () => {
     expect(await script.next(100)).toBe('b')
     expect(script.asked).toEqual(['2000 -', '0 - slow', '0 - slow'])
     expect(script.moves).toEqual(['moved'])
+    expect(script.failures).toEqual([])
   })
 
   it('goes back to the source that it left when the other one does not deliver, and says so', async () => {
