@@ -126,7 +126,7 @@ export class BlobFolder {
   }
 
   #watchFolder(path: string, onName: (name: string) => void): boolean {
-    const inode = statSync(path, { throwIfNoEntry: false })?.ino
+    const inode = inodeOf(path)
     const watched = this.#watchers.get(path)
     if (watched !== undefined && watched.inode === inode) return true
     watched?.watcher.close()
@@ -167,5 +167,14 @@ export class BlobFolder {
   #path(digest: Digest): string {
     const { algorithm, hex } = digestParts(digest)
     return join(this.#root, 'blobs', algorithm, hex)
+  }
+}
+
+/** Undefined: it is not there, or closed to us. */
+function inodeOf(path: string): number | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false })?.ino
+  } catch {
+    return undefined
   }
 }
