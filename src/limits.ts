@@ -142,8 +142,12 @@ export const forgiveFailureMs = 5_000
 /** A peer that failed is asked only when nobody else has it; one whose blob was wrong, for longer (and never for that). */
 export const peerAvoidMs = 30_000
 export const peerWrongAvoidMs = 10 * 60_000
-/** A blob that was delivered whole and is not in the store by then was wrong. containerd commits within milliseconds. */
+/**
+ * A blob that was delivered whole and is not in the store by then was wrong, unless it is still a download: containerd writes
+ * it to the disk before it looks, one after the other, which takes a slow disk a minute for gigabytes.
+ */
 export const deliveryCheckMs = 30_000
+export const deliveryCommitMs = 5 * 60_000
 /** Peers, and blobs under way or just delivered, that are remembered. Full: the least recent is forgotten. */
 export const peersRememberedMax = 4_096
 export const deliveriesRememberedMax = 1_024
@@ -428,6 +432,11 @@ export const flightStallMs = 2_000
  * then. A frozen or unplugged leader cost everybody 10 s.
  */
 export const flightAliveMs = 2_000
+/**
+ * In mid-blob a source may be named for bytes that its containerd was handed but has not written, up to 1 MiB: asked again for
+ * this long when it says that it has not got there.
+ */
+export const flightNotYetMs = 2_000
 /** Nothing for this long, though it is there, and nobody has more: it is left, and the next decision may be a lease. */
 export const flightDropSourceMs = 15_000
 /** How busy a follower is: over so many bytes, told anew when it changed by so much. */

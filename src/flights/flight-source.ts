@@ -13,6 +13,7 @@ import {
   flightPauseTurns,
   flightPausesMax,
   flightJoinWaitMs,
+  flightNotYetMs,
   flightStallMs,
   flightTreeBytes,
   holderPatienceMs,
@@ -62,6 +63,8 @@ export class FlightSource implements BodySource {
   #failed: string | undefined
   /** Nobody listens there: what it had, and its lease, are gone with it. */
   #gone: string | undefined
+  /** A source that is not as far yet as was said; since when. */
+  #notYet = { of: '', sinceMs: 0 }
   /** A source that broke off and was asked once more. */
   #askedAgain: string | undefined
   /** Told until a source is named: from then on the coordinator knows better. */
@@ -217,14 +220,25 @@ export class FlightSource implements BodySource {
     const untilHeaders = AbortSignal.any([signal, patience.signal])
     try {
       const response = await client.open(source, question, untilHeaders, () => {})
+      this.#notYet.of = ''
       if ('refusedSize' in response) return response
       const first = response.range?.first ?? 0
       return { ...response, send: (write) => this.#follow(response, source, first, write) }
     } catch (error) {
       signal.throwIfAborted()
-      this.noteFailure(source, error instanceof PeerFailure ? error : new PeerFailure('headers', 'no answer in time'))
+      const failure = error instanceof PeerFailure ? error : new PeerFailure('headers', 'no answer in time')
+      const isMidBlob = range !== undefined && 'first' in range && range.first > 0
+      if (failure.reason === 'not-found' && isMidBlob && this.#mayGetThere(source)) return undefined
+      this.noteFailure(source, failure)
       return undefined
     }
+  }
+
+  /** What it told that it has is with its containerd, which has not written it yet. */
+  #mayGetThere({ id }: FlightNode): boolean {
+    const nowMs = this.#components.clock.nowMs()
+    if (this.#notYet.of !== id) this.#notYet = { of: id, sinceMs: nowMs }
+    return nowMs - this.#notYet.sinceMs < flightNotYetMs
   }
 
   /**

@@ -242,7 +242,10 @@ export class Flights {
   }
 
   #takesPart(digest: Digest): boolean {
-    return this.#participations.get(digest) !== undefined || this.#components.isStored(digest)
+    const { transfers, isStored } = this.#components
+    // What was complete a moment ago need not be known to the store yet.
+    const isComplete = transfers.find(digest)?.state === 'complete'
+    return this.#participations.get(digest) !== undefined || isComplete || isStored(digest)
   }
 
   /** A mirror that was started anew knows nothing of a download that its containerd began before: from now on it tells. */

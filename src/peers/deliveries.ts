@@ -5,7 +5,7 @@
  */
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
-import { deliveriesRememberedMax, deliveryCheckMs, deliveryRangesMax } from '../limits.ts'
+import { deliveriesRememberedMax, deliveryCheckMs, deliveryCommitMs, deliveryRangesMax } from '../limits.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { ByteRange } from '../oci/range.ts'
 import type { ContentStore } from '../store/store.ts'
@@ -18,12 +18,16 @@ interface Delivery {
   ranges: ByteRange[]
   /** Requests that are being answered. */
   running: number
+  /** When all of it was delivered for the first time. */
+  wholeMs: number | undefined
   cancelCheck: (() => void) | undefined
 }
 
 export interface DeliveriesComponents {
   clock: Clock
   store: Pick<ContentStore, 'wasStoredSince' | 'open'>
+  /** containerd has neither accepted nor given up what it was given, as far as can be seen. */
+  isDownloading: (digest: Digest) => boolean
   onWrong: (digest: Digest, peerIds: readonly string[]) => void
 }
 
@@ -51,6 +55,7 @@ export class Deliveries {
       peers: new Set(),
       ranges: [],
       running: 0,
+      wholeMs: undefined,
       cancelCheck: undefined,
     }
     delivery.running += 1
@@ -67,10 +72,13 @@ export class Deliveries {
   }
 
   #checkLater(digest: Digest, delivery: Delivery): void {
+    const { clock, isDownloading } = this.#components
+    const wholeMs = (delivery.wholeMs ??= clock.nowMs())
     delivery.cancelCheck?.()
-    delivery.cancelCheck = this.#components.clock.after(deliveryCheckMs, () => {
+    delivery.cancelCheck = clock.after(deliveryCheckMs, () => {
       if (this.#deliveries.get(digest) !== delivery) return
-      if (delivery.running > 0) this.#checkLater(digest, delivery)
+      const isCommitting = clock.nowMs() - wholeMs < deliveryCommitMs && isDownloading(digest)
+      if (delivery.running > 0 || isCommitting) this.#checkLater(digest, delivery)
       else void this.#judgeLate(digest, delivery)
     })
   }

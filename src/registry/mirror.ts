@@ -32,7 +32,7 @@ import { AnswerTimes } from '../peers/answer-times.ts'
 import type { BodySource } from '../peers/body-source.ts'
 import type { PeerClient } from '../peers/client.ts'
 import { Deliveries } from '../peers/deliveries.ts'
-import { type PeerResponse, blobContentType } from '../peers/protocol.ts'
+import { PeerFailure, type PeerResponse, type RangeRefused, blobContentType } from '../peers/protocol.ts'
 import { type Looking, PeerSource, type PeerSourceComponents } from '../peers/source.ts'
 import { PeerStanding } from '../peers/standing.ts'
 import type { ContentStore, WriteChunk } from '../store/store.ts'
@@ -90,6 +90,7 @@ export class Mirror {
     this.#deliveries = new Deliveries({
       clock,
       store: components.store,
+      isDownloading: (digest) => components.flight?.flights.isDownloading(digest) === true,
       onWrong: (digest, peerIds) => this.#onWrongBlob(digest, peerIds),
     })
   }
@@ -108,6 +109,8 @@ export class Mirror {
     const gone = new AbortController()
     const onClose = () => gone.abort(new Error('the client closed the connection'))
     reply.raw.once('close', onClose)
+    // It may have left while the store was asked.
+    if (reply.raw.destroyed) onClose()
     const signal = AbortSignal.any([gone.signal, shutdown])
     const looking: Looking = {
       method: isHead ? 'HEAD' : 'GET',
@@ -285,7 +288,7 @@ export class Mirror {
     if (isOurs && request.digest !== undefined && !exchange.isHead) {
       this.#deliveries.noteAsked(request.digest, exchange.firstAskedByte)
     }
-    const first = await source.next(spec, budgetMs, signal)
+    const first = await this.#firstAnswer(request, { source, spec, budgetMs }, isOurs, signal)
     if (first !== undefined && 'refusedSize' in first) {
       sendRangeError(reply, first.refusedSize)
       return true
@@ -329,6 +332,26 @@ export class Mirror {
       body.parts.map(({ response }) => response),
     )
     return true
+  }
+
+  /** Who has another size than our containerd expects has another blob. What that is shows while it downloads. */
+  async #firstAnswer(
+    { digest }: ContentRequest,
+    { source, spec, budgetMs }: Pick<StreamPlan, 'source' | 'spec' | 'budgetMs'>,
+    isOurs: boolean,
+    signal: AbortSignal,
+  ): Promise<PeerResponse | RangeRefused | undefined> {
+    const { clock, flight } = this.#components
+    const expected = isOurs && digest !== undefined ? flight?.flights.sizeOf(digest) : undefined
+    const untilMs = clock.nowMs() + budgetMs
+    for (;;) {
+      const first = await source.next(spec, Math.max(0, untilMs - clock.nowMs()), signal)
+      if (first === undefined) return undefined
+      const size = 'refusedSize' in first ? first.refusedSize : first.size
+      if (expected === undefined || size === expected) return first
+      if (!('refusedSize' in first)) first.discard()
+      source.noteFailure(first.peer, new PeerFailure('headers', `another size: ${size}`))
+    }
   }
 
   /**

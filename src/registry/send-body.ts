@@ -44,6 +44,7 @@ export async function sendBody(
     gone.abort(new Error('the client closed the connection'))
     onGone?.()
   })
+  if (response.destroyed) gone.abort(new Error('the client had closed the connection'))
   // Node keeps the headers for the first chunk, which may take long to come when the body is still arriving here.
   const cancelHeadersAlone = clock.after(headersAloneMs, () => response.flushHeaders())
   let sentBytes = 0

@@ -61,11 +61,7 @@ export class ServeLocal {
     }
     const counted = exchange.fromPeer && request.kind === 'blob' && !exchange.isHead
     try {
-      if (counted && this.feeds > (exchange.loadMax ?? Infinity)) {
-        this.#components.metrics.refusals.inc({ reason: 'load' })
-        void reply.code(503).header(loadHeader, this.feeds).send()
-        return true
-      }
+      if (counted && this.#refuses(exchange, reply)) return true
       if (counted) this.#transfersToPeers += 1
       await this.#send(content, digest, contentType, exchange, reply).finally(() => {
         if (counted) this.#transfersToPeers -= 1
@@ -85,6 +81,7 @@ export class ServeLocal {
     if (transfer === undefined || transfer.state === 'failed') return false
     const plan = planBody(exchange.rangeHeader, transfer.size)
     if (plan === 'unsatisfiable' || !transfer.hasPast(plan.bounds.first)) return false
+    if (this.#refuses(exchange, reply)) return true
     let content: Content
     try {
       content = await transfer.open()
@@ -108,6 +105,14 @@ export class ServeLocal {
     } finally {
       await content.close()
     }
+  }
+
+  /** A peer looks for an idle one, and is told how much is being sent. */
+  #refuses({ loadMax }: Exchange, reply: FastifyReply): boolean {
+    if (this.feeds <= (loadMax ?? Infinity)) return false
+    this.#components.metrics.refusals.inc({ reason: 'load' })
+    void reply.code(503).header(loadHeader, this.feeds).send()
+    return true
   }
 
   async #send(

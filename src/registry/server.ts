@@ -91,7 +91,7 @@ export class RegistryServer {
     const client = this.#client
     if (router !== undefined && components.flight !== undefined) {
       const { transfers, self, ...upstream } = components.flight
-      const isStored = (digest: Digest) => store.wasStoredSince(digest, clock.nowMs())
+      const isStored = (digest: Digest) => store.isStored(digest)
       const feeds = () => this.#local.feeds
       const flights = new Flights({ router, client, transfers, isStored, feeds, self, clock, metrics, logger })
       this.#flight = { flights, ...upstream }

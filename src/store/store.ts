@@ -31,6 +31,8 @@ export interface ContentStore {
   resolve(name: string): Promise<Digest>
   /** Opens a complete blob. Rejects with ContentNotFound, also when the store cannot be asked. */
   open(digest: Digest): Promise<Content>
+  /** Whether the blob is there, as far as the store has told. */
+  isStored(digest: Digest): boolean
   /**
    * Whether the blob was there at any moment since (of the clock that the store was given), though it may be gone
    * again. May forget after thousands of others.

@@ -56,6 +56,7 @@ const faults: Record<string, (store: ContentStore) => Partial<ContentStore>> = {
     watch: (signal) =>
       mapped(store.watch(signal), (change) => ({ ...change, added: [...change.added, ...change.added] })),
   }),
+  'says that what was removed is stored': () => ({ isStored: () => true }),
   'says nothing when it is empty': (store) => ({
     async *watch(signal) {
       for await (const change of store.watch(signal)) if (change.added.length > 0) yield change

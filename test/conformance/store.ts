@@ -161,6 +161,7 @@ export const storeCases: readonly StoreCase[] = [
       })
       expect([...watched.keys]).toEqual(expect.arrayContaining(keysOf('reg.test/b:v2', second)))
       await watched.stop()
+      expect([store.isStored(first.layer), store.isStored(second.layer)]).toEqual([false, true])
       await expect(store.open(first.layer)).rejects.toBeInstanceOf(ContentNotFound)
       // Gone, but it was there; what was never there was not.
       expect(store.wasStoredSince(first.layer, startedMs)).toBe(true)

@@ -104,7 +104,7 @@ describe('peers that answer anything', () => {
     if (status !== (range === undefined ? 200 : 206)) return `status ${status}`
     const expected = range === undefined ? content : content.subarray(range.first, range.last + 1)
     const announced = Number(headers.get('content-length'))
-    // That a peer names another size cannot be known to us; containerd knows the right one and sees it in the headers.
+    // That a peer names another size shows only where containerd's download is followed, for flights.
     if (received.length - received.indexOf('\r\n\r\n') - 4 > announced) return 'more bytes than announced'
     return expected.subarray(0, body.length).equals(body) ? undefined : 'wrong bytes'
   }

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest'
 import { systemClock } from '../../src/lib/clock.ts'
 import { type Metrics, createMetrics } from '../../src/metrics.ts'
 import { digestOf } from '../../src/oci/digest.ts'
+import { loadHeader, loadMaxHeader } from '../../src/peers/protocol.ts'
 import type { RegistryServer } from '../../src/registry/server.ts'
 import { IngestFolder } from '../../src/store/ingest-folder.ts'
 import { ContentNotFound, type ContentStore } from '../../src/store/store.ts'
@@ -30,6 +31,7 @@ beforeEach(async () => {
   const store: ContentStore = {
     resolve: nothing,
     open: nothing,
+    isStored: () => false,
     wasStoredSince: () => false,
     async *watch() {},
     problem: () => undefined,
@@ -110,6 +112,21 @@ it('that fails ends the body by FIN, and is a 404 from then on', async () => {
   expect(failures.map(String)).toEqual(['Error: aborted'])
   const after = await ask()
   expect(after.response.statusCode).toBe(404)
+})
+
+it('is refused to who looks for an idle holder, once it feeds somebody', async () => {
+  const ingest = content.begin(digest, blob.length)
+  ingest.append(blob.subarray(0, MiB))
+  await eventually(() => expect(transfers.find(digest)?.haveBytes).toBe(MiB))
+  const idleOnly = { 'X-Spegel-Mirrored': 'true', [loadMaxHeader]: '0' }
+  const first = await ask(undefined, idleOnly)
+  expect(first.response.statusCode).toBe(200)
+  const second = await ask(undefined, idleOnly)
+  expect(second.response.statusCode).toBe(503)
+  expect(second.response.headers[loadHeader]).toBe('1')
+  expect((await ask()).response.statusCode).toBe(200)
+  ingest.giveUp()
+  await first.ended
 })
 
 it('is for peers that have less of it than we, and for nobody else', async () => {

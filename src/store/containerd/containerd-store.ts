@@ -107,6 +107,10 @@ export class ContainerdStore implements ContentStore {
     throw new ContentNotFound(`${digest} is not in namespace ${this.#namespace}`)
   }
 
+  isStored(digest: Digest): boolean {
+    return this.#blobs.has(digest)
+  }
+
   wasStoredSince(digest: Digest, sinceMs: number): boolean {
     if (this.#folder?.wasPresentSince(digest, sinceMs) === true) return true
     return this.#blobs.has(digest) || (this.#goneMs.get(digest) ?? -Infinity) >= sinceMs

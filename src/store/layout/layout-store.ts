@@ -69,6 +69,10 @@ export class LayoutStore implements ContentStore {
     return this.#blobs.open(digest)
   }
 
+  isStored(digest: Digest): boolean {
+    return this.#blobs.present.has(digest)
+  }
+
   wasStoredSince(digest: Digest, sinceMs: number): boolean {
     return this.#blobs.wasPresentSince(digest, sinceMs)
   }

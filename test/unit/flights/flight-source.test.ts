@@ -7,6 +7,7 @@ import {
   flightAskAgainMs,
   flightCrowdedAskMs,
   flightDropSourceMs,
+  flightNotYetMs,
   flightPauseMs,
   flightPauseTurns,
   flightStallMs,
@@ -87,10 +88,10 @@ class Script {
   }
 
   /** The source of the bytes, after a time that passes in small steps. */
-  async next(budgetMs: number): Promise<string | undefined> {
+  async next(budgetMs: number, first?: number): Promise<string | undefined> {
     const answers: Awaited<ReturnType<FlightSource['next']>>[] = []
     void this.source
-      .next(undefined, budgetMs, new AbortController().signal)
+      .next(first === undefined ? undefined : { first }, budgetMs, new AbortController().signal)
       .then((answer) => void answers.push(answer))
     for (let turn = 0; turn < 1_000; turn++) {
       await new Promise((resolve) => setImmediate(resolve))
@@ -132,6 +133,21 @@ describe('a follower', () => {
     expect(script.asked).toEqual(['2000 -', '2000 a', '2000 b'])
     expect(script.failures).toEqual(['not-found', 'not-found'])
     expect(script.clock.nowMs()).toBe(startMs)
+  })
+
+  it('in mid-blob asks again who has not got as far as it said, and blames it after a while', async () => {
+    const script = new Script(() => sourceOf('a'))
+    expect(await script.next(flightNotYetMs / 2, MiB)).toBeUndefined()
+    expect(script.failures).toEqual([])
+    script.good.add('a')
+    expect(await script.next(100, MiB)).toBe('a')
+    expect(script.asked.every((question) => question === '2000 -')).toBe(true)
+
+    const behind = new Script((number) => sourceOf(number < 20 ? 'a' : 'b'))
+    behind.good.add('b')
+    expect(await behind.next(3 * flightNotYetMs, MiB)).toBe('b')
+    expect(behind.asked).toContain('2000 a')
+    expect(behind.failures).toContain('not-found')
   })
 
   it.each([

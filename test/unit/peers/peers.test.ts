@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { afterAwake } from '../../../src/lib/patience.ts'
 import {
   deliveryCheckMs,
+  deliveryCommitMs,
   deliveryRangesMax,
   hedgeDelayMaxMs,
   hedgeDelayMinMs,
@@ -96,8 +97,10 @@ describe('deliveries', () => {
     const storedMs = new Map<Digest, number>()
     const clock = new ManualClock()
     const wrong: (readonly string[])[] = []
+    const downloading = new Set<Digest>()
     const deliveries = new Deliveries({
       clock,
+      isDownloading: (asked) => downloading.has(asked),
       store: {
         open: () => Promise.reject(new ContentNotFound('gone')),
         wasStoredSince: (asked, sinceMs) => (storedMs.get(asked) ?? -1) >= sinceMs,
@@ -106,7 +109,7 @@ describe('deliveries', () => {
     })
     const deliver = (...given: [peerId: string, first: number, last: number][]) =>
       deliveries.begin(digest, size)(given.map(([peerId, first, last]) => ({ peerId, first, last })))
-    return { clock, wrong, deliveries, deliver, storedMs }
+    return { clock, wrong, deliveries, deliver, storedMs, downloading }
   }
 
   it('blames all that gave bytes when the blob is asked for again from its start', () => {
@@ -167,6 +170,32 @@ describe('deliveries', () => {
     deliver(['b', 0, 99])
     clock.advance(deliveryCheckMs)
     await new Promise((resolve) => setImmediate(resolve))
+    expect(wrong).toEqual([['b']])
+  })
+
+  it('waits for a containerd that still writes what it was given to a slow disk, but not for ever', async () => {
+    const { wrong, deliver, clock, storedMs, downloading } = setUp()
+    const settled = async () => {
+      clock.advance(deliveryCheckMs)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    downloading.add(digest)
+    deliver(['a', 0, 99])
+    await settled()
+    await settled()
+    expect(wrong).toEqual([])
+    storedMs.set(digest, clock.nowMs())
+    downloading.delete(digest)
+    await settled()
+    expect(wrong).toEqual([])
+
+    storedMs.clear()
+    downloading.add(digest)
+    deliver(['b', 0, 99])
+    for (let waitedMs = 0; waitedMs < deliveryCommitMs; waitedMs += deliveryCheckMs) {
+      expect(wrong).toEqual([])
+      await settled()
+    }
     expect(wrong).toEqual([['b']])
   })
 
