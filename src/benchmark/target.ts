@@ -29,6 +29,8 @@ export interface PhaseOrder {
   mirror: MirrorSpec
   images: ImageSet
   phase: PhaseName
+  /** What is left to chance differs from round to round, and is the same for all mirrors of one. */
+  round: number
 }
 
 export interface Measured {

@@ -2,6 +2,9 @@
 import { Metadata, type ServiceError, credentials } from '@grpc/grpc-js'
 import { ImageServiceClient } from './generated/cri.ts'
 
+/** To collect gigabytes on a slow disk. */
+const removeTimeoutMs = 60_000
+
 export class CriClient {
   readonly #client: ImageServiceClient
 
@@ -27,7 +30,10 @@ export class CriClient {
 
   /** Returns when containerd has collected what only this image used. */
   async remove(image: string): Promise<void> {
-    await promised((callback) => this.#client.removeImage({ image: { image } }, callback))
+    const deadline = Date.now() + removeTimeoutMs
+    await promised((callback) =>
+      this.#client.removeImage({ image: { image } }, new Metadata(), { deadline }, callback),
+    )
   }
 
   async images(): Promise<{ id: string; repoTags: string[]; repoDigests: string[] }[]> {

@@ -37,7 +37,8 @@ export const lastNode: Metric = {
   unit: 's',
   less: 'faster',
   more: 'slower',
-  of: ({ measured }) => measured.duration / 1e9,
+  // Pulls that fail at once are no fast ones.
+  of: ({ measured }) => (hasFailed(measured.pulls) ? undefined : measured.duration / 1e9),
 }
 
 export const rollout: Metric = {
@@ -53,7 +54,8 @@ export const upstreamShare: Metric = {
   unit: '×',
   less: 'less',
   more: 'more',
-  of: ({ measured: { upstream, imageBytes } }) => {
+  of: ({ measured: { upstream, imageBytes, pulls } }) => {
+    if (hasFailed(pulls)) return undefined
     const sent = upstream.linkBytes ?? upstream.blobBytes
     return sent === undefined || imageBytes === 0 ? undefined : sent / imageBytes
   },
@@ -71,6 +73,10 @@ export const comparedMetrics: readonly Metric[] = [meanPull, lastNode, rollout, 
 
 export function goodPulls(pulls: readonly Pull[]): Pull[] {
   return pulls.filter(({ error }) => error === undefined)
+}
+
+function hasFailed(pulls: readonly Pull[]): boolean {
+  return goodPulls(pulls).length < pulls.length
 }
 
 /** In the order of images, phases, mirrors; without those that were not measured. */

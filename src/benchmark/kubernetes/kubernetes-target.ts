@@ -273,7 +273,7 @@ export function describePhase(
       : {
           mirror: {
             cpuSeconds,
-            cpuSecondsPerGiB: deliveredBytes === 0 ? 0 : cpuSeconds / (deliveredBytes / GiB),
+            ...(deliveredBytes === 0 ? {} : { cpuSecondsPerGiB: cpuSeconds / (deliveredBytes / GiB) }),
             peakRssBytes: [],
           },
         }),

@@ -140,7 +140,7 @@ export class LocalTarget implements Target {
     this.#ready = { create: await ready(images.create), update: await ready(images.update) }
   }
 
-  async measure({ mirror, phase, images: { name } }: PhaseOrder, signal: AbortSignal): Promise<Measured> {
+  async measure({ mirror, phase, round, images: { name } }: PhaseOrder, signal: AbortSignal): Promise<Measured> {
     const { sets, upstreamHost, registry, scripted, links } = this.#opened()
     const { nodes, fleet } = sets.get(mirror.name) ?? noNodes
     const { scene, seed } = this.#init
@@ -151,8 +151,7 @@ export class LocalTarget implements Target {
     const images = this.#ready[phase]
     const setUp = { nodes: nodes.length, images: images.length }
     await giveHolders(scenePhase, nodes, images)
-    // The same for all mirrors of a scene.
-    const random = textRandom(`${seed} ${name} ${phase}`)
+    const random = textRandom(`${seed} ${name} ${phase} ${round}`)
     const plan = arrivals(phase, scenePhase, setUp, random)
     // A pull cannot be called back: without containerd it ends.
     const abort = () => void Promise.all(nodes.map((node) => node.stopContainerd('SIGKILL')))

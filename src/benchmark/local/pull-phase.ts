@@ -1,4 +1,5 @@
 /** One phase on real nodes: everybody pulls when it is their turn, and what that costs is read from outside. */
+import { isDeepStrictEqual } from 'node:util'
 import type { ContainerdNode } from '../../testbed/containerd-node.ts'
 import type { Host } from '../../testbed/network.ts'
 import type { AccessLogEntry } from '../../testbed/registry-process.ts'
@@ -10,7 +11,7 @@ import type { LayoutImage, PulledBlob } from './layout-image.ts'
 import { type MirrorAnswer, mirrorAnswers } from './mirror-log.ts'
 import { countRequests } from './requests.ts'
 import { type DonePull, runWaves } from './waves.ts'
-import { CpuSamples, forgetPeaks, peakRss, readUsage } from './usage.ts'
+import { CpuSamples, forgetPeaks, peakRss, readUsage, usedBetween } from './usage.ts'
 
 const GiB = 1024 ** 3
 const nsPerMs = 1e6
@@ -80,19 +81,23 @@ export async function measurePhase(init: PhaseInit): Promise<{ phase: Phase; mis
     )
     const lastByteMs = lastArrival(init, watches, hadBefore, startedMs)
     const imageBytes = total(blobsOf(images).map(({ size }) => size))
-    const floorSeconds = floor(init.links, imageBytes, nodes.length)
+    const fetchedBytes = fetchedByEach(init, [...hadBefore.values()])
+    const floorSeconds = fetchedBytes === undefined ? undefined : floor(init.links, fetchedBytes, nodes.length)
     const deliveredBytes = described
       .filter(({ error }) => error === undefined)
       .reduce((sum, { blobs }) => sum + total(blobs.map(({ size }) => size)), 0)
-    // A mirror that was started anew began at 0.
-    const mirrorCpuSeconds = Math.max(0, usageAfter.mirrorCpuSeconds - usageBefore.mirrorCpuSeconds)
+    const mirrorCpuSeconds = usedBetween(usageBefore.mirrorCpu, usageAfter.mirrorCpu)
+    const containerdCpuSeconds = usedBetween(usageBefore.containerdCpu, usageAfter.containerdCpu)
     const hasMirror = init.mirrorLog !== undefined
     const phase: Phase = {
       started: new Date(startedWallMs).toISOString(),
       duration: ns(endedMs - startedMs),
       pulls: described,
-      ...(lastByteMs === undefined ? {} : { lastByte: ns(lastByteMs), stretch: lastByteMs / 1000 / floorSeconds }),
-      floor: ns(floorSeconds * 1000),
+      ...(lastByteMs === undefined ? {} : { lastByte: ns(lastByteMs) }),
+      ...(floorSeconds === undefined ? {} : { floor: ns(floorSeconds * 1000) }),
+      ...(lastByteMs === undefined || floorSeconds === undefined
+        ? {}
+        : { stretch: lastByteMs / 1000 / floorSeconds }),
       imageBytes,
       upstream: {
         linkBytes: usageAfter.upstreamSentBytes - usageBefore.upstreamSentBytes,
@@ -107,13 +112,15 @@ export async function measurePhase(init: PhaseInit): Promise<{ phase: Phase; mis
       ...(hasMirror
         ? {
             mirror: {
-              cpuSeconds: mirrorCpuSeconds,
-              cpuSecondsPerGiB: deliveredBytes === 0 ? 0 : mirrorCpuSeconds / (deliveredBytes / GiB),
+              ...(mirrorCpuSeconds === undefined ? {} : { cpuSeconds: mirrorCpuSeconds }),
+              ...(mirrorCpuSeconds === undefined || deliveredBytes === 0
+                ? {}
+                : { cpuSecondsPerGiB: mirrorCpuSeconds / (deliveredBytes / GiB) }),
               peakRssBytes: nodes.flatMap((node) => peakRss(init.mirrorPid(node))),
             },
           }
         : {}),
-      containerdCpuSeconds: usageAfter.containerdCpuSeconds - usageBefore.containerdCpuSeconds,
+      ...(containerdCpuSeconds === undefined ? {} : { containerdCpuSeconds }),
       cpu: {
         busyPercent: cpu.busyPercentUntil(startedMs + (lastByteMs ?? endedMs - startedMs)),
         stealPercent: cpu.stealPercent(),
@@ -198,6 +205,18 @@ function lastArrival(
   })
   if (moments.length === 0 || moments.includes(undefined)) return undefined
   return Math.max(...moments.map(Number)) - startedMs
+}
+
+/** Undefined: not all nodes fetch the same, or nothing. Then it depends on who has what how fast it can be. */
+function fetchedByEach(
+  { nodes, images, arrivals }: PhaseInit,
+  hadBefore: readonly (readonly string[])[],
+): number | undefined {
+  const [had = [], ...others] = hadBefore
+  const isSame = others.every((other) => isDeepStrictEqual(other, had))
+  if (!isSame || arrivals.length !== nodes.length * images.length) return undefined
+  const missing = blobsOf(images).filter(({ digest }) => !had.includes(digest))
+  return missing.length === 0 ? undefined : total(missing.map(({ size }) => size))
 }
 
 /** In seconds: no way of sharing can bring F bytes to N nodes faster over these links (U, r, d, u). */

@@ -20,17 +20,33 @@ export async function readUsage({ nodes, upstreamHost, mirrorPid }: Used) {
   return {
     upstreamSentBytes: upstream.sentBytes,
     nodesSentBytes: total(traffic.map(({ sentBytes }) => sentBytes)),
-    mirrorCpuSeconds: total(nodes.map((node) => cpuOf(mirrorPid(node)))),
-    containerdCpuSeconds: total(nodes.map((node) => cpuOf(node.containerdPid))),
+    mirrorCpu: nodes.map((node) => cpuOf(mirrorPid(node))),
+    containerdCpu: nodes.map((node) => cpuOf(node.containerdPid)),
   }
 }
 
-function cpuOf(pid: number | undefined): number {
+/** Of one process. */
+interface CpuTime {
+  pid: number
+  seconds: number
+}
+
+/** Of all nodes together. Undefined: one of them has ended meanwhile, and took with it what it had used. */
+export function usedBetween(
+  before: readonly (CpuTime | undefined)[],
+  after: readonly (CpuTime | undefined)[],
+): number | undefined {
+  if (before.some((time, index) => time?.pid !== after[index]?.pid)) return undefined
+  const seconds = (times: typeof before) => total(times.map((time) => time?.seconds ?? 0))
+  return seconds(after) - seconds(before)
+}
+
+function cpuOf(pid: number | undefined): CpuTime | undefined {
   try {
-    return pid === undefined ? 0 : cpuSeconds(pid)
+    return pid === undefined ? undefined : { pid, seconds: cpuSeconds(pid) }
   } catch {
     // It ended this moment.
-    return 0
+    return undefined
   }
 }
 

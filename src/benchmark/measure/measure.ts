@@ -3,6 +3,7 @@
  * The result is written when all mirrors had their turn with an image; the same call on the same folder goes on where it was broken off.
  */
 import { mkdir } from 'node:fs/promises'
+import { isDeepStrictEqual } from 'node:util'
 import { UserError } from '../../lib/errors.ts'
 import type { ImageSet, ImageSource, MirrorSpec, Target } from '../target.ts'
 import { readResult, writeResult } from '../result/result-file.ts'
@@ -39,6 +40,9 @@ export async function measure(init: MeasureInit): Promise<Result> {
   const now = () => init.now().toISOString()
   try {
     const { links, nodes } = await target.open(signal)
+    if (before !== undefined && before.set.nodes.length !== nodes.length) {
+      refuse(folder, [`there were ${before.set.nodes.length} nodes, are ${nodes.length}`])
+    }
     const result: Result = before ?? {
       schema: schemaName,
       ...init.facts,
@@ -47,12 +51,7 @@ export async function measure(init: MeasureInit): Promise<Result> {
       complete: false,
       set: { ...init.facts.set, target: target.kind, nodes },
       ...(links === undefined ? {} : { links }),
-      mirrors: init.mirrors.map(({ name, command }) => ({ name, ...(command === undefined ? {} : { command }) })),
-      images: init.images.map(({ name, create, update }) => ({
-        name,
-        create: create.map(describeSource),
-        update: update.map(describeSource),
-      })),
+      ...describeParties(init),
       rounds: [],
     }
     const save = () => writeResult(folder, Object.assign(result, { updated: now() }))
@@ -131,15 +130,15 @@ async function measureRound(
 
 async function measureTurn(
   target: Target,
-  { mirror, images }: Turn,
+  { mirror, images, round }: Turn,
   salt: string,
   signal: AbortSignal,
 ): Promise<{ phases: Round['phases']; missed: string[] }> {
   await target.prepare(images, salt)
   try {
-    const create = await target.measure({ mirror, images, phase: 'create' }, signal)
+    const create = await target.measure({ mirror, images, phase: 'create', round }, signal)
     if (images.update.length === 0) return { phases: { create: create.phase }, missed: create.missed }
-    const update = await target.measure({ mirror, images, phase: 'update' }, signal)
+    const update = await target.measure({ mirror, images, phase: 'update', round }, signal)
     return { phases: { create: create.phase, update: update.phase }, missed: [...create.missed, ...update.missed] }
   } finally {
     if (!signal.aborted) await target.clear()
@@ -147,27 +146,43 @@ async function measureTurn(
 }
 
 /** A folder holds one measurement: figures of different set-ups must not mix. */
-function refuseOther(before: Result, { folder, mirrors, images, facts, rounds }: MeasureInit): void {
+function refuseOther(before: Result, init: MeasureInit): void {
+  const { facts, rounds, folder } = init
+  // As in the file, where nothing is undefined; the order of keys says nothing.
+  const written = (value: unknown) => JSON.parse(JSON.stringify(value)) as unknown
   const differs = (what: string, was: unknown, is: unknown) =>
-    JSON.stringify(was) === JSON.stringify(is) ? [] : [`${what} was ${JSON.stringify(was)}, is ${JSON.stringify(is)}`]
+    isDeepStrictEqual(written(was), written(is))
+      ? []
+      : [`${what}: was ${JSON.stringify(was)}, is ${JSON.stringify(is)}`]
   const { nodes: _nodes, target: _target, leftOut: _leftOut, ...set } = before.set
   const { leftOut: _leftOutNow, ...setNow } = facts.set
+  const { mirrors, images } = describeParties(init)
   const problems = [
-    ...differs(
-      'mirrors',
-      before.mirrors.map(({ name }) => name),
-      mirrors.map(({ name }) => name),
-    ),
-    ...differs(
-      'images',
-      before.images.map(({ name }) => name),
-      images.map(({ name }) => name),
-    ),
+    ...differs('mirrors', before.mirrors, mirrors),
+    ...differs('images', before.images, images),
     ...differs('rounds', before.set.rounds, rounds),
     ...differs('options', set, setNow),
+    ...differs('version', versionOf(before), versionOf(facts)),
   ]
-  if (problems.length > 0) {
-    throw new UserError(`${folder} holds another measurement (${problems.join('; ')}): choose an empty --result-dir`)
+  if (problems.length > 0) refuse(folder, problems)
+}
+
+function refuse(folder: string, problems: readonly string[]): never {
+  throw new UserError(`${folder} holds another measurement (${problems.join('; ')}): choose an empty --result-dir`)
+}
+
+function versionOf({ tool: { version, commit } }: Pick<Result, 'tool'>) {
+  return { version, commit }
+}
+
+function describeParties({ mirrors, images }: MeasureInit): Pick<Result, 'mirrors' | 'images'> {
+  return {
+    mirrors: mirrors.map(({ name, command }) => ({ name, ...(command === undefined ? {} : { command }) })),
+    images: images.map(({ name, create, update }) => ({
+      name,
+      create: create.map(describeSource),
+      update: update.map(describeSource),
+    })),
   }
 }
 

@@ -66,7 +66,9 @@ const phase = z.strictObject({
     .optional()
     .describe('from the change of the DaemonSet until Kubernetes counted all pods as available'),
   lastByte: duration.optional().describe("the last layer is whole in the last node's content store"),
-  floor: duration.optional().describe('how fast the links allow it at best'),
+  floor: duration
+    .optional()
+    .describe('how fast the links allow it at best; left out: not all nodes fetched the same'),
   stretch: z.number().optional().describe('lastByte ÷ floor'),
   imageBytes: bytes.describe('F: compressed bytes of one platform, of all images that one node pulled'),
   upstream: z.strictObject({
@@ -81,12 +83,12 @@ const phase = z.strictObject({
     .describe('what all nodes sent to each other: headers included, or as their mirrors count it'),
   mirror: z
     .strictObject({
-      cpuSeconds: z.number().describe('of all nodes'),
-      cpuSecondsPerGiB: z.number().describe('per GiB delivered to a node'),
+      cpuSeconds: z.number().optional().describe('of all nodes; left out: one of them ended meanwhile'),
+      cpuSecondsPerGiB: z.number().optional().describe('per GiB delivered to a node'),
       peakRssBytes: z.array(bytes).describe('one per node; none: not seen'),
     })
     .optional(),
-  containerdCpuSeconds: z.number().optional().describe('of all nodes'),
+  containerdCpuSeconds: z.number().optional().describe('of all nodes; left out: one of them ended meanwhile'),
   cpu: z
     .strictObject({
       busyPercent: z.number().describe('of the whole machine, until lastByte'),

@@ -8,6 +8,7 @@ import { mirrorAnswers } from '../../../src/benchmark/local/mirror-log.ts'
 import { fillPlaceholders } from '../../../src/benchmark/local/mirrors.ts'
 import { findPrograms } from '../../../src/benchmark/local/programs.ts'
 import { floor } from '../../../src/benchmark/local/pull-phase.ts'
+import { usedBetween } from '../../../src/benchmark/local/usage.ts'
 import { countRequests } from '../../../src/benchmark/local/requests.ts'
 import { imageSet, suiteImageSets } from '../../../src/benchmark/measure/images.ts'
 import { busyPercentMax, memoryWarning, noiseOf, stealPercentMax } from '../../../src/benchmark/measure/noise.ts'
@@ -57,6 +58,13 @@ describe('the local target', () => {
     expect(floor({ ...links, upstream: 100e6, upstreamSingle: 100e6, nodeOut: 10e6 }, 100e6, 8)).toBeCloseTo(
       800 / 180,
     )
+  })
+
+  it('knows what processes used, unless one of them ended', () => {
+    const before = [{ pid: 1, seconds: 5 }, undefined, { pid: 3, seconds: 100 }]
+    expect(usedBetween(before, [{ pid: 1, seconds: 6 }, undefined, { pid: 3, seconds: 102 }])).toBe(3)
+    expect(usedBetween(before, [{ pid: 1, seconds: 6 }, undefined, { pid: 4, seconds: 1 }])).toBeUndefined()
+    expect(usedBetween(before, [{ pid: 1, seconds: 6 }, undefined, undefined])).toBeUndefined()
   })
 
   it('tells kinds of requests apart', () => {

@@ -78,7 +78,8 @@ describe('measuring', () => {
       name: 'test',
       tool: { version: '0', commit: '0', node: '0', command: [] },
       machine: { cpu: '', cores: 1, memoryBytes: 1, kernel: '', load: 0 },
-      set: { seed: 'a', rounds: 2, waveSize: 1, stagger: 0, expectFailures: 0 },
+      // In another order than the file's.
+      set: { seed: 'a', rounds: 2, waveSize: 1, stagger: 0, expectFailures: 0, kubernetes: 'v1.35.4' },
     },
     now: () => new Date(0),
     progress: new Progress(() => undefined, false, new ManualClock()),
@@ -167,12 +168,28 @@ describe('measuring', () => {
     expect(rounds.slice(0, 9)).toEqual(before.rounds)
   })
 
+  it('does not go on with another number of nodes', async () => {
+    const stop = new AbortController()
+    target.onAsked = (asked) => void (asked === 21 && stop.abort(new Error('Ctrl-C')))
+    await expect(measure(init({ signal: stop.signal }))).rejects.toThrow('Ctrl-C')
+    const more = new ScriptedTarget()
+    more.open = () =>
+      Promise.resolve({ links: undefined, nodes: ['n1', 'n2'].map((name) => ({ name, runtime: 'none' })) })
+    await expect(measure(init({ target: more }))).rejects.toThrow('there were 1 nodes, are 2')
+    expect(more.log).toEqual(['close'])
+  })
+
   it('does not mix measurements', async () => {
     await measure(init())
     await expect(measure(init())).rejects.toThrow('complete')
     await expect(measure(init({ mirrors: mirrors.slice(1) }))).rejects.toThrow(
-      'holds another measurement (mirrors was ["none","ours","theirs"], is ["ours","theirs"])',
+      'holds another measurement (mirrors: was [{"name":"none"',
     )
+    const again = mirrors.map((mirror) => ({ ...mirror, command: 'another' }))
+    await expect(measure(init({ mirrors: again }))).rejects.toThrow('holds another measurement (mirrors: ')
+    const { facts } = init()
+    const newer = { ...facts, tool: { ...facts.tool, commit: '1' } }
+    await expect(measure(init({ facts: newer }))).rejects.toThrow('version: was {"version":"0","commit":"0"}')
     await writeFile(join(folder, 'result.json'), '{"schema":"other"}')
     await expect(measure(init())).rejects.toThrow(`${join(folder, 'result.json')}: schema: `)
   })
