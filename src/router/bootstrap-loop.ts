@@ -9,6 +9,7 @@ import { Backoff } from '../lib/backoff.ts'
 import type { Clock } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
 import { awakeTimeout } from '../lib/patience.ts'
+import { raceAbort } from '../lib/race-abort.ts'
 import { type Random, shuffled } from '../lib/random.ts'
 import {
   bootstrapFirstRetryMs,
@@ -86,7 +87,7 @@ export class BootstrapLoop {
     using patience = awakeTimeout(this.#components.clock, bootstrapRoundTimeoutMs)
     const signal = AbortSignal.any([this.#stop.signal, patience.signal])
     try {
-      const listed = await abortable(bootstrapper.peers(signal), signal)
+      const listed = await raceAbort(bootstrapper.peers(signal), signal)
       const others = listed.filter((address) => !this.#ownAddresses.includes(withoutPeerId(address)))
       const known = await this.#knownAddresses()
       const unknown = shuffled(others, random).filter((address) => !known.has(withoutPeerId(address)))
@@ -139,12 +140,4 @@ export class BootstrapLoop {
 
 function withoutPeerId(address: string): string {
   return address.replace(/\/p2p\/.*$/, '')
-}
-
-function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  const aborted = new Promise<never>((_resolve, reject) => {
-    if (signal.aborted) reject(signal.reason as Error)
-    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
-  })
-  return Promise.race([promise, aborted])
 }

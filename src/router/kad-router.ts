@@ -1,7 +1,8 @@
 /** Router over the DHT: puts the parts of this folder together. */
 import { multiaddr } from '@multiformats/multiaddr'
 import { type Bootstrapper, toMultiaddr } from '../bootstrap/bootstrapper.ts'
-import type { HostPort } from '../lib/address.ts'
+import { type HostPort, formatHostPort } from '../lib/address.ts'
+import { UserError } from '../lib/errors.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Random } from '../lib/random.ts'
 import type { Logger } from '../logger.ts'
@@ -146,12 +147,15 @@ export class KadRouter implements Router {
   static async start(config: KadRouterConfig, components: KadRouterComponents): Promise<KadRouter> {
     const store = new ProviderStore(components.clock)
     const addresses = config.advertisedIps.map((ip) => toMultiaddr(ip, config.listen.port))
+    const privateKey = await loadIdentity(config.dataDir)
     const node = await startSwarmNode({
-      privateKey: await loadIdentity(config.dataDir),
+      privateKey,
       listen: listenAddresses(config.listen),
       announce: addresses,
       datastore: store,
       version: config.version,
+    }).catch((error: unknown) => {
+      throw explain(error, config.listen)
     })
     const router = new KadRouter(node, store, addresses, config, components)
     await router.#answerer.start()
@@ -207,4 +211,12 @@ export class KadRouter implements Router {
 function listenAddresses({ host, port }: HostPort): string[] {
   if (host !== '') return [toMultiaddr(host, port)]
   return [toMultiaddr('0.0.0.0', port), toMultiaddr('::', port)]
+}
+
+/** libp2p tells of each address, in several lines; the system's own words are what helps. */
+function explain(error: unknown, { host, port }: HostPort): unknown {
+  if (!(error instanceof Error) || error.name !== 'UnsupportedListenAddressesError') return error
+  const reason = /\b(?:listen|bind) E[A-Z]+.*/.exec(error.message)?.[0] ?? 'not an address of this machine'
+  const advice = reason.includes('EADDRINUSE') ? 'stop what listens there, or choose another' : 'choose another'
+  return new UserError(`--router-addr: cannot listen on ${formatHostPort(host, port)}: ${reason}: ${advice}`)
 }

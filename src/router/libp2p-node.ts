@@ -6,7 +6,6 @@ import { noise } from '@chainsafe/libp2p-noise'
 import { identify } from '@libp2p/identify'
 import {
   type ComponentLogger,
-  FaultTolerance,
   type Libp2p,
   type Logger as Libp2pLogger,
   type PeerId,
@@ -71,8 +70,6 @@ export async function startSwarmNode(init: SwarmNodeInit): Promise<SwarmNode> {
     },
     datastore: init.datastore,
     logger: silentLogger,
-    // A node without IPv6 still listens on IPv4.
-    transportManager: { faultTolerance: FaultTolerance.NO_FATAL },
     transports: [
       tcp({
         // A look-up is a few hundred bytes each way: Nagle would add 40 ms.

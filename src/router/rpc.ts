@@ -8,6 +8,7 @@ import type { Connection, Libp2p, PeerId, Stream } from '@libp2p/interface'
 import { LengthPrefixedDecoder } from './length-prefixed.ts'
 import type { Clock } from '../lib/clock.ts'
 import { afterAwake, awakeTimeout } from '../lib/patience.ts'
+import { raceAbort } from '../lib/race-abort.ts'
 import {
   dhtMessageBytesMax,
   dhtStreamIdleMs,
@@ -183,13 +184,4 @@ class Channel {
     if (orderly) this.#stream.close().catch(() => undefined)
     else this.#stream.abort(error)
   }
-}
-
-function raceAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason as Error)
-    if (signal.aborted) onAbort()
-    signal.addEventListener('abort', onAbort, { once: true })
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
-  })
 }

@@ -202,13 +202,13 @@ describe('a daemon', () => {
     }
   })
 
-  it.each(['registryListen', 'metricsListen'] as const)(
+  it.each(['registryListen', 'metricsListen', 'routerListen'] as const)(
     'says in one line that an address is taken: %s',
     async (which) => {
       const taken = createServer()
       await new Promise<void>((resolve) => taken.listen(7_000, group.address(1), resolve))
       await expect(group.start({ [which]: { host: group.address(1), port: 7_000 } })).rejects.toThrow(
-        /^--(registry|metrics)-addr: cannot listen on 127\.\S+:7000: .*: stop what listens there, or choose another$/,
+        /^--(registry|metrics|router)-addr: cannot listen on 127\.\S+:7000: .*: stop what listens there, or choose another$/,
       )
       await new Promise((resolve) => taken.close(resolve))
       // Nothing of the failed start is left: the same addresses can be had again.
