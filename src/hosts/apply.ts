@@ -2,15 +2,17 @@
  * Writes and restores containerd's registry configuration folder (certs.d).
  *
  * The user's whole folder is first copied to `_backup` (complete copy, then one rename); from then on the live folder
- * is a function of the backup and the options. So running twice, or again after a crash, gives the same result, and
- * no moment exists in which a file of the user is only in memory. `_backup` has the name and form that Spegel uses. A
- * folder that was not there at all is removed again in the end, where its parent can be written.
+ * is a function of the backup and the options, and what the user changes there goes into the backup first (adopt.ts). So
+ * running twice, or again after a crash, gives the same result, and no moment exists in which a file of the user is only in
+ * memory. `_backup` has the name and form that Spegel uses. A folder that was not there at all is removed again in the end,
+ * where its parent can be written and nobody put anything into it.
  */
 import { lstat, mkdir, readFile, readdir, rename, rm, stat, utimes } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { writeFileAtomic } from '../lib/atomic-file.ts'
 import { UserError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Logger } from '../logger.ts'
+import { adopt, ownMark } from './adopt.ts'
 import { certificatesToml } from './certificate-files.ts'
 import { prependHostsToml, renderHostsToml } from './hosts-toml.ts'
 import { type MirroredRegistry, wildcardRegistry } from './registry-url.ts'
@@ -23,7 +25,9 @@ const partialName = '_backup.partial'
 const doneName = '_backup.done'
 /** In a folder that was not there before: there is nothing to go back to but its absence. */
 const absentName = '_absent'
-const ownNames = new Set([backupName, partialName, doneName, absentName])
+/** From when each hosts.toml of ours has its mark. Before that some may be Spegel's, or an earlier version's. */
+const markedName = '_marked'
+const ownNames = new Set([backupName, partialName, doneName, absentName, markedName])
 
 export interface HostsConfig {
   /** certs.d */
@@ -43,9 +47,13 @@ export async function configureHosts(config: HostsConfig, logger: Logger): Promi
     await makeFolder(folder)
     await rm(join(folder, doneName), { recursive: true, force: true })
     await backUp(folder)
+    for (const name of await adoptChanges(folder)) {
+      logger.info({ registry: name }, 'certs.d has changed since the last time: what is new is kept')
+    }
     // Everything is rendered before the first byte is written: a file that does not parse changes nothing.
     const rendered = await render(config, logger)
     await writeLive(folder, rendered)
+    await writeFileAtomic(join(folder, markedName), '', 0o644)
   } catch (error) {
     throw explain(folder, error)
   }
@@ -61,7 +69,9 @@ export async function restoreHosts(
 ): Promise<'restored' | 'nothing to restore'> {
   try {
     await rm(beside(folder, 'done'), { recursive: true, force: true })
-    if (!keepFolder && (await exists(join(folder, absentName)))) {
+    await adoptChanges(folder)
+    const wasAbsent = await exists(join(folder, absentName))
+    if (!keepFolder && wasAbsent && (await isNobodys(folder))) {
       // Gone at once: without the mark, what is left would be taken for the user's.
       await rename(folder, beside(folder, 'done'))
       await rm(beside(folder, 'done'), { recursive: true })
@@ -78,8 +88,10 @@ export async function restoreHosts(
       if (!names.includes(name) && !ownNames.has(name)) await rm(join(folder, name), { recursive: true })
     }
     await syncFolder(folder)
+    await rm(join(folder, markedName), { force: true })
     await rename(backup, join(folder, doneName))
     await rm(join(folder, doneName), { recursive: true })
+    if (!keepFolder) await rm(join(folder, absentName), { force: true })
     await utimes(folder, ...times)
     return 'restored'
   } catch (error) {
@@ -117,11 +129,31 @@ async function backUp(folder: string): Promise<void> {
   await utimes(partial, ...times)
   await syncFolder(partial)
   await rename(partial, join(folder, backupName))
+  await syncFolder(folder)
+}
+
+/** Only where all files of ours can be told from others. */
+async function adoptChanges(folder: string): Promise<string[]> {
+  const backup = join(folder, backupName)
+  if (!(await exists(join(folder, markedName))) || !(await exists(backup))) return []
+  return adopt(folder, backup, ownNames)
+}
+
+/** The user has put nothing into it. */
+async function isNobodys(folder: string): Promise<boolean> {
+  const backup = join(folder, backupName)
+  if (await exists(backup)) return (await readdir(backup)).length === 0
+  return (await readdir(folder)).every((name) => ownNames.has(name))
+}
+
+interface RenderedFile {
+  text: string
+  mode: number
 }
 
 interface Rendered {
-  /** Text of hosts.toml by registry. */
-  hosts: Map<string, string>
+  /** hosts.toml by registry. */
+  hosts: Map<string, RenderedFile>
   /** Entries of the backup that stay as they are (hosts.toml excepted where one is rendered). */
   kept: string[]
 }
@@ -131,19 +163,23 @@ async function render(config: HostsConfig, logger: Logger): Promise<Rendered> {
   const existing = await readdir(backup)
   const named = new Map(config.registries.map((registry) => [registry.host, registry]))
   const mirrorsAll = named.has(wildcardRegistry)
-  const hosts = new Map<string, string>()
+  const hosts = new Map<string, RenderedFile>()
   const kept: string[] = []
+  const add = async (host: string, server: string | undefined, prepend: boolean) => {
+    const file = await renderOne(config, host, server, prepend)
+    if (file !== undefined) hosts.set(host, file)
+    else logger.warn({ registry: host }, 'its hosts.toml cannot be read and stays as it is: without the mirror')
+    if (prepend) kept.push(host)
+  }
   for (const { host, server } of config.registries) {
-    hosts.set(host, await renderOne(config, host, server, config.prependExisting && existing.includes(host)))
-    if (config.prependExisting && existing.includes(host)) kept.push(host)
+    await add(host, server, config.prependExisting && existing.includes(host))
   }
   for (const name of existing.filter((entry) => !named.has(entry))) {
     const hasHosts = await exists(join(backup, name, 'hosts.toml'))
     const isOwn = hasHosts || (await certificatesToml(join(backup, name))) !== undefined
     if (mirrorsAll && isOwn && config.prependExisting) {
       // A folder of its own hides _default: the mirror has to be named there too.
-      hosts.set(name, await renderOne(config, name, undefined, true))
-      kept.push(name)
+      await add(name, undefined, true)
     } else if (mirrorsAll && hasHosts) {
       logger.warn({ registry: name }, `its own configuration is set aside until cleanup: see --prepend-existing`)
     } else {
@@ -158,12 +194,26 @@ async function renderOne(
   host: string,
   server: string | undefined,
   prepend: boolean,
-): Promise<string> {
+): Promise<RenderedFile | undefined> {
   const init = { server, targets, resolveTags, authorization }
+  // A password is for root, and for group root, which the daemon is of.
+  const mode = authorization === undefined ? 0o644 : 0o640
+  if (!prepend) return { text: renderHostsToml(init), mode }
   const existing = join(folder, backupName, host)
   const path = join(existing, 'hosts.toml')
-  const text = prepend ? await readFile(path, 'utf8').catch(() => certificatesToml(existing)) : undefined
-  return text === undefined ? renderHostsToml(init) : prependHostsToml({ text, path, folder: host }, init)
+  if (!(await exists(path))) {
+    const text = await certificatesToml(existing)
+    return {
+      text: text === undefined ? renderHostsToml(init) : prependHostsToml({ text, path, folder: host }, init),
+      mode,
+    }
+  }
+  // A link may lead to where we cannot go, and to write without what is there would lose it.
+  const text = await readFile(path, 'utf8').catch(() => undefined)
+  if (text === undefined) return undefined
+  // It may hold a secret.
+  const { mode: theirs } = await stat(path)
+  return { text: prependHostsToml({ text, path, folder: host }, init), mode: theirs & mode }
 }
 
 async function writeLive(folder: string, { hosts, kept }: Rendered): Promise<void> {
@@ -179,9 +229,9 @@ async function writeLive(folder: string, { hosts, kept }: Rendered): Promise<voi
       if (entry !== 'hosts.toml') await copyTree(join(backup, name, entry), join(folder, name, entry))
     }
   }
-  for (const [host, text] of hosts) {
+  for (const [host, { text, mode }] of hosts) {
     await mkdir(join(folder, host), { recursive: true, mode: 0o755 })
-    await writeFileAtomic(join(folder, host, 'hosts.toml'), text, 0o644)
+    await writeFileAtomic(join(folder, host, 'hosts.toml'), `${ownMark}\n${text}`, mode)
   }
   for (const host of hosts.keys()) {
     const wanted = kept.includes(host) ? [...(await readdir(join(backup, host))), 'hosts.toml'] : ['hosts.toml']

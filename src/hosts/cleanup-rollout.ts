@@ -8,6 +8,9 @@ import { formatDuration } from '../lib/duration.ts'
 import { ApiError, type KubernetesApi } from '../kubernetes/api.ts'
 import type { Logger } from '../logger.ts'
 
+/** Of one question to the API server. */
+const answerTimeoutMs = 10_000
+
 export interface CleanupRolloutConfig {
   namespace: string
   /** Of the DaemonSet. Its pods are ready when their node is restored. */
@@ -34,7 +37,11 @@ export async function waitForRollout(
   const { namespace, name, timeoutMs, periodMs } = config
   const path = `/apis/apps/v1/namespaces/${namespace}/daemonsets/${name}`
   const query = (method: 'GET' | 'DELETE', text = '') =>
-    api.request({ method, path, query: text, needs: `get and delete daemonset ${name}` }, signal)
+    api.request(
+      { method, path, query: text, needs: `get and delete daemonset ${name}` },
+      // One that takes the connection and says nothing would be waited for beyond our own time.
+      AbortSignal.any([signal, AbortSignal.timeout(answerTimeoutMs)]),
+    )
   const untilMs = clock.nowMs() + timeoutMs
   let said = 'Kubernetes has not looked at the DaemonSet yet'
   /** Asks until the answer is good. What goes wrong meanwhile may mend: the API server restarts, a permission is new. */

@@ -32,6 +32,7 @@ export async function copyTree(from: string, to: string): Promise<void> {
     }
     await lchown(to, stats.uid, stats.gid)
     await chmod(to, stats.mode & 0o7777)
+    await syncFolder(to)
     await utimes(to, ...timesOf(stats))
     return
   }
@@ -42,6 +43,7 @@ export async function copyTree(from: string, to: string): Promise<void> {
       await lutimes(temporary, ...timesOf(stats))
     } else if (stats.isFile()) {
       await copyFile(from, temporary, constants.COPYFILE_EXCL)
+      await sync(temporary)
       await lchown(temporary, stats.uid, stats.gid)
       await chmod(temporary, stats.mode & 0o7777)
       await utimes(temporary, ...timesOf(stats))
@@ -72,7 +74,12 @@ export function timesOf(stats: { atimeMs: number; mtimeMs: number }): [number, n
 }
 
 /** Waits until names in the folder are on disk. */
-export async function syncFolder(path: string): Promise<void> {
+export function syncFolder(path: string): Promise<void> {
+  return sync(path)
+}
+
+/** Copies must outlast a power cut before what they are copies of is replaced. */
+async function sync(path: string): Promise<void> {
   const handle = await open(path, 'r')
   try {
     await handle.sync()

@@ -7,6 +7,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { type TomlTable, type TomlValue, parse } from 'smol-toml'
+import { errorCode } from '../lib/errors.ts'
 import { wildcardRegistry } from './registry-url.ts'
 
 /** What hosts.toml says of a registry, without the mirror's table. */
@@ -36,8 +37,12 @@ const dockerHubServer = 'https://registry-1.docker.io'
 /** Scheme and host of the upstream; undefined: containerd has to find its own way. Read anew each time, as it does. */
 export async function upstreamOrigin(folder: string, registry: string): Promise<string | undefined> {
   for (const name of folderNames(registry)) {
-    const text = await readFile(join(folder, name, 'hosts.toml'), 'utf8').catch(() => undefined)
-    if (text !== undefined) return originFrom(text, registry)
+    try {
+      return originFrom(await readFile(join(folder, name, 'hosts.toml'), 'utf8'), registry)
+    } catch (error) {
+      // containerd may read what is closed to us: what it finds there is not what the next name says.
+      if (errorCode(error) !== 'ENOENT') return undefined
+    }
   }
   return undefined
 }

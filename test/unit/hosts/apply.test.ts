@@ -177,6 +177,53 @@ describe('configuration and cleanup', () => {
     expect(withoutTimes(await snapshot(folder))).toEqual(withoutTimes(before))
   })
 
+  it('keeps what came or changed after the backup was made, and gives it back', async () => {
+    await foreign()
+    await configureHosts(config(), logger)
+    // An administrator adds a registry, another one a certificate to ours, a third is renewed.
+    const added = join(folder, 'harbor.corp')
+    await mkdir(added)
+    await writeFile(join(added, 'hosts.toml'), "server = 'https://harbor.corp'\nca = '/etc/ca.crt'\n")
+    await writeFile(join(folder, '_default/ca.crt'), 'new')
+    // What a distribution writes when it starts.
+    await writeFile(join(folder, 'docker.io/hosts.toml'), "server = 'https://later'\n")
+    // Somebody was killed while writing.
+    await writeFile(join(folder, 'docker.io/.hosts.toml.123.tmp'), 'half')
+    for (let round = 0; round < 2; round++) {
+      await configureHosts(config(), logger)
+      const rendered = await readFile(join(added, 'hosts.toml'), 'utf8')
+      expect(rendered).toContain("[host.'http://127.0.0.1:5000']")
+      expect(parse(rendered)['ca']).toBe('/etc/ca.crt')
+      expect(await readFile(join(folder, 'docker.io/hosts.toml'), 'utf8')).toContain('https://later')
+      expect(await readFile(join(folder, '_default/ca.crt'), 'utf8')).toBe('new')
+    }
+    // And after the last time that anybody looked.
+    await mkdir(join(folder, 'quay.corp'))
+    await writeFile(join(folder, 'quay.corp/ca.crt'), 'quay')
+    await restoreHosts(folder)
+    expect(await readFile(join(added, 'hosts.toml'), 'utf8')).toBe(
+      "server = 'https://harbor.corp'\nca = '/etc/ca.crt'\n",
+    )
+    expect(await readdir(join(folder, '_default'))).toEqual(['ca.crt'])
+    expect(await readFile(join(folder, 'docker.io/hosts.toml'), 'utf8')).toBe("server = 'https://later'\n")
+    expect(await readFile(join(folder, 'quay.corp/ca.crt'), 'utf8')).toBe('quay')
+    expect((await readdir(folder)).filter((name) => /^_(?!default)/.test(name))).toEqual([])
+  })
+
+  it.each(['configured once more', 'not looked at again'])(
+    'leaves a folder that was not there when somebody put something into it (%s)',
+    async (how) => {
+      await rm(folder, { recursive: true })
+      await configureHosts(config(), logger)
+      await mkdir(join(folder, 'harbor.corp'))
+      await writeFile(join(folder, 'harbor.corp/ca.crt'), 'harbor')
+      if (how === 'configured once more') await configureHosts(config(), logger)
+      expect(await restoreHosts(folder)).toBe('restored')
+      expect(await readdir(folder)).toEqual(['harbor.corp'])
+      expect(await readdir(join(folder, 'harbor.corp'))).toEqual(['ca.crt'])
+    },
+  )
+
   it('changes nothing without the right to, and says so in one line', async () => {
     await foreign()
     await chmod(folder, 0o555)
@@ -244,7 +291,28 @@ describe('configuration and cleanup', () => {
   it('sets configurations aside when told not to prepend, as Spegel does', async () => {
     await foreign()
     await configureHosts(config({ prependExisting: false }), logger)
-    expect((await readdir(folder)).sort()).toEqual(['README', '_backup', '_default', 'plain.example:5000'])
+    expect((await readdir(folder)).sort()).toEqual(['README', '_backup', '_default', '_marked', 'plain.example:5000'])
+  })
+
+  it('leaves a registry alone whose hosts.toml leads to where it cannot go, and says so', async () => {
+    await foreign()
+    await mkdir(join(folder, 'linked.example'))
+    await symlink('/nowhere/hosts.toml', join(folder, 'linked.example/hosts.toml'))
+    const lines: string[] = []
+    await configureHosts(config(), pino({}, { write: (line) => void lines.push(line) }))
+    expect(lines.join('')).toContain('"registry":"linked.example"')
+    expect(await readlink(join(folder, 'linked.example/hosts.toml'))).toBe('/nowhere/hosts.toml')
+    expect(await readFile(join(folder, 'docker.io/hosts.toml'), 'utf8')).toContain('http://127.0.0.1:5000')
+  })
+
+  it('lets nobody read more than before', async () => {
+    await foreign()
+    await chmod(join(folder, 'docker.io/hosts.toml'), 0o600)
+    await configureHosts(config(), logger)
+    const modeOf = async (name: string) => (await lstat(join(folder, name, 'hosts.toml'))).mode & 0o777
+    expect([await modeOf('docker.io'), await modeOf('_default')]).toEqual([0o600, 0o644])
+    await configureHosts(config({ authorization: 'Basic c2VjcmV0' }), logger)
+    expect([await modeOf('docker.io'), await modeOf('_default')]).toEqual([0o600, 0o640])
   })
 
   it('can be killed at any moment and run again', async () => {

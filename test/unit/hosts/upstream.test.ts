@@ -1,5 +1,5 @@
 /** Where a redirect may send containerd: only where it would go anyway, by the same rules. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -112,6 +112,15 @@ describe('the upstream of a registry', () => {
     expect(await upstreamOrigin(folder, 'example.org:5000')).toBe('https://first.example.org')
     write('example.org_5000_', 'broken')
     expect(await upstreamOrigin(folder, 'example.org:5000')).toBeUndefined()
+  })
+
+  it('is left to containerd where a file is closed to us', async () => {
+    write('_default', mirror)
+    mkdirSync(join(folder, 'closed.example'))
+    // Root may read everything but a link to itself.
+    symlinkSync('hosts.toml', join(folder, 'closed.example/hosts.toml'))
+    expect(await upstreamOrigin(folder, 'open.example')).toBe('https://open.example')
+    expect(await upstreamOrigin(folder, 'closed.example')).toBeUndefined()
   })
 
   it('is read anew each time, as containerd does', async () => {
