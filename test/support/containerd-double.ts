@@ -68,6 +68,11 @@ export class ContainerdDouble {
     return double
   }
 
+  /** Somebody has its stream of events open. */
+  get isFollowed(): boolean {
+    return this.#subscribers.size > 0
+  }
+
   send(event: Envelope): void {
     for (const subscriber of this.#subscribers) subscriber.write(event)
   }
