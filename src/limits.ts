@@ -148,6 +148,7 @@ export const peerWrongAvoidMs = 10 * 60_000
  */
 export const deliveryCheckMs = 30_000
 export const deliveryCommitMs = 5 * 60_000
+export const slowDiskBytesPerSecond = 16 * MiB
 /** Peers, and blobs under way or just delivered, that are remembered. Full: the least recent is forgotten. */
 export const peersRememberedMax = 4_096
 export const deliveriesRememberedMax = 1_024

@@ -4,11 +4,13 @@
  * is there after the clean-up.
  */
 import { lstat, mkdir, readFile, readdir, readlink } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { copyTree, syncFolder } from './tree.ts'
 
-/** First line of each hosts.toml of ours. */
-export const ownMark = '# Written by spegel-ts. Your own is below _backup, and comes back at the clean-up.'
+/** First line of each hosts.toml of ours. With the folder's name: a copy of it in another folder is the user's. */
+export function ownMark(name: string): string {
+  return `# Written by spegel-ts for ${name}. Your own is below _backup, and comes back at the clean-up.`
+}
 
 /** Names of files that were being written when their writer was killed. */
 const temporary = /^\..*\.\d+\.tmp$/
@@ -27,12 +29,14 @@ export async function adopt(folder: string, backup: string, ownNames: ReadonlySe
 async function adoptTree(live: string, kept: string, isRegistry: boolean): Promise<boolean> {
   const [is, was] = [await lstat(live), await lstat(kept).catch(() => undefined)]
   if (!is.isDirectory()) {
-    if (was !== undefined && (await isSame(live, kept))) return false
+    // Who mends the backup, as the error about a file in it says, is later than the copy of it that is live.
+    if (was !== undefined && (was.ctimeMs > is.ctimeMs || (await isSame(live, kept)))) return false
     await copyTree(live, kept)
     return true
   }
   const names = (await readdir(live)).filter((name) => !temporary.test(name))
-  const isOurs = isRegistry && names.includes('hosts.toml') && (await isMarked(join(live, 'hosts.toml')))
+  const isOurs =
+    isRegistry && names.includes('hosts.toml') && (await isMarked(join(live, 'hosts.toml'), basename(live)))
   const theirs = isOurs ? names.filter((name) => name !== 'hosts.toml') : names
   if (was?.isDirectory() !== true) {
     if (isOurs && theirs.length === 0) return false
@@ -56,6 +60,6 @@ async function isSame(live: string, kept: string): Promise<boolean> {
   return (await readFile(live)).equals(await readFile(kept))
 }
 
-async function isMarked(path: string): Promise<boolean> {
-  return (await readFile(path, 'utf8').catch(() => '')).startsWith(ownMark)
+async function isMarked(path: string, name: string): Promise<boolean> {
+  return (await readFile(path, 'utf8').catch(() => '')).startsWith(ownMark(name))
 }

@@ -211,9 +211,9 @@ async function renderOne(
   // A link may lead to where we cannot go, and to write without what is there would lose it.
   const text = await readFile(path, 'utf8').catch(() => undefined)
   if (text === undefined) return undefined
-  // It may hold a secret.
+  // It may hold a secret. The daemon, of group root, reads it to know where upstream is.
   const { mode: theirs } = await stat(path)
-  return { text: prependHostsToml({ text, path, folder: host }, init), mode: theirs & mode }
+  return { text: prependHostsToml({ text, path, folder: host }, init), mode: (theirs & mode) | 0o040 }
 }
 
 async function writeLive(folder: string, { hosts, kept }: Rendered): Promise<void> {
@@ -224,14 +224,14 @@ async function writeLive(folder: string, { hosts, kept }: Rendered): Promise<voi
       await copyTree(join(backup, name), join(folder, name))
       continue
     }
-    await mkdir(join(folder, name), { recursive: true })
+    await makeOwnFolder(join(folder, name))
     for (const entry of await readdir(join(backup, name))) {
       if (entry !== 'hosts.toml') await copyTree(join(backup, name, entry), join(folder, name, entry))
     }
   }
   for (const [host, { text, mode }] of hosts) {
-    await mkdir(join(folder, host), { recursive: true, mode: 0o755 })
-    await writeFileAtomic(join(folder, host, 'hosts.toml'), `${ownMark}\n${text}`, mode)
+    await makeOwnFolder(join(folder, host))
+    await writeFileAtomic(join(folder, host, 'hosts.toml'), `${ownMark(host)}\n${text}`, mode)
   }
   for (const host of hosts.keys()) {
     const wanted = kept.includes(host) ? [...(await readdir(join(backup, host))), 'hosts.toml'] : ['hosts.toml']
@@ -245,6 +245,13 @@ async function writeLive(folder: string, { hosts, kept }: Rendered): Promise<voi
     }
   }
   await syncFolder(folder)
+}
+
+/** In place of a link: what that leads to is not ours to write. */
+async function makeOwnFolder(path: string): Promise<void> {
+  const existing = await lstat(path).catch(() => undefined)
+  if (existing?.isSymbolicLink() === true) await rm(path)
+  await mkdir(path, { recursive: true, mode: 0o755 })
 }
 
 async function exists(path: string): Promise<boolean> {

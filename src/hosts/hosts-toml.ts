@@ -73,6 +73,6 @@ function parseToml(text: string, path: string): TomlTable {
   try {
     return parse(text)
   } catch (error) {
-    throw new UserError(`${path}: ${errorMessage(error)}: mend it, or remove it; nothing was changed`)
+    throw new UserError(`${path}: ${errorMessage(error)}: mend it; nothing was changed`)
   }
 }

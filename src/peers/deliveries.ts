@@ -5,7 +5,13 @@
  */
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
-import { deliveriesRememberedMax, deliveryCheckMs, deliveryCommitMs, deliveryRangesMax } from '../limits.ts'
+import {
+  deliveriesRememberedMax,
+  deliveryCheckMs,
+  deliveryCommitMs,
+  deliveryRangesMax,
+  slowDiskBytesPerSecond,
+} from '../limits.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { ByteRange } from '../oci/range.ts'
 import type { ContentStore } from '../store/store.ts'
@@ -77,7 +83,7 @@ export class Deliveries {
     delivery.cancelCheck?.()
     delivery.cancelCheck = clock.after(deliveryCheckMs, () => {
       if (this.#deliveries.get(digest) !== delivery) return
-      const isCommitting = clock.nowMs() - wholeMs < deliveryCommitMs && isDownloading(digest)
+      const isCommitting = clock.nowMs() - wholeMs < commitMs(delivery) && isDownloading(digest)
       if (delivery.running > 0 || isCommitting) this.#checkLater(digest, delivery)
       else void this.#judgeLate(digest, delivery)
     })
@@ -97,6 +103,11 @@ export class Deliveries {
     const wasStored = this.#components.store.wasStoredSince(digest, delivery.sinceMs)
     if (!wasStored) this.#components.onWrong(digest, [...delivery.peers])
   }
+}
+
+/** What containerd did not accept stays a download until its collector comes: a small one is not waited for so long. */
+function commitMs({ size }: Delivery): number {
+  return Math.min(deliveryCommitMs, deliveryCheckMs + (1000 * size) / slowDiskBytesPerSecond)
 }
 
 function isWhole({ ranges, size }: Delivery): boolean {

@@ -210,6 +210,39 @@ describe('configuration and cleanup', () => {
     expect((await readdir(folder)).filter((name) => /^_(?!default)/.test(name))).toEqual([])
   })
 
+  it('takes a copy of a file of ours for the user’s, and a mended backup for newer than what is live', async () => {
+    await foreign()
+    await configureHosts(config(), logger)
+    await cp(join(folder, 'docker.io'), join(folder, 'harbor.corp'), { recursive: true })
+    await mkdir(join(folder, 'typo.corp'))
+    await writeFile(join(folder, 'typo.corp/hosts.toml'), 'server = ')
+    await expect(configureHosts(config(), logger)).rejects.toThrow('_backup/typo.corp/hosts.toml')
+    await writeFile(join(folder, '_backup/typo.corp/hosts.toml'), "server = 'https://mended'\n")
+    await configureHosts(config(), logger)
+    expect(await readFile(join(folder, 'typo.corp/hosts.toml'), 'utf8')).toContain('https://mended')
+    expect(await readFile(join(folder, 'harbor.corp/hosts.toml'), 'utf8')).toContain('https://cache')
+    await restoreHosts(folder)
+    expect(await readdir(folder)).toEqual(expect.arrayContaining(['harbor.corp', 'typo.corp']))
+  })
+
+  it('writes nothing where a registry’s folder leads to, and puts the link back', async () => {
+    const shared = join(parent, 'shared')
+    await mkdir(shared)
+    await writeFile(join(shared, 'hosts.toml'), "server = 'https://shared'\n")
+    await writeFile(join(shared, 'ca.crt'), 'shared')
+    await symlink(shared, join(folder, 'linked.example'))
+    const before = await snapshot(shared)
+    for (const prependExisting of [true, false]) {
+      const registries = [{ host: 'linked.example', server: undefined }]
+      await configureHosts(config({ registries, prependExisting }), logger)
+      expect(await readFile(join(folder, 'linked.example/hosts.toml'), 'utf8')).toContain('http://127.0.0.1:5000')
+      expect(await snapshot(shared)).toEqual(before)
+    }
+    await restoreHosts(folder)
+    expect(await readlink(join(folder, 'linked.example'))).toBe(shared)
+    expect(await snapshot(shared)).toEqual(before)
+  })
+
   it.each(['configured once more', 'not looked at again'])(
     'leaves a folder that was not there when somebody put something into it (%s)',
     async (how) => {
@@ -310,9 +343,10 @@ describe('configuration and cleanup', () => {
     await chmod(join(folder, 'docker.io/hosts.toml'), 0o600)
     await configureHosts(config(), logger)
     const modeOf = async (name: string) => (await lstat(join(folder, name, 'hosts.toml'))).mode & 0o777
-    expect([await modeOf('docker.io'), await modeOf('_default')]).toEqual([0o600, 0o644])
+    // And group root: the daemon is of it.
+    expect([await modeOf('docker.io'), await modeOf('_default')]).toEqual([0o640, 0o644])
     await configureHosts(config({ authorization: 'Basic c2VjcmV0' }), logger)
-    expect([await modeOf('docker.io'), await modeOf('_default')]).toEqual([0o600, 0o640])
+    expect([await modeOf('docker.io'), await modeOf('_default')]).toEqual([0o640, 0o640])
   })
 
   it('can be killed at any moment and run again', async () => {

@@ -93,7 +93,7 @@ describe('the standing of a peer', () => {
 
 describe('deliveries', () => {
   const size = 100
-  const setUp = () => {
+  const setUp = (blobBytes = size) => {
     const storedMs = new Map<Digest, number>()
     const clock = new ManualClock()
     const wrong: (readonly string[])[] = []
@@ -108,7 +108,7 @@ describe('deliveries', () => {
       onWrong: (_digest, peerIds) => wrong.push([...peerIds].sort()),
     })
     const deliver = (...given: [peerId: string, first: number, last: number][]) =>
-      deliveries.begin(digest, size)(given.map(([peerId, first, last]) => ({ peerId, first, last })))
+      deliveries.begin(digest, blobBytes)(given.map(([peerId, first, last]) => ({ peerId, first, last })))
     return { clock, wrong, deliveries, deliver, storedMs, downloading }
   }
 
@@ -173,14 +173,15 @@ describe('deliveries', () => {
     expect(wrong).toEqual([['b']])
   })
 
-  it('waits for a containerd that still writes what it was given to a slow disk, but not for ever', async () => {
-    const { wrong, deliver, clock, storedMs, downloading } = setUp()
+  it('waits for a containerd that still writes gigabytes to a slow disk, but not for ever', async () => {
+    const large = 8 * 1024 ** 3
+    const { wrong, deliver, clock, storedMs, downloading } = setUp(large)
     const settled = async () => {
       clock.advance(deliveryCheckMs)
       await new Promise((resolve) => setImmediate(resolve))
     }
     downloading.add(digest)
-    deliver(['a', 0, 99])
+    deliver(['a', 0, large - 1])
     await settled()
     await settled()
     expect(wrong).toEqual([])
@@ -191,12 +192,23 @@ describe('deliveries', () => {
 
     storedMs.clear()
     downloading.add(digest)
-    deliver(['b', 0, 99])
+    deliver(['b', 0, large - 1])
     for (let waitedMs = 0; waitedMs < deliveryCommitMs; waitedMs += deliveryCheckMs) {
       expect(wrong).toEqual([])
       await settled()
     }
     expect(wrong).toEqual([['b']])
+  })
+
+  it('does not wait so long for a small one, which stays a download when it was not accepted', async () => {
+    const { wrong, deliver, clock, downloading } = setUp()
+    downloading.add(digest)
+    deliver(['a', 0, 99])
+    for (let turn = 0; turn < 2; turn++) {
+      clock.advance(deliveryCheckMs)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    expect(wrong).toEqual([['a']])
   })
 
   it('waits as long as other requests for the blob run', async () => {
