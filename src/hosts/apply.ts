@@ -53,7 +53,7 @@ export async function configureHosts(config: HostsConfig, logger: Logger): Promi
     // Everything is rendered before the first byte is written: a file that does not parse changes nothing.
     const rendered = await render(config, logger)
     await writeLive(folder, rendered)
-    await writeFileAtomic(join(folder, markedName), '', 0o644)
+    if (!(await exists(join(folder, markedName)))) await writeFileAtomic(join(folder, markedName), '', 0o644)
   } catch (error) {
     throw explain(folder, error)
   }

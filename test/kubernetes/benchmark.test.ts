@@ -236,14 +236,14 @@ describe('measuring in a cluster', () => {
     return path
   }
 
-  /** hosts.toml is written anew; all else is untouched. */
+  /** hosts.toml and its mark are written anew; all else is untouched. */
   async function files(node: Cluster['nodes'][number]): Promise<Record<string, string>> {
     const all = Object.entries(await hostFiles(node))
     const { ino } = await stat(join(node.disk, certs))
     return Object.fromEntries(
       [...all, ['the folder itself', String(ino)] as const].map(([path, value]) => [
         path,
-        /certs\.d\/(?!_backup).*hosts\.toml$/.test(path) ? value.replace(/ [\d.]+ /, ' ') : value,
+        /certs\.d\/(_marked|(?!_backup).*hosts\.toml)$/.test(path) ? value.replace(/ [\d.]+ /, ' ') : value,
       ]),
     )
   }
