@@ -5,6 +5,7 @@
 import type { Clock } from '../lib/clock.ts'
 import { UserError, errorMessage } from '../lib/errors.ts'
 import { formatDuration } from '../lib/duration.ts'
+import { awakeTimeout } from '../lib/patience.ts'
 import { ApiError, type KubernetesApi } from '../kubernetes/api.ts'
 import type { Logger } from '../logger.ts'
 
@@ -36,12 +37,12 @@ export async function waitForRollout(
 ): Promise<void> {
   const { namespace, name, timeoutMs, periodMs } = config
   const path = `/apis/apps/v1/namespaces/${namespace}/daemonsets/${name}`
-  const query = (method: 'GET' | 'DELETE', text = '') =>
-    api.request(
-      { method, path, query: text, needs: `get and delete daemonset ${name}` },
-      // One that takes the connection and says nothing would be waited for beyond our own time.
-      AbortSignal.any([signal, AbortSignal.timeout(answerTimeoutMs)]),
-    )
+  const query = async (method: 'GET' | 'DELETE', text = '') => {
+    // One that takes the connection and says nothing would be waited for beyond our own time.
+    using patience = awakeTimeout(clock, answerTimeoutMs)
+    const inTime = AbortSignal.any([signal, patience.signal])
+    return await api.request({ method, path, query: text, needs: `get and delete daemonset ${name}` }, inTime)
+  }
   const untilMs = clock.nowMs() + timeoutMs
   let said = 'Kubernetes has not looked at the DaemonSet yet'
   /** Asks until the answer is good. What goes wrong meanwhile may mend: the API server restarts, a permission is new. */
