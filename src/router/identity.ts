@@ -3,12 +3,13 @@
  * lets other nodes' records of us stay true. Without a data folder the identity is new at every start.
  */
 import { type KeyObject, createPrivateKey, generateKeyPairSync } from 'node:crypto'
-import { mkdir, readFile, rm, rmdir } from 'node:fs/promises'
+import { readFile, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { privateKeyFromRaw } from '@libp2p/crypto/keys'
 import type { Ed25519PrivateKey } from '@libp2p/interface'
 import { writeFileAtomic } from '../lib/atomic-file.ts'
 import { UserError, errorCode, errorMessage } from '../lib/errors.ts'
+import { makeDirectory } from '../lib/make-directory.ts'
 
 const keyName = 'private.key'
 
@@ -45,7 +46,7 @@ async function readOrCreate(dataDir: string, path: string): Promise<KeyObject> {
     if (errorCode(error) !== 'ENOENT') throw error
   }
   const { privateKey } = generateKeyPairSync('ed25519')
-  await mkdir(dataDir, { recursive: true, mode: 0o755 })
+  await makeDirectory(dataDir, 0o755)
   await writeFileAtomic(path, privateKey.export({ type: 'pkcs8', format: 'pem' }), 0o600)
   return privateKey
 }
