@@ -7,7 +7,7 @@
 import { type SpawnOptions, execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { access, mkdir, readFile, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { UserError, errorMessage } from '../lib/errors.ts'
@@ -17,6 +17,7 @@ const run = promisify(execFile)
 export const cacheFolder = fileURLToPath(new URL('../../.cache/tools', import.meta.url))
 const goPeerSources = fileURLToPath(new URL('../../test/interop/go-peer', import.meta.url))
 const apiCheckSources = fileURLToPath(new URL('../../test/chart/api-check', import.meta.url))
+const hostsJudgeSources = fileURLToPath(new URL('../../test/hosts-judge', import.meta.url))
 const delayLineSources = fileURLToPath(new URL('../../test/network/delay-line', import.meta.url))
 const kubernetesSources = fileURLToPath(new URL('../../test/kubernetes/programs/kubernetes', import.meta.url))
 const corednsSources = fileURLToPath(new URL('../../test/kubernetes/programs/coredns', import.meta.url))
@@ -24,6 +25,9 @@ const corednsSources = fileURLToPath(new URL('../../test/kubernetes/programs/cor
 /** Newest release of the newest long-term line; pinned so that test results can be compared. */
 const recentContainerd = 'v2.3.4'
 const recentHelm = 'v3.22.0'
+/** Releases of containerd whose own loader of hosts.toml is built into a program; patch versions are in their go.mod. */
+const judgedContainerds = ['1.6', '1.7', '2.0', '2.1', '2.2', '2.3'] as const
+export type JudgedContainerd = (typeof judgedContainerds)[number]
 /** Oldest Go that fetches the toolchain which a module asks for by itself. */
 const goMinorMin = 21
 
@@ -227,6 +231,32 @@ export async function prepareGoPeer(say: (line: string) => void): Promise<string
   return withLock(() => buildHere(goPeerSources, say))
 }
 
+/** The programs of `test/hosts-judge`, one per containerd release, built from this checkout's sources. */
+export async function prepareHostsJudges(say: (line: string) => void): Promise<Map<JudgedContainerd, string>> {
+  await mkdir(cacheFolder, { recursive: true })
+  return withLock(async () => {
+    const judges = new Map<JudgedContainerd, string>()
+    // One after the other: each build reuses the packages that the first one compiled.
+    for (const version of judgedContainerds) judges.set(version, await buildHostsJudge(version, say))
+    return judges
+  })
+}
+
+/** A release's directory has only go.mod and go.sum: the overlay adds the sources that all releases share. */
+async function buildHostsJudge(version: JudgedContainerd, say: (line: string) => void): Promise<string> {
+  const module = join(hostsJudgeSources, version)
+  const sources = { 'main.go': 'main.go', 'tree.go': 'tree.go', 'loader.go': `loader-v${version.slice(0, 1)}.go` }
+  const replacements = Object.entries(sources).map(([name, source]) => [
+    join(module, name),
+    join(hostsJudgeSources, source),
+  ])
+  const overlay = join(cacheFolder, `hosts-judge-${version}.overlay.json`)
+  await writeFile(overlay, JSON.stringify({ Replace: Object.fromEntries(replacements) }))
+  const flags = ['-buildvcs=false', '-overlay', overlay, '-ldflags', '-s -w']
+  const id = `${version}-${await hashOf(hostsJudgeSources)}`
+  return build('hosts-judge', id, (target) => ['build', ...flags, '-o', `${target}/hosts-judge`, '.'], say, module)
+}
+
 /** Builds a program from a folder that is named like it. Returns its path. */
 async function buildHere(sources: string, say: (line: string) => void): Promise<string> {
   // -buildvcs: a checkout of another user's is no reason to fail.
@@ -303,10 +333,12 @@ async function build(
   return binary
 }
 
-/** Tells one state of a folder's files from another. */
+/** Identifies the state of all files below a directory. */
 async function hashOf(folder: string): Promise<string> {
   const hash = createHash('sha256')
-  for (const name of (await readdir(folder)).sort()) hash.update(name).update(await readFile(join(folder, name)))
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true })
+  const paths = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
+  for (const path of paths.sort()) hash.update(relative(folder, path)).update(await readFile(path))
   return hash.digest('hex').slice(0, 12)
 }
 
