@@ -149,15 +149,34 @@ async function runConfiguration(options: ConfigurationOptions): Promise<void> {
   const logger = createLogger(options.logLevel)
   const auth = await readBasicAuth(options.basicAuthDir)
   const config = {
-    folder: options.containerdRegistryConfigPath,
+    directory: options.containerdRegistryConfigPath,
     registries: options.mirroredRegistries,
     targets: options.mirrorTargets,
     resolveTags: options.resolveTags,
     prependExisting: options.prependExisting,
     authorization: auth?.header,
+    containerdVersion: await containerdVersion(options.containerdSock),
   }
   await configureHosts(config, logger)
-  logger.info({ folder: config.folder, registries: config.registries.map(({ host }) => host) }, 'hosts.toml written')
+  logger.info(
+    { directory: config.directory, registries: config.registries.map(({ host }) => host) },
+    'hosts.toml written',
+  )
+}
+
+/** Undefined: containerd is not reached, for example before its first start. */
+async function containerdVersion(socketPath: string): Promise<string | undefined> {
+  if (socketPath === '') return undefined
+  const { ContainerdClient } = await import('../containerd/client.ts')
+  const client = new ContainerdClient(socketPath, 'default')
+  try {
+    return await client.version()
+  } catch {
+    // Without the version, every supported one must understand what is written.
+    return undefined
+  } finally {
+    client.close()
+  }
 }
 
 async function runPrepare({ dataDir, owner }: PrepareOptions): Promise<void> {
@@ -171,7 +190,7 @@ async function runPrepare({ dataDir, owner }: PrepareOptions): Promise<void> {
 async function runCleanup(options: CleanupOptions, { stop }: Surroundings): Promise<void> {
   const logger = createLogger(options.logLevel)
   const { containerdRegistryConfigPath: folder, dataDir, keepFolder } = options
-  const outcome = folder === '' ? undefined : await restoreHosts(folder, { keepFolder })
+  const outcome = folder === '' ? undefined : await restoreHosts(folder, { keepDirectory: keepFolder })
   if (dataDir !== undefined) {
     const { removeIdentity } = await import('../router/identity.ts')
     await removeIdentity(dataDir)

@@ -325,11 +325,19 @@ export interface ConfigurationOptions {
   resolveTags: boolean
   prependExisting: boolean
   basicAuthDir: string
+  containerdSock: string
 }
 
 export const configurationOptions: OptionTable<ConfigurationOptions> = {
   logLevel,
   containerdRegistryConfigPath: hostsFolder,
+  containerdSock: textOption({
+    flag: '--containerd-sock',
+    env: 'CONTAINERD_SOCK',
+    placeholder: '<file>',
+    default: '/run/containerd/containerd.sock',
+    help: "containerd's socket, to learn its version. Unreachable: what is written must suit every version from 1.6 on.",
+  }),
   mirroredRegistries,
   mirrorTargets: mapOption(
     listOption({

@@ -1,271 +1,300 @@
 /**
- * Writes and restores containerd's registry configuration folder (certs.d).
+ * Points containerd at the mirror and back, in its registry configuration directory (certs.d).
  *
- * The user's whole folder is first copied to `_backup` (complete copy, then one rename); from then on the live folder
- * is a function of the backup and the options, and what the user changes there goes into the backup first (adopt.ts). So
- * running twice, or again after a crash, gives the same result, and no moment exists in which a file of the user is only in
- * memory. `_backup` has the name and form that Spegel uses. A folder that was not there at all is removed again in the end,
- * where its parent can be written and nobody put anything into it.
+ * Everything of the user stays in place. Only `hosts.toml` is replaced, by the user's text with our block in it, each by
+ * one rename; a link to a directory is replaced by a link to a directory of ours. At every moment containerd finds for a
+ * registry either what it found before or that with the mirror in front. `_backup` holds hard links to the user's own
+ * files, in the form that Spegel uses. A run that was interrupted is completed by the next one.
  */
-import { lstat, mkdir, readFile, readdir, rename, rm, stat, utimes } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
-import { writeFileAtomic } from '../lib/atomic-file.ts'
+import { lstat, mkdir, readdir, readlink, rename, rm, rmdir, symlink } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
 import { UserError, errorCode, errorMessage } from '../lib/errors.ts'
+import { writeFileAtomic } from '../lib/atomic-file.ts'
+import { makeDirectory } from '../lib/make-directory.ts'
 import type { Logger } from '../logger.ts'
-import { adopt, ownMark } from './adopt.ts'
-import { certificatesToml } from './certificate-files.ts'
-import { prependHostsToml, renderHostsToml } from './hosts-toml.ts'
-import { type MirroredRegistry, wildcardRegistry } from './registry-url.ts'
-import { copyTree, syncFolder, timesOf } from './tree.ts'
+import {
+  copyEntry,
+  copyTimes,
+  copyTree,
+  isSameEntry,
+  lstatOrUndefined,
+  replaceEntry,
+  replaceFile,
+  setTimes,
+  syncDirectory,
+} from './exact-copy.ts'
+import {
+  absentName,
+  backupName,
+  doneName,
+  hostsFile,
+  isTemporary,
+  linkedName,
+  linkedText,
+  markedName,
+  originalLinkPath,
+  partialName,
+  temporaryName,
+} from './own-entries.ts'
+import { type HostsConfig, type PlannedFile, planHosts } from './plan.ts'
+import { isOurLink, markedFile, recordWritten, updateBackup, userNames } from './user-tree.ts'
+import { UserView } from './user-view.ts'
 
-const backupName = '_backup'
-/** A backup that is being made: the live folder is still the user's. */
-const partialName = '_backup.partial'
-/** A backup that was restored: the live folder is the user's again. */
-const doneName = '_backup.done'
-/** In a folder that was not there before: there is nothing to go back to but its absence. */
-const absentName = '_absent'
-/** From when each hosts.toml of ours has its mark. Before that some may be Spegel's, or an earlier version's. */
-const markedName = '_marked'
-const ownNames = new Set([backupName, partialName, doneName, absentName, markedName])
-
-export interface HostsConfig {
-  /** certs.d */
-  folder: string
-  registries: readonly MirroredRegistry[]
-  targets: readonly string[]
-  resolveTags: boolean
-  /** Keep what the user has for a registry, behind the mirror. */
-  prependExisting: boolean
-  authorization: string | undefined
-}
-
-/** Points containerd at the mirror. Throws a UserError when the folder cannot be written; then nothing is lost. */
+/** Throws a UserError when the directory cannot be written; a part of the registries may have the mirror then. */
 export async function configureHosts(config: HostsConfig, logger: Logger): Promise<void> {
-  const { folder } = config
+  const directory = resolve(config.directory)
   try {
-    await makeFolder(folder)
-    await rm(join(folder, doneName), { recursive: true, force: true })
-    await backUp(folder)
-    for (const name of await adoptChanges(folder)) {
-      logger.info({ registry: name }, 'certs.d has changed since the last time: what is new is kept')
+    await createOrCheck(directory)
+    await removeLeftovers(directory)
+    for (const registry of await updateBackup(directory)) {
+      logger.info({ registry }, 'configuration of the registry changed since the last run, changes kept')
     }
-    // Everything is rendered before the first byte is written: a file that does not parse changes nothing.
-    const rendered = await render(config, logger)
-    await writeLive(folder, rendered)
-    if (!(await exists(join(folder, markedName)))) await writeFileAtomic(join(folder, markedName), '', 0o644)
+    const plan = await planHosts({ ...config, directory }, new UserView(directory), logger)
+    await recordWritten(directory, [...plan.keys()])
+    for (const [name, file] of plan) await write(directory, name, file)
+    for (const name of await userNames(directory)) {
+      if (!plan.has(name)) await restore(directory, name)
+    }
+    await removeUnusedLinked(directory, plan)
+    await syncDirectory(directory)
+    await copyTimes(join(directory, backupName), directory)
   } catch (error) {
-    throw explain(folder, error)
+    throw explain(directory, error)
   }
 }
 
 /**
- * Makes the folder what it was, also if it was not there. Nothing to do without a backup. `keepFolder`: one that was not
- * there stays, empty but for its mark; a process that has it mounted would not see the next one.
+ * Makes the directory what it was, with what the user changed since, also if it did not exist. `keepDirectory`: one that
+ * did not exist stays, with its mark; a process that has it mounted would not see the next one.
  */
 export async function restoreHosts(
-  folder: string,
-  { keepFolder = false }: { keepFolder?: boolean } = {},
+  path: string,
+  { keepDirectory = false }: { keepDirectory?: boolean } = {},
 ): Promise<'restored' | 'nothing to restore'> {
+  const directory = resolve(path)
   try {
-    await rm(beside(folder, 'done'), { recursive: true, force: true })
-    await adoptChanges(folder)
-    const wasAbsent = await exists(join(folder, absentName))
-    if (!keepFolder && wasAbsent && (await isNobodys(folder))) {
-      // Gone at once: without the mark, what is left would be taken for the user's.
-      await rename(folder, beside(folder, 'done'))
-      await rm(beside(folder, 'done'), { recursive: true })
-      return 'restored'
+    await rm(neighbour(directory, 'done'), { recursive: true, force: true })
+    if ((await lstatOrUndefined(directory)) === undefined) return 'nothing to restore'
+    await removeLeftovers(directory)
+    const isOurs = await hasOwnFiles(directory)
+    if (isOurs) {
+      await updateBackup(directory)
+      for (const name of await userNames(directory)) await restore(directory, name)
     }
-    await rm(join(folder, partialName), { recursive: true, force: true })
-    await rm(join(folder, doneName), { recursive: true, force: true })
-    const backup = join(folder, backupName)
-    if (!(await exists(backup))) return 'nothing to restore'
-    const times = timesOf(await stat(backup))
-    const names = await readdir(backup)
-    for (const name of names) await copyTree(join(backup, name), join(folder, name))
-    for (const name of await readdir(folder)) {
-      if (!names.includes(name) && !ownNames.has(name)) await rm(join(folder, name), { recursive: true })
-    }
-    await syncFolder(folder)
-    await rm(join(folder, markedName), { force: true })
-    await rename(backup, join(folder, doneName))
-    await rm(join(folder, doneName), { recursive: true })
-    if (!keepFolder) await rm(join(folder, absentName), { force: true })
-    await utimes(folder, ...times)
-    return 'restored'
+    return (await removeOwnEntries(directory, { isOurs, keepDirectory })) ? 'restored' : 'nothing to restore'
   } catch (error) {
-    throw explain(folder, error)
+    throw explain(directory, error)
   }
 }
 
-/** A folder that was not there appears with its mark in it, so that a crash cannot part them. */
-async function makeFolder(folder: string): Promise<void> {
-  if (!(await exists(folder))) {
-    const partial = beside(folder, 'partial')
+/** A directory that did not exist appears with its mark in it, so that a crash cannot separate them. */
+async function createOrCheck(directory: string): Promise<void> {
+  const existing = await lstatOrUndefined(directory)
+  if (existing === undefined) {
+    const partial = neighbour(directory, 'partial')
     await rm(partial, { recursive: true, force: true })
-    await mkdir(partial, { recursive: true, mode: 0o755 })
+    await makeDirectory(partial, 0o755)
     await writeFileAtomic(join(partial, absentName), '', 0o644)
-    await rename(partial, folder)
+    await rename(partial, directory)
+    return
   }
-  // Says what is wrong where there is something else.
-  await mkdir(folder, { recursive: true })
+  // Reports what is wrong where something else is, such as a dangling link.
+  await readdir(directory)
 }
 
-/** `certs.d.done` beside `certs.d`. */
-function beside(folder: string, suffix: string): string {
-  return join(dirname(folder), `${basename(folder)}.${suffix}`)
+/** `certs.d.done` next to `certs.d`. */
+function neighbour(directory: string, suffix: string): string {
+  return join(dirname(directory), `${basename(directory)}.${suffix}`)
 }
 
-async function backUp(folder: string): Promise<void> {
-  if (await exists(join(folder, backupName))) return
-  const partial = join(folder, partialName)
-  await rm(partial, { recursive: true, force: true })
-  const times = timesOf(await stat(folder))
-  await mkdir(partial)
-  for (const name of await readdir(folder)) {
-    if (!ownNames.has(name)) await copyTree(join(folder, name), join(partial, name))
-  }
-  await utimes(partial, ...times)
-  await syncFolder(partial)
-  await rename(partial, join(folder, backupName))
-  await syncFolder(folder)
-}
-
-/** Only where all files of ours can be told from others. */
-async function adoptChanges(folder: string): Promise<string[]> {
-  const backup = join(folder, backupName)
-  if (!(await exists(join(folder, markedName))) || !(await exists(backup))) return []
-  return adopt(folder, backup, ownNames)
-}
-
-/** The user has put nothing into it. */
-async function isNobodys(folder: string): Promise<boolean> {
-  const backup = join(folder, backupName)
-  if (await exists(backup)) return (await readdir(backup)).length === 0
-  return (await readdir(folder)).every((name) => ownNames.has(name))
-}
-
-interface RenderedFile {
-  text: string
-  mode: number
-}
-
-interface Rendered {
-  /** hosts.toml by registry. */
-  hosts: Map<string, RenderedFile>
-  /** Entries of the backup that stay as they are (hosts.toml excepted where one is rendered). */
-  kept: string[]
-}
-
-async function render(config: HostsConfig, logger: Logger): Promise<Rendered> {
-  const backup = join(config.folder, backupName)
-  const existing = await readdir(backup)
-  const named = new Map(config.registries.map((registry) => [registry.host, registry]))
-  const mirrorsAll = named.has(wildcardRegistry)
-  const hosts = new Map<string, RenderedFile>()
-  const kept: string[] = []
-  const add = async (host: string, server: string | undefined, prepend: boolean) => {
-    const file = await renderOne(config, host, server, prepend)
-    if (file !== undefined) hosts.set(host, file)
-    else logger.warn({ registry: host }, 'its hosts.toml cannot be read and stays as it is: without the mirror')
-    if (prepend) kept.push(host)
-  }
-  for (const { host, server } of config.registries) {
-    await add(host, server, config.prependExisting && existing.includes(host))
-  }
-  for (const name of existing.filter((entry) => !named.has(entry))) {
-    const hasHosts = await exists(join(backup, name, 'hosts.toml'))
-    const isOwn = hasHosts || (await certificatesToml(join(backup, name))) !== undefined
-    if (mirrorsAll && isOwn && config.prependExisting) {
-      // A folder of its own hides _default: the mirror has to be named there too.
-      await add(name, undefined, true)
-    } else if (mirrorsAll && hasHosts) {
-      logger.warn({ registry: name }, `its own configuration is set aside until cleanup: see --prepend-existing`)
-    } else {
-      kept.push(name)
+/** What a process that was killed was writing. */
+async function removeLeftovers(directory: string): Promise<void> {
+  for (const entry of await readdir(directory, { withFileTypes: true })) {
+    const path = join(directory, entry.name)
+    if (isTemporary(entry.name)) await rm(path, { recursive: true })
+    else if (entry.isDirectory() && entry.name !== backupName && entry.name !== linkedName) {
+      for (const name of (await readdir(path)).filter(isTemporary)) await rm(join(path, name), { recursive: true })
     }
   }
-  return { hosts, kept }
 }
 
-async function renderOne(
-  { folder, targets, resolveTags, authorization }: HostsConfig,
-  host: string,
-  server: string | undefined,
-  prepend: boolean,
-): Promise<RenderedFile | undefined> {
-  const init = { server, targets, resolveTags, authorization }
-  // A password is for root, and for group root, which the daemon is of.
-  const mode = authorization === undefined ? 0o644 : 0o640
-  if (!prepend) return { text: renderHostsToml(init), mode }
-  const existing = join(folder, backupName, host)
-  const path = join(existing, 'hosts.toml')
-  if (!(await exists(path))) {
-    const text = await certificatesToml(existing)
-    return {
-      text: text === undefined ? renderHostsToml(init) : prependHostsToml({ text, path, folder: host }, init),
-      mode,
-    }
+async function hasOwnFiles(directory: string): Promise<boolean> {
+  if ((await lstatOrUndefined(join(directory, backupName))) !== undefined) return true
+  for (const name of await userNames(directory)) {
+    if (await isOurLink(directory, name)) return true
+    if ((await markedFile(join(directory, name, hostsFile))) !== undefined) return true
   }
-  // A link may lead to where we cannot go, and to write without what is there would lose it.
-  const text = await readFile(path, 'utf8').catch(() => undefined)
-  if (text === undefined) return undefined
-  // It may hold a secret. The daemon, of group root, reads it to know where upstream is.
-  const { mode: theirs } = await stat(path)
-  return { text: prependHostsToml({ text, path, folder: host }, init), mode: (theirs & mode) | 0o040 }
+  return false
 }
 
-async function writeLive(folder: string, { hosts, kept }: Rendered): Promise<void> {
-  const backup = join(folder, backupName)
-  // New files first, old entries last: at no moment does containerd find less than it will in the end.
-  for (const name of kept) {
-    if (!hosts.has(name)) {
-      await copyTree(join(backup, name), join(folder, name))
-      continue
-    }
-    await makeOwnFolder(join(folder, name))
-    for (const entry of await readdir(join(backup, name))) {
-      if (entry !== 'hosts.toml') await copyTree(join(backup, name, entry), join(folder, name, entry))
-    }
-  }
-  for (const [host, { text, mode }] of hosts) {
-    await makeOwnFolder(join(folder, host))
-    await writeFileAtomic(join(folder, host, 'hosts.toml'), `${ownMark(host)}\n${text}`, mode)
-  }
-  for (const host of hosts.keys()) {
-    const wanted = kept.includes(host) ? [...(await readdir(join(backup, host))), 'hosts.toml'] : ['hosts.toml']
-    for (const entry of await readdir(join(folder, host))) {
-      if (!wanted.includes(entry)) await rm(join(folder, host, entry), { recursive: true })
-    }
-  }
-  for (const name of await readdir(folder)) {
-    if (!hosts.has(name) && !kept.includes(name) && !ownNames.has(name)) {
-      await rm(join(folder, name), { recursive: true })
+async function write(directory: string, name: string, file: PlannedFile): Promise<void> {
+  const path = join(directory, name)
+  switch (file.place) {
+    case 'existing':
+      if (await isOurLink(directory, name)) await restore(directory, name)
+      await replaceFile(join(path, hostsFile), file.text, file.mode)
+      await syncDirectory(path)
+      await restoreTimes(join(directory, backupName, name), path)
+      return
+    case 'new':
+      if ((await lstatOrUndefined(path))?.isDirectory() === true) await writeOwnDirectory(path, file, '..')
+      else await createOwnDirectory(path, file, '..')
+      return
+    case 'link': {
+      const linked = join(directory, linkedName, name)
+      await makeDirectory(join(directory, linkedName), 0o755)
+      const original = join(directory, backupName, name)
+      if ((await lstatOrUndefined(original)) !== undefined)
+        await copyEntry(original, originalLinkPath(directory, name))
+      if ((await lstatOrUndefined(linked)) === undefined) await createOwnDirectory(linked, file, '../..')
+      else await writeOwnDirectory(linked, file, '../..')
+      if (await isOurLink(directory, name)) return
+      await replaceEntry(path, (temporary) => symlink(linkedText(name), temporary))
     }
   }
-  await syncFolder(folder)
 }
 
-/** In place of a link: what that leads to is not ours to write. */
-async function makeOwnFolder(path: string): Promise<void> {
-  const existing = await lstat(path).catch(() => undefined)
-  if (existing?.isSymbolicLink() === true) await rm(path)
-  await mkdir(path, { recursive: true, mode: 0o755 })
+/** `up`: the way from the directory to certs.d. */
+async function createOwnDirectory(path: string, file: PlannedFile, up: string): Promise<void> {
+  const temporary = join(dirname(path), temporaryName(basename(path)))
+  await rm(temporary, { recursive: true, force: true })
+  try {
+    await mkdir(temporary, 0o755)
+    await writeOwnDirectory(temporary, file, up)
+    await rename(temporary, path)
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true })
+    throw error
+  }
 }
 
-async function exists(path: string): Promise<boolean> {
-  return (await lstat(path).catch(() => undefined)) !== undefined
+/** Links first: hosts.toml names what they lead to. */
+async function writeOwnDirectory(path: string, { text, mode, links }: PlannedFile, up: string): Promise<void> {
+  for (const [name, target] of links) {
+    const link = join(path, name)
+    const wanted = target.startsWith('/') ? target : join(up, target)
+    const existing = await lstatOrUndefined(link)
+    const isThere = existing?.isSymbolicLink() === true && (await readlink(link)) === wanted
+    if (!isThere) await replaceEntry(link, (temporary) => symlink(wanted, temporary))
+  }
+  await replaceFile(join(path, hostsFile), text, mode)
+  for (const name of await readdir(path)) {
+    const isOurs = (await lstat(join(path, name))).isSymbolicLink() && !links.has(name)
+    if (isOurs) await rm(join(path, name))
+  }
+  await syncDirectory(path)
 }
 
-function explain(folder: string, error: unknown): unknown {
-  const code = errorCode(error)
-  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') {
-    const advice = 'run as root, and mount it writable'
-    return new UserError(`--containerd-registry-config-path: ${folder}: ${errorMessage(error)}: ${advice}`)
+/** Puts the user's hosts.toml and link back. */
+async function restore(directory: string, name: string): Promise<void> {
+  const [path, kept] = [join(directory, name), join(directory, backupName, name)]
+  if (await isOurLink(directory, name)) {
+    const original = await lstatOrUndefined(kept)
+    if (original === undefined) await rm(path)
+    else if (!original.isDirectory()) await copyEntry(kept, path)
+    else await replaceLinkByDirectory(path, kept)
+    return
   }
-  if (code === 'ENOTDIR' || code === 'EEXIST') {
-    return new UserError(`--containerd-registry-config-path: ${folder} is not a folder: name containerd's certs.d`)
+  if (!(await lstat(path)).isDirectory()) return
+  const [file, users] = [join(path, hostsFile), join(kept, hostsFile)]
+  const keptDirectory = await lstatOrUndefined(kept)
+  const isOurs = (await markedFile(file)) !== undefined
+  if (keptDirectory === undefined) {
+    // One rename: an empty directory would hide _default.
+    const temporary = join(directory, temporaryName(name))
+    await rename(path, temporary)
+    await rm(temporary, { recursive: true })
+    return
   }
-  return error
+  const hasUsers = (await lstatOrUndefined(users)) !== undefined
+  if (hasUsers && !(await isSameEntry(file, users))) await copyEntry(users, file)
+  else if (isOurs && !hasUsers) await rm(file)
+  // Also where an interrupted run left only the time of the directory changed.
+  if (keptDirectory.isDirectory()) await restoreTimes(kept, path)
+}
+
+/** The user put something into a directory of ours, which stands for _default: for a moment _default itself is read. */
+async function replaceLinkByDirectory(path: string, kept: string): Promise<void> {
+  const temporary = join(dirname(path), temporaryName(basename(path)))
+  await copyTree(kept, temporary)
+  await rm(path)
+  await rename(temporary, path)
+}
+
+/** Only where they differ: a copy is exact to a microsecond only. */
+async function restoreTimes(kept: string, path: string): Promise<void> {
+  const [was, is] = [await lstat(kept), await lstat(path)]
+  if (Math.abs(was.mtimeMs - is.mtimeMs) < 0.001) return
+  await syncDirectory(path)
+  await setTimes(path, was)
+}
+
+/** Directories of ours whose link is the user's again. */
+async function removeUnusedLinked(directory: string, plan: ReadonlyMap<string, PlannedFile>): Promise<void> {
+  const linked = join(directory, linkedName)
+  if ((await lstatOrUndefined(linked)) === undefined) return
+  for (const name of await readdir(linked)) {
+    const registry = name.replace(/\.original$/, '')
+    if (plan.get(registry)?.place !== 'link') await rm(join(linked, name), { recursive: true })
+  }
+  if ((await readdir(linked)).length === 0) await rmdir(linked)
+}
+
+/** False: there was nothing of ours. */
+async function removeOwnEntries(
+  directory: string,
+  { isOurs, keepDirectory }: { isOurs: boolean; keepDirectory: boolean },
+): Promise<boolean> {
+  const [backup, done, absent] = [backupName, doneName, absentName].map((name) => join(directory, name)) as [
+    string,
+    string,
+    string,
+  ]
+  const wasAbsent = (await lstatOrUndefined(absent)) !== undefined
+  if (wasAbsent && !keepDirectory && (await userNames(directory)).length === 0) {
+    // Gone at once: without the mark, what is left would be taken for the user's.
+    await rename(directory, neighbour(directory, 'done'))
+    await rm(neighbour(directory, 'done'), { recursive: true })
+    return true
+  }
+  if (isOurs) {
+    await syncDirectory(directory)
+    await rm(done, { recursive: true, force: true })
+    await rename(backup, done)
+  }
+  await rm(join(directory, partialName), { recursive: true, force: true })
+  await rm(join(directory, linkedName), { recursive: true, force: true })
+  await rm(join(directory, markedName), { force: true })
+  if (!keepDirectory) await rm(absent, { force: true })
+  const original = await lstatOrUndefined(done)
+  if (original === undefined) return wasAbsent && !keepDirectory
+  const { atimeMs, mtimeMs } = original
+  await rm(done, { recursive: true })
+  await setTimes(directory, { atimeMs, mtimeMs })
+  return true
+}
+
+/** What an administrator can do about an error of the file system. */
+const remedies: Readonly<Record<string, string>> = {
+  EACCES: 'run as root, and mount it writable',
+  EPERM: 'run as root, and mount it writable',
+  EROFS: 'run as root, and mount it writable',
+  ENOSPC: 'free space and run the command again',
+  EDQUOT: 'free space and run the command again',
+  EMFILE: 'raise the limit of open files',
+  ENFILE: 'raise the limit of open files',
+  EIO: 'check the file system and run the command again',
+  EBUSY: 'unmount what is mounted there and run the command again',
+  ESTALE: 'mount it again and run the command again',
+}
+const notADirectory = new Set(['ENOENT', 'ENOTDIR', 'EEXIST', 'ELOOP', 'ENAMETOOLONG', 'EINVAL'])
+
+function explain(directory: string, error: unknown): unknown {
+  const code = errorCode(error) ?? ''
+  const what = `--containerd-registry-config-path: ${directory}`
+  if (notADirectory.has(code)) {
+    return new UserError(`${what} is not a directory (${errorMessage(error)}): name containerd's certs.d`)
+  }
+  const remedy = remedies[code]
+  return remedy === undefined ? error : new UserError(`${what}: ${errorMessage(error)}: ${remedy}`)
 }

@@ -36,7 +36,7 @@ const dockerHubServer = 'https://registry-1.docker.io'
 
 /** Scheme and host of the upstream; undefined: containerd has to find its own way. Read anew each time, as it does. */
 export async function upstreamOrigin(folder: string, registry: string): Promise<string | undefined> {
-  for (const name of folderNames(registry)) {
+  for (const name of [...directoryNames(registry), wildcardRegistry]) {
     try {
       return originFrom(await readFile(join(folder, name, 'hosts.toml'), 'utf8'), registry)
     } catch (error) {
@@ -100,8 +100,8 @@ export function registryOf(folderName: string): string {
   return folderName.replace(/_(\d+)_$/, ':$1')
 }
 
-/** In the order in which containerd looks: with the port in a form that all file systems can hold, then as it is. */
-function folderNames(registry: string): string[] {
-  const escaped = registry.replace(/:(\d+)$/, '_$1_')
-  return [...new Set([escaped, registry, wildcardRegistry])]
+/** A registry's own directory, in the order in which containerd looks: with the port in a form that all file systems hold. */
+export function directoryNames(registry: string): string[] {
+  const colon = registry.lastIndexOf(':')
+  return colon > 0 ? [`${registry.slice(0, colon)}_${registry.slice(colon + 1)}_`, registry] : [registry]
 }

@@ -11,7 +11,8 @@ if (process.getuid?.() === 0) {
 try {
   await configureHosts(
     {
-      folder,
+      directory: folder,
+      containerdVersion: undefined,
       registries: [{ host: '_default', server: undefined }],
       targets: ['http://127.0.0.1:5000'],
       resolveTags: true,
