@@ -11,12 +11,13 @@ import (
 	"syscall"
 )
 
-// One file operation. Op is one of directory, file (created, or truncated in place), replace (a new file renamed over
-// Path), link (symbolic), hardlink, fifo, rename, remove (recursive). Paths are relative to the tree.
+// One file operation. Op is one of directory, file (created, or truncated in place), append, replace (a new file renamed
+// over Path), link (symbolic), hardlink, fifo, copy (recursive), remove (recursive), touch (attributes only). Paths are
+// relative to the tree.
 type step struct {
 	Op   string `json:"op"`
 	Path string `json:"path"`
-	// Where a link leads to, as it is stored; for hardlink and rename: the path of the existing file.
+	// Where a link leads to, as it is stored; for hardlink and copy: the path of what exists.
 	To string `json:"to"`
 	// Base64.
 	Bytes  string            `json:"bytes"`
@@ -68,7 +69,15 @@ func performOne(root string, each step) error {
 	case "directory":
 		err = os.MkdirAll(path, 0o755)
 	case "file":
-		err = os.WriteFile(path, bytes, 0o644)
+		if err = os.MkdirAll(filepath.Dir(path), 0o755); err == nil {
+			err = os.WriteFile(path, bytes, 0o644)
+		}
+	case "append":
+		var file *os.File
+		if file, err = os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0); err == nil {
+			_, err = file.Write(bytes)
+			file.Close()
+		}
 	case "replace":
 		temporary := path + ".new"
 		if err = os.WriteFile(temporary, bytes, 0o644); err == nil {
@@ -80,8 +89,8 @@ func performOne(root string, each step) error {
 		return os.Link(filepath.Join(root, each.To), path)
 	case "fifo":
 		err = syscall.Mkfifo(path, 0o644)
-	case "rename":
-		return os.Rename(filepath.Join(root, each.To), path)
+	case "copy":
+		return os.CopyFS(path, os.DirFS(filepath.Join(root, each.To)))
 	case "remove":
 		return os.RemoveAll(path)
 	case "touch":

@@ -6,7 +6,7 @@ import type { Readable, Writable } from 'node:stream'
 import { type JudgedContainerd, prepareHostsJudges } from '../../src/testbed/tools.ts'
 
 /** A registry host as containerd would use it; fields as in `test/hosts-judge/main.go`. */
-interface JudgedHost {
+export interface JudgedHost {
   scheme: string
   /** With port. */
   host: string
@@ -46,7 +46,7 @@ export interface TreeEntry {
 
 /** A file operation on a tree; fields as in `test/hosts-judge/tree.go`. */
 export interface TreeStep {
-  op: 'directory' | 'file' | 'replace' | 'link' | 'hardlink' | 'fifo' | 'rename' | 'remove' | 'touch'
+  op: 'directory' | 'file' | 'append' | 'replace' | 'link' | 'hardlink' | 'fifo' | 'copy' | 'remove' | 'touch'
   path: string
   to?: string
   bytes?: string

@@ -1,0 +1,527 @@
+/**
+ * One life of a generated certs.d tree: configured, configured again with other options, restored, interrupted,
+ * changed by its user, restored. Each state is judged by every containerd release; what must hold is checked here.
+ */
+import { mkdtempSync, rmSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { pino } from 'pino'
+import { type HostsConfig, configureHosts, restoreHosts } from '../../src/hosts/apply.ts'
+import { parseMirroredRegistries } from '../../src/hosts/registry-url.ts'
+import { UserError, errorMessage } from '../../src/lib/errors.ts'
+import type { HostsJudge, JudgedHost, TreeEntry, TreeStep, Verdict } from './hosts-judge.ts'
+import {
+  type HostsTree,
+  type Pems,
+  bytesOf,
+  directoryNames,
+  hostsText,
+  hostsTree,
+  registryNames,
+  treeSteps,
+} from './hosts-trees.ts'
+import { type Fault, Killed, interrupted } from './interrupted-files.ts'
+
+export interface Scenario {
+  tree: HostsTree
+  options: Options
+  /** Of the second run. */
+  laterOptions: Options
+  configureFault: RelativeFault
+  changes: readonly UserChange[]
+  /** Configure again between the user's changes and cleanup. */
+  configureAfterChanges: boolean
+  restoreFault: RelativeFault
+  /** After the interrupted restore: configure before the next one. */
+  configureAfterRestoreFault: boolean
+}
+
+interface Options {
+  /** As on the command line: `_default` or URLs. */
+  registries: readonly string[]
+  targets: readonly string[]
+  prependExisting: boolean
+  authorization: string | undefined
+  resolveTags: boolean
+}
+
+interface RelativeFault extends Omit<Fault, 'at'> {
+  /** Share of the calls that come before the fault. */
+  share: number
+}
+
+/** Of a registry directory of the tree, by index (modulo their number), or of the whole. */
+type UserChange =
+  | { kind: 'edit in place' | 'edit by rename'; index: number; text: string }
+  | { kind: 'add registry'; text: string }
+  | { kind: 'append to the live file' | 'add certificate' | 'delete certificate' | 'delete registry'; index: number }
+
+const fault = fc.record({
+  kind: fc.constantFrom<Fault['kind']>('kill', 'kill', 'kill', 'ENOSPC', 'EROFS', 'EACCES', 'EIO'),
+  once: fc.boolean(),
+  share: fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
+})
+
+const namedRegistries = fc.uniqueArray(
+  fc.constantFrom(
+    'https://docker.io',
+    'https://registry.example',
+    'https://registry.example:5000',
+    'http://registry.example:5000',
+    'https://registry.example:443',
+    'http://registry.example:80',
+    'https://localhost:5000',
+    'http://127.0.0.1:5000',
+    'https://quay.io',
+  ),
+  { minLength: 1, maxLength: 3, selector: (url) => url.replace(/^https?:/, '') },
+)
+
+const options: fc.Arbitrary<Options> = fc.record({
+  registries: fc.oneof(
+    { weight: 2, arbitrary: fc.constant(['_default']) },
+    { weight: 2, arbitrary: namedRegistries },
+    { weight: 1, arbitrary: namedRegistries.map((named) => [...named, '_default']) },
+  ),
+  targets: fc.constantFrom(
+    ['http://127.0.0.1:30020'],
+    ['http://127.0.0.1:30020'],
+    ['http://127.0.0.1:30020', 'http://10.0.0.1:30021'],
+    ['http://127.0.0.1:5000'],
+  ),
+  prependExisting: fc.oneof({ weight: 3, arbitrary: fc.constant(true) }, fc.constant(false)),
+  authorization: fc.constantFrom(undefined, undefined, undefined, 'Basic dXNlcjpwYXNz'),
+  resolveTags: fc.constantFrom(true, true, false),
+})
+
+const index = fc.nat(5)
+const change: fc.Arbitrary<UserChange> = fc.oneof(
+  fc.record({
+    kind: fc.constantFrom('edit in place' as const, 'edit by rename' as const),
+    index,
+    text: hostsText,
+  }),
+  fc.record({ kind: fc.constant('add registry' as const), text: hostsText }),
+  fc.record({
+    kind: fc.constantFrom(
+      'append to the live file' as const,
+      'add certificate' as const,
+      'delete certificate' as const,
+      'delete registry' as const,
+    ),
+    index,
+  }),
+)
+
+export const scenarios: fc.Arbitrary<Scenario> = fc.record({
+  tree: hostsTree,
+  options,
+  laterOptions: options,
+  configureFault: fault,
+  changes: fc.uniqueArray(change, {
+    maxLength: 2,
+    // Two changes of one directory would depend on their order.
+    selector: (each) => ('index' in each ? each.index : -1),
+  }),
+  configureAfterChanges: fc.boolean(),
+  restoreFault: fault,
+  configureAfterRestoreFault: fc.boolean(),
+})
+
+/** A property does not hold. `rule` names it. */
+class Violation extends Error {
+  readonly rule: string
+
+  constructor(rule: string, details: Record<string, unknown>) {
+    const lines = Object.entries(details).map(([name, value]) => `  ${name}: ${JSON.stringify(value)}`)
+    super(`${rule}\n${lines.join('\n')}`)
+    this.rule = rule
+  }
+}
+
+/** By registry name, one map per judge. */
+type Judgement = Map<string, Verdict>[]
+
+export interface World {
+  /** The first one also creates and records trees. */
+  judges: readonly HostsJudge[]
+  /** Directory for trees. */
+  work: string
+  pems: Pems
+  /** How containerd reaches each registry without any configuration. */
+  defaults: Judgement
+}
+
+export async function createWorld(judges: readonly HostsJudge[], work: string, pems: Pems): Promise<World> {
+  const defaults = await Promise.all(judges.map((judge) => judge.judge(join(work, 'absent'), registryNames)))
+  return { judges, work, pems, defaults }
+}
+
+/** Plays a scenario below a new directory. Throws a Violation. */
+export async function play(scenario: Scenario, world: World): Promise<void> {
+  const parent = mkdtempSync(join(world.work, 'tree-'))
+  try {
+    await new Play(scenario, world, parent).run()
+  } finally {
+    rmSync(parent, { recursive: true, force: true })
+  }
+}
+
+class Play {
+  readonly #scenario: Scenario
+  readonly #world: World
+  readonly #judges: readonly HostsJudge[]
+  readonly #root: string
+  /** Holds the tree as the user alone would have it. */
+  readonly #model: string
+  /** Reads and writes trees. */
+  readonly #files: HostsJudge
+
+  constructor(scenario: Scenario, world: World, parent: string) {
+    this.#scenario = scenario
+    this.#world = world
+    this.#judges = world.judges
+    this.#root = join(parent, 'live')
+    this.#model = join(parent, 'model')
+    const [files] = world.judges
+    if (files === undefined) throw new Error('no judges')
+    this.#files = files
+  }
+
+  async run(): Promise<void> {
+    const { options: first, laterOptions, configureFault, restoreFault, changes } = this.#scenario
+    await this.#files.make(this.#root, treeSteps(this.#scenario.tree, this.#world.pems, this.#root))
+    const [original, before] = await Promise.all([this.#files.snapshot(this.#root), this.#judge()])
+    const resolved = new Map(registryNames.map((name) => [name, this.#directoryOf(name)]))
+
+    const configured = await this.#configure(first)
+    if (configured === 'refused') {
+      this.#expectSame('a refused configuration changes nothing', original, await this.#files.snapshot(this.#root))
+      return
+    }
+    const after = await this.#judge()
+    this.#checkConfigured('configured', first, before, after, configured.warnings, resolved)
+
+    const again = await this.#configure(laterOptions)
+    if (again === 'refused') throw new Violation('configured again: refused', {})
+    this.#checkConfigured('configured again', laterOptions, before, await this.#judge(), again.warnings, resolved)
+    const restored = await this.#restore(undefined)
+    await this.#expectTree('restored', original)
+
+    const broken = await this.#configureWith(first, absolute(configureFault, configured))
+    await this.#checkInterrupted('configuration interrupted', broken, before, after)
+    const repeated = await this.#configure(first)
+    if (repeated === 'refused') throw new Violation('configured after an interruption: refused', {})
+    this.#checkSame('configured after an interruption', after, await this.#judge())
+
+    const touched = await this.#change(changes)
+    if (this.#scenario.configureAfterChanges) await this.#configure(first)
+    const stopped = await this.#restoreWith(absolute(restoreFault, restored))
+    if (changes.length === 0) await this.#checkInterrupted('cleanup interrupted', stopped, before, after)
+    if (this.#scenario.configureAfterRestoreFault) {
+      await this.#configure(first)
+      if (changes.length === 0) this.#checkSame('configured after an interrupted cleanup', after, await this.#judge())
+    }
+    await this.#restore(undefined)
+    if (changes.length === 0) await this.#expectTree('restored after interruptions', original)
+    else await this.#expectTree('restored with changes of the user', await this.#files.snapshot(this.#model), touched)
+  }
+
+  async #configure(chosen: Options): Promise<'refused' | Outcome> {
+    const outcome = await this.#configureWith(chosen, undefined)
+    if (outcome.error instanceof UserError) return 'refused'
+    if (outcome.error !== undefined)
+      throw new Violation('configuration failed', { error: errorMessage(outcome.error) })
+    return outcome
+  }
+
+  async #configureWith(chosen: Options, injected: Fault | undefined): Promise<Outcome> {
+    const warnings: Warning[] = []
+    const logger = pino(
+      { level: 'warn', base: null },
+      { write: (line: string) => warnings.push(JSON.parse(line) as Warning) },
+    )
+    const outcome = await interrupted(injected, () =>
+      configureHosts(hostsConfig(join(this.#root, 'certs.d'), chosen), logger),
+    )
+    return { ...outcome, warnings }
+  }
+
+  async #restore(injected: Fault | undefined): Promise<Outcome> {
+    const outcome = await this.#restoreWith(injected)
+    if (outcome.error !== undefined) throw new Violation('cleanup failed', { error: errorMessage(outcome.error) })
+    return outcome
+  }
+
+  async #restoreWith(injected: Fault | undefined): Promise<Outcome> {
+    return { ...(await interrupted(injected, () => restoreHosts(join(this.#root, 'certs.d')))), warnings: [] }
+  }
+
+  #judge(root = this.#root): Promise<Judgement> {
+    return Promise.all(this.#judges.map((judge) => judge.judge(join(root, 'certs.d'), registryNames)))
+  }
+
+  /** Name of the directory of certs.d that containerd uses for a registry; undefined without one. */
+  #directoryOf(registry: string): string | undefined {
+    return directoryNames(registry).find((name) => {
+      try {
+        statSync(join(this.#root, 'certs.d', name))
+        return true
+      } catch (error) {
+        return (error as NodeJS.ErrnoException).code !== 'ENOENT'
+      }
+    })
+  }
+
+  #checkConfigured(
+    moment: string,
+    chosen: Options,
+    before: Judgement,
+    after: Judgement,
+    warnings: readonly Warning[],
+    resolved: ReadonlyMap<string, string | undefined>,
+  ): void {
+    for (const warning of warnings) {
+      for (const field of ['registry', 'file', 'reason', 'remedy'] as const) {
+        if (typeof warning[field] !== 'string' || warning[field] === '') {
+          throw new Violation(`${moment}: a warning lacks a field`, { field, warning })
+        }
+      }
+    }
+    const files = warnings.map(({ file }) => file)
+    if (new Set(files).size < files.length) throw new Violation(`${moment}: a file is warned about twice`, { files })
+    for (const registry of registryNames) {
+      const isMirrored = scopeOf(chosen, registry)
+      const directory = resolved.get(registry)
+      const isWarned = warnings.some((warning) => warning.registry === registry || warning.registry === directory)
+      for (const [number, judge] of this.#judges.entries()) {
+        const [old, now] = [verdictOf(before[number], registry), verdictOf(after[number], registry)]
+        const details = { registry, containerd: judge.version, before: old, after: now, directory, warnings }
+        const isUnchanged = same(old, now)
+        if (isMirrored === undefined) {
+          if (!isUnchanged) throw new Violation(`${moment}: a registry out of scope changed`, details)
+          continue
+        }
+        const usual = verdictOf(this.#world.defaults[number], registry)
+        const fallbacks = fallbacksOf(chosen, isMirrored, old, usual, directory)
+        if (now.hosts !== null && fallbacks.some((fallback) => isMirrorThen(chosen, now.hosts ?? [], fallback)))
+          continue
+        const rule = chosen.prependExisting ? 'mirror, then as before' : "mirror, then the registry's default"
+        if (!isUnchanged) throw new Violation(`${moment}: neither ${rule}, nor as before`, details)
+        if (!isWarned) throw new Violation(`${moment}: not mirrored, without a warning`, details)
+      }
+    }
+  }
+
+  /** At the moment of an interruption every registry is served as before or as after. */
+  async #checkInterrupted(moment: string, outcome: Outcome, before: Judgement, after: Judgement): Promise<void> {
+    const { error } = outcome
+    if (error !== undefined && !(error instanceof Killed) && !(error instanceof Error)) {
+      throw new Violation(`${moment}: not an error`, { error: errorMessage(error) })
+    }
+    const now = await this.#judge()
+    for (const registry of registryNames) {
+      for (const [number, judge] of this.#judges.entries()) {
+        const verdicts = [before, after, now].map((judgement) => verdictOf(judgement[number], registry)) as [
+          Verdict,
+          Verdict,
+          Verdict,
+        ]
+        if (same(verdicts[0], verdicts[2]) || same(verdicts[1], verdicts[2])) continue
+        throw new Violation(`${moment}: neither as before nor as after`, {
+          registry,
+          containerd: judge.version,
+          before: verdicts[0],
+          after: verdicts[1],
+          now: verdicts[2],
+          error: errorMessage(error),
+        })
+      }
+    }
+  }
+
+  #checkSame(moment: string, expected: Judgement, now: Judgement): void {
+    for (const registry of registryNames) {
+      for (const [number, judge] of this.#judges.entries()) {
+        const [wanted, found] = [verdictOf(expected[number], registry), verdictOf(now[number], registry)]
+        if (same(wanted, found)) continue
+        throw new Violation(`${moment}: another result`, { registry, containerd: judge.version, wanted, found })
+      }
+    }
+  }
+
+  async #expectTree(
+    moment: string,
+    expected: ReadonlyMap<string, TreeEntry>,
+    touched: ReadonlySet<string> = new Set(),
+  ): Promise<void> {
+    this.#expectSame(moment, expected, await this.#files.snapshot(this.#root), touched)
+  }
+
+  #expectSame(
+    moment: string,
+    expected: ReadonlyMap<string, TreeEntry>,
+    found: ReadonlyMap<string, TreeEntry>,
+    touched: ReadonlySet<string> = new Set(),
+  ): void {
+    for (const path of new Set([...expected.keys(), ...found.keys()])) {
+      const [wanted, is] = [expected.get(path), found.get(path)]
+      if (wanted === undefined) throw new Violation(`${moment}: left over`, { path, is })
+      if (is === undefined) throw new Violation(`${moment}: lost`, { path, wanted })
+      const [one, other] = [comparable(path, wanted, touched), comparable(path, is, touched)]
+      if (one !== other) throw new Violation(`${moment}: ${wanted.type} differs`, { path, wanted, is })
+    }
+  }
+
+  /** Performs the user's changes on the live tree and on the model. Returns paths whose times and modes are theirs. */
+  async #change(changes: readonly UserChange[]): Promise<Set<string>> {
+    const touched = new Set<string>()
+    if (changes.length === 0) return touched
+    await this.#files.make(this.#model, treeSteps(this.#scenario.tree, this.#world.pems, this.#root))
+    for (const each of changes) {
+      const steps = this.#stepsOf(each)
+      if (steps.length === 0) continue
+      await this.#files.make(this.#model, steps)
+      await this.#files.make(this.#root, steps)
+      for (const { path } of steps) {
+        touched.add(path)
+        touched.add(path.slice(0, path.lastIndexOf('/')))
+        touched.add('certs.d')
+        touched.add('.')
+      }
+    }
+    return touched
+  }
+
+  /** No steps where the change does not apply to the tree. Directories that are links are left alone. */
+  #stepsOf(each: UserChange): TreeStep[] {
+    if (each.kind === 'add registry') {
+      return [{ op: 'file', path: 'certs.d/added.example/hosts.toml', bytes: bytesOf(each.text) }]
+    }
+    const { exists, entries } = this.#scenario.tree
+    const directories = exists ? entries.filter((entry) => entry.kind === 'directory') : []
+    const directory = directories[each.index]
+    if (directory === undefined) return []
+    const path = `certs.d/${directory.name}`
+    const hasOwnText = directory.hosts.kind === 'text'
+    switch (each.kind) {
+      case 'edit in place':
+        return hasOwnText ? [{ op: 'file', path: `${path}/hosts.toml`, bytes: bytesOf(each.text) }] : []
+      case 'edit by rename':
+        return hasOwnText ? [{ op: 'replace', path: `${path}/hosts.toml`, bytes: bytesOf(each.text) }] : []
+      case 'append to the live file':
+        return hasOwnText ? [{ op: 'append', path: `${path}/hosts.toml`, bytes: bytesOf('\n# a note\n') }] : []
+      case 'add certificate':
+        return [{ op: 'file', path: `${path}/added.crt`, bytes: bytesOf(this.#world.pems.ca) }]
+      case 'delete certificate':
+        return directory.files.includes('ca.crt') ? [{ op: 'remove', path: `${path}/ca.crt` }] : []
+      case 'delete registry':
+        return [{ op: 'remove', path }]
+    }
+  }
+}
+
+interface Outcome {
+  error: unknown
+  calls: number
+  writes: number
+  warnings: Warning[]
+}
+
+interface Warning {
+  msg: string
+  registry?: string
+  file?: string
+  reason?: string
+  remedy?: string
+}
+
+/** The only place that knows the shape of the product's configuration. */
+function hostsConfig(directory: string, { registries, ...chosen }: Options): HostsConfig {
+  const { targets, resolveTags, prependExisting, authorization } = chosen
+  return {
+    folder: directory,
+    registries: parseMirroredRegistries(registries, '--mirrored-registries'),
+    targets,
+    resolveTags,
+    prependExisting,
+    authorization,
+  }
+}
+
+function absolute({ share, ...rest }: RelativeFault, { calls, writes }: { calls: number; writes: number }): Fault {
+  return { ...rest, at: Math.floor(share * (rest.kind === 'kill' ? calls : writes)) }
+}
+
+/** The option that brings a registry into scope: its URL or `_default`. */
+function scopeOf({ registries }: Options, registry: string): string | undefined {
+  const named = registries.find((url) => url.replace(/^https?:\/\//, '') === registry)
+  return named ?? registries.find((url) => url === '_default')
+}
+
+/** What may come after the mirror. `defaults`: what containerd does for the registry without any configuration. */
+function fallbacksOf(
+  { prependExisting }: Options,
+  scope: string,
+  before: Verdict,
+  defaults: Verdict,
+  directory: string | undefined,
+): JudgedHost[][] {
+  const isPlain = scope.startsWith('http://')
+  const chosen = (prependExisting ? before : defaults).hosts
+  if (chosen === null) return []
+  const plain = chosen.map(({ httpFallback: _fallback, skipVerify: _skip, ...host }) => ({ ...host, scheme: 'http' }))
+  if (!isPlain) return [chosen]
+  if (!prependExisting) return [plain]
+  // The user has configured nothing for it, and the operator names it with http://.
+  return directory === undefined ? [chosen, plain] : [chosen]
+}
+
+function isMirrorThen(chosen: Options, hosts: readonly JudgedHost[], fallback: readonly JudgedHost[]): boolean {
+  const { targets, resolveTags, authorization } = chosen
+  const mirrors = hosts.slice(0, targets.length)
+  const areOurs = targets.every((target, position) => {
+    const host = mirrors[position]
+    if (host === undefined) return false
+    const isScheme = host.scheme === 'http' || host.httpFallback === true
+    const wanted = {
+      url: target,
+      path: '/v2',
+      capabilities: resolveTags ? ['pull', 'resolve'] : ['pull'],
+      header: authorization === undefined ? {} : { Authorization: [authorization] },
+    }
+    const found = {
+      url: `http://${host.host}`,
+      path: host.path,
+      capabilities: host.capabilities,
+      header: host.header ?? {},
+    }
+    return isScheme && JSON.stringify(wanted) === JSON.stringify(found)
+  })
+  return areOurs && JSON.stringify(hosts.slice(targets.length)) === JSON.stringify(fallback)
+}
+
+function verdictOf(judgement: ReadonlyMap<string, Verdict> | undefined, registry: string): Verdict {
+  const verdict = judgement?.get(registry)
+  if (verdict === undefined) throw new Error(`${registry} was not judged`)
+  return verdict
+}
+
+/** Messages of errors name paths, which may differ. */
+function same(one: Verdict, other: Verdict): boolean {
+  return kindOf(one) === kindOf(other) && JSON.stringify(one.hosts) === JSON.stringify(other.hosts)
+}
+
+function kindOf({ error, panic }: Verdict): 'error' | 'panic' | 'hosts' {
+  if (panic !== undefined) return 'panic'
+  return error === undefined ? 'hosts' : 'error'
+}
+
+/** Node sets times of directories in microseconds; those of files are exact. */
+function comparable(path: string, entry: TreeEntry, touched: ReadonlySet<string>): string {
+  const { mtime, mode, ...rest } = entry
+  if (touched.has(path)) return JSON.stringify(rest)
+  const isExact = entry.type === 'file'
+  const time = entry.type === 'link' || path === '.' ? undefined : isExact ? mtime : mtime.slice(0, -3)
+  return JSON.stringify({ ...rest, mode, time })
+}
