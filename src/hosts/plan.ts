@@ -226,8 +226,7 @@ class Planner {
       return { text: file, mode: this.#mode(0o644), ...placed }
     }
     if (text.kind === 'none') {
-      const top = Object.keys(certificates).length === 0 ? serverOf(server) : certificates
-      const file = await this.#nameCertificates(name, source.name, top, { isNewDirectory })
+      const file = await this.#nameCertificates(name, source.name, certificates, { isNewDirectory })
       return { text: file, mode: this.#mode(0o644), ...placed }
     }
     const dialect = dialectOf(this.#config.containerdVersion)
@@ -245,14 +244,14 @@ class Planner {
   async #nameCertificates(
     name: string,
     sourceName: string,
-    top: TomlTable,
+    certificates: TomlTable,
     { isNewDirectory }: { isNewDirectory: boolean },
   ): Promise<string> {
-    const document: Pick<HostsDocument, 'top' | 'hosts'> = { top, hosts: [] }
+    const document: Pick<HostsDocument, 'top' | 'hosts'> = { top: certificates, hosts: [] }
     await this.#check(sourceName, certificatePaths({ ...document, text: '', firstTable: 0 }))
     this.#warnOfIpv6(name)
     const tables = renderMirrorTables(this.#config, redirectCa(document, name, this.#config))
-    return generateFile({ top, tables, copy: '' }, { isNewDirectory })
+    return generateFile({ top: certificates, tables, copy: '' }, { isNewDirectory })
   }
 
   async #check(name: string, paths: Parameters<typeof checkCertificates>[2]): Promise<void> {

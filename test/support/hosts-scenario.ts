@@ -6,7 +6,8 @@ import { mkdtempSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { pino } from 'pino'
-import { type HostsConfig, configureHosts, restoreHosts } from '../../src/hosts/apply.ts'
+import { configureHosts, restoreHosts } from '../../src/hosts/apply.ts'
+import type { HostsConfig } from '../../src/hosts/plan.ts'
 import { parseMirroredRegistries } from '../../src/hosts/registry-url.ts'
 import { UserError, errorMessage } from '../../src/lib/errors.ts'
 import type { HostsJudge, JudgedHost, TreeEntry, TreeStep, Verdict } from './hosts-judge.ts'
@@ -440,7 +441,8 @@ interface Warning {
 function hostsConfig(directory: string, { registries, ...chosen }: Options): HostsConfig {
   const { targets, resolveTags, prependExisting, authorization } = chosen
   return {
-    folder: directory,
+    directory,
+    containerdVersion: undefined,
     registries: parseMirroredRegistries(registries, '--mirrored-registries'),
     targets,
     resolveTags,
