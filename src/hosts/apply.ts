@@ -140,13 +140,15 @@ async function write(directory: string, name: string, file: PlannedFile): Promis
       if ((await lstatOrUndefined(path))?.isDirectory() === true) await writeOwnDirectory(path, file, '..')
       else await createOwnDirectory(path, file, '..')
       return
-    case 'link': {
+    case 'link':
+    case 'nowhere': {
       const linked = join(directory, linkedName, name)
       await makeDirectory(join(directory, linkedName), 0o755)
       const original = join(directory, backupName, name)
       if ((await lstatOrUndefined(original)) !== undefined)
         await copyEntry(original, originalLinkPath(directory, name))
-      if ((await lstatOrUndefined(linked)) === undefined) await createOwnDirectory(linked, file, '../..')
+      if (file.place === 'nowhere') await rm(linked, { recursive: true, force: true })
+      else if ((await lstatOrUndefined(linked)) === undefined) await createOwnDirectory(linked, file, '../..')
       else await writeOwnDirectory(linked, file, '../..')
       if (await isOurLink(directory, name)) return
       await replaceEntry(path, (temporary) => symlink(linkedText(name), temporary))
@@ -206,8 +208,10 @@ async function restore(directory: string, name: string): Promise<void> {
     await rm(temporary, { recursive: true })
     return
   }
-  const hasUsers = (await lstatOrUndefined(users)) !== undefined
-  if (hasUsers && !(await isSameEntry(file, users))) await copyEntry(users, file)
+  const usersFile = await lstatOrUndefined(users)
+  const hasUsers = usersFile !== undefined
+  // A directory of that name is never replaced.
+  if (hasUsers && !usersFile.isDirectory() && !(await isSameEntry(file, users))) await copyEntry(users, file)
   else if (isOurs && !hasUsers) await rm(file)
   // Also where an interrupted run left only the time of the directory changed.
   if (keptDirectory.isDirectory()) await restoreTimes(kept, path)
@@ -235,7 +239,8 @@ async function removeUnusedLinked(directory: string, plan: ReadonlyMap<string, P
   if ((await lstatOrUndefined(linked)) === undefined) return
   for (const name of await readdir(linked)) {
     const registry = name.replace(/\.original$/, '')
-    if (plan.get(registry)?.place !== 'link') await rm(join(linked, name), { recursive: true })
+    const place = plan.get(registry)?.place
+    if (place !== 'link' && place !== 'nowhere') await rm(join(linked, name), { recursive: true })
   }
   if ((await readdir(linked)).length === 0) await rmdir(linked)
 }

@@ -89,6 +89,8 @@ export async function replaceFile(path: string, text: string, mode: number): Pro
     const handle = await open(temporary, 'wx', mode)
     try {
       await handle.writeFile(text)
+      // The group is ours, also in a directory that hands its own down.
+      await handle.chown(process.geteuid?.() ?? 0, process.getegid?.() ?? 0)
       await handle.chmod(mode)
       await handle.sync()
     } finally {
@@ -107,7 +109,7 @@ export async function lstatOrUndefined(path: string) {
   try {
     return await lstat(path)
   } catch (error) {
-    if (errorCode(error) === 'ENOENT' || errorCode(error) === 'ENOTDIR') return undefined
+    if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes(errorCode(error) ?? '')) return undefined
     throw error
   }
 }

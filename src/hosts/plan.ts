@@ -35,8 +35,8 @@ export interface HostsConfig extends MirrorTables {
 export interface PlannedFile {
   text: string
   mode: number
-  /** The user's own directory, a new one, or one of ours in place of a link. */
-  place: 'existing' | 'new' | 'link'
+  /** The user's own directory, a new one, one of ours in place of a link, or none in place of a link that led nowhere. */
+  place: 'existing' | 'new' | 'link' | 'nowhere'
   /** In a directory of ours: links to entries of the user, by name, with their text seen from certs.d. */
   links: ReadonlyMap<string, string>
 }
@@ -151,6 +151,9 @@ class Planner {
   /** A registry that stays as it is, but whose link leads to where a file of ours is going to be. */
   async copyIfLinked(name: string, plan: Plan): Promise<PlannedFile | undefined> {
     const entry = await this.#view.entry(name)
+    if (entry.kind === 'dangling' && [...entry.through].some((other) => other !== name && plan.has(other))) {
+      return { text: '', mode: 0, place: 'nowhere', links: new Map() }
+    }
     if (entry.kind !== 'directory') return undefined
     const text = await this.#view.text(name, hostsFile)
     const through = [...entry.through, ...text.through]

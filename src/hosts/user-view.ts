@@ -17,7 +17,7 @@ const fileBytesMax = 131_072
 export type Entry =
   | { kind: 'missing'; isLink: false }
   /** A link that leads nowhere; `leavesTree`: to outside of certs.d, where containerd may see more than this process. */
-  | { kind: 'dangling'; isLink: true; leavesTree: boolean }
+  | { kind: 'dangling'; isLink: true; leavesTree: boolean; through: ReadonlySet<string> }
   | { kind: 'failing'; isLink: boolean; reason: string }
   | { kind: 'file'; isLink: boolean; through: ReadonlySet<string> }
   | { kind: 'directory'; isLink: boolean; location: string; through: ReadonlySet<string> }
@@ -49,8 +49,9 @@ export class UserView {
 
   async entry(name: string): Promise<Entry> {
     const isLink = await isSymbolicLink(join(this.#backup, name))
+    const through = new Set<string>()
     try {
-      const { path, through } = await this.#locate(join(this.#directory, name))
+      const { path } = await this.#locate(join(this.#directory, name), through)
       const stats = await stat(path)
       return stats.isDirectory()
         ? { kind: 'directory', isLink, location: path, through }
@@ -58,7 +59,7 @@ export class UserView {
     } catch (error) {
       if (errorCode(error) !== 'ENOENT') return { kind: 'failing', isLink, reason: reasonOf(error) }
       if (!isLink) return { kind: 'missing', isLink }
-      return { kind: 'dangling', isLink, leavesTree: error instanceof OutsideError }
+      return { kind: 'dangling', isLink, leavesTree: error instanceof OutsideError, through }
     }
   }
 
@@ -100,7 +101,7 @@ export class UserView {
   async bytes(path: string): Promise<{ bytes: Buffer | undefined; outside: boolean }> {
     const outside = !isBelow(this.#directory, path)
     try {
-      const location = await this.#locate(path)
+      const location = await this.#locate(path, new Set())
       const stats = await stat(location.path)
       return {
         bytes: stats.isFile() && stats.size <= fileBytesMax ? await readFile(location.path) : undefined,
@@ -117,7 +118,7 @@ export class UserView {
   }
 
   /** Throws the error that the system would, and an OutsideError for what is missing outside of certs.d. */
-  async #locate(path: string, through = new Set<string>(), links = 0): Promise<Location> {
+  async #locate(path: string, through: Set<string>, links = 0): Promise<Location> {
     if (links > linksMax) throw Object.assign(new Error(`ELOOP: too many links, ${path}`), { code: 'ELOOP' })
     if (!isBelow(this.#directory, path)) return this.#locateOutside(path, through, links)
     const parts = relative(this.#directory, path).split(sep)
