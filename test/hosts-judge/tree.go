@@ -12,12 +12,12 @@ import (
 )
 
 // One file operation. Op is one of directory, file (created, or truncated in place), append, replace (a new file renamed
-// over Path), link (symbolic), hardlink, fifo, copy (recursive), remove (recursive), touch (attributes only). Paths are
+// over Path), link (symbolic), hardlink, fifo, remove (recursive), touch (attributes only). Paths are
 // relative to the tree.
 type step struct {
 	Op   string `json:"op"`
 	Path string `json:"path"`
-	// Where a link leads to, as it is stored; for hardlink and copy: the path of what exists.
+	// Where a link leads to, as it is stored; for hardlink: the path of the existing file.
 	To string `json:"to"`
 	// Base64.
 	Bytes  string            `json:"bytes"`
@@ -84,13 +84,11 @@ func performOne(root string, each step) error {
 			err = os.Rename(temporary, path)
 		}
 	case "link":
-		return os.Symlink(strings.ReplaceAll(each.To, "{root}", root), path)
+		return os.Symlink(each.To, path)
 	case "hardlink":
 		return os.Link(filepath.Join(root, each.To), path)
 	case "fifo":
 		err = syscall.Mkfifo(path, 0o644)
-	case "copy":
-		return os.CopyFS(path, os.DirFS(filepath.Join(root, each.To)))
 	case "remove":
 		return os.RemoveAll(path)
 	case "touch":

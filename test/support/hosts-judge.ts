@@ -46,7 +46,7 @@ export interface TreeEntry {
 
 /** A file operation on a tree; fields as in `test/hosts-judge/tree.go`. */
 export interface TreeStep {
-  op: 'directory' | 'file' | 'append' | 'replace' | 'link' | 'hardlink' | 'fifo' | 'copy' | 'remove' | 'touch'
+  op: 'directory' | 'file' | 'append' | 'replace' | 'link' | 'hardlink' | 'fifo' | 'remove' | 'touch'
   path: string
   to?: string
   bytes?: string
@@ -115,4 +115,14 @@ export class HostsJudge {
     if (answer.failed !== undefined) throw new Error(`hosts-judge ${this.version}: ${answer.failed}`)
     return answer
   }
+}
+
+/** Messages of errors name paths, which may differ. */
+export function isSameVerdict(one: Verdict, other: Verdict): boolean {
+  return kindOf(one) === kindOf(other) && JSON.stringify(one.hosts) === JSON.stringify(other.hosts)
+}
+
+function kindOf({ error, panic }: Verdict): 'error' | 'panic' | 'hosts' {
+  if (panic !== undefined) return 'panic'
+  return error === undefined ? 'hosts' : 'error'
 }

@@ -2,7 +2,7 @@
  * One life of a generated certs.d tree: configured, configured again with other options, restored, interrupted,
  * changed by its user, restored. Each state is judged by every containerd release; what must hold is checked here.
  */
-import { mkdtempSync, rmSync, statSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { pino } from 'pino'
@@ -10,7 +10,14 @@ import { configureHosts, restoreHosts } from '../../src/hosts/apply.ts'
 import type { HostsConfig } from '../../src/hosts/plan.ts'
 import { parseMirroredRegistries } from '../../src/hosts/registry-url.ts'
 import { UserError, errorMessage } from '../../src/lib/errors.ts'
-import type { HostsJudge, JudgedHost, TreeEntry, TreeStep, Verdict } from './hosts-judge.ts'
+import {
+  type HostsJudge,
+  type JudgedHost,
+  type TreeEntry,
+  type TreeStep,
+  type Verdict,
+  isSameVerdict,
+} from './hosts-judge.ts'
 import {
   type HostsTree,
   type Pems,
@@ -19,6 +26,7 @@ import {
   hostsText,
   hostsTree,
   registryNames,
+  treeSeconds,
   treeSteps,
 } from './hosts-trees.ts'
 import { type Fault, Killed, interrupted } from './interrupted-files.ts'
@@ -29,7 +37,13 @@ export interface Scenario {
   /** Of the second run. */
   laterOptions: Options
   configureFault: RelativeFault
+  /** Restore before the configuration that follows the interrupted one. */
+  restoreAfterConfigureFault: boolean
   changes: readonly UserChange[]
+  /** The user also copies this registry's live hosts.toml to a new directory. */
+  copies: string | undefined
+  /** The user deletes our `_backup` and nothing else. */
+  deletesBackup: boolean
   /** Configure again between the user's changes and cleanup. */
   configureAfterChanges: boolean
   restoreFault: RelativeFault
@@ -37,7 +51,7 @@ export interface Scenario {
   configureAfterRestoreFault: boolean
 }
 
-interface Options {
+export interface Options {
   /** As on the command line: `_default` or URLs. */
   registries: readonly string[]
   targets: readonly string[]
@@ -124,6 +138,9 @@ export const scenarios: fc.Arbitrary<Scenario> = fc.record({
     // Two changes of one directory would depend on their order.
     selector: (each) => ('index' in each ? each.index : -1),
   }),
+  restoreAfterConfigureFault: fc.boolean(),
+  copies: fc.option(fc.constantFrom('_default', 'docker.io'), { freq: 8, nil: undefined }),
+  deletesBackup: fc.nat(9).map((number) => number === 9),
   configureAfterChanges: fc.boolean(),
   restoreFault: fault,
   configureAfterRestoreFault: fc.boolean(),
@@ -139,6 +156,8 @@ class Violation extends Error {
     this.rule = rule
   }
 }
+
+const copyName = 'copied.example'
 
 /** By registry name, one map per judge. */
 type Judgement = Map<string, Verdict>[]
@@ -190,14 +209,16 @@ class Play {
   }
 
   async run(): Promise<void> {
-    const { options: first, laterOptions, configureFault, restoreFault, changes } = this.#scenario
+    const { options: first, laterOptions } = this.#scenario
     await this.#files.make(this.#root, treeSteps(this.#scenario.tree, this.#world.pems, this.#root))
     const [original, before] = await Promise.all([this.#files.snapshot(this.#root), this.#judge()])
     const resolved = new Map(registryNames.map((name) => [name, this.#directoryOf(name)]))
 
     const configured = await this.#configure(first)
     if (configured === 'refused') {
-      this.#expectSame('a refused configuration changes nothing', original, await this.#files.snapshot(this.#root))
+      this.#checkSame('configuration refused', before, await this.#judge())
+      await this.#restore()
+      await this.#expectTree('restored after a refusal', original)
       return
     }
     const after = await this.#judge()
@@ -206,26 +227,100 @@ class Play {
     const again = await this.#configure(laterOptions)
     if (again === 'refused') throw new Violation('configured again: refused', {})
     this.#checkConfigured('configured again', laterOptions, before, await this.#judge(), again.warnings, resolved)
-    const restored = await this.#restore(undefined)
+    const restored = await this.#restore()
     await this.#expectTree('restored', original)
 
-    const broken = await this.#configureWith(first, absolute(configureFault, configured))
+    await this.#interruptConfiguration(configured, original, before, after)
+    if (this.#scenario.deletesBackup && first.prependExisting) await this.#loseBackup(before, resolved)
+    else await this.#changeAndRestore(restored, original, before, after)
+  }
+
+  /** Ends configured. */
+  async #interruptConfiguration(
+    complete: Outcome,
+    original: ReadonlyMap<string, TreeEntry>,
+    before: Judgement,
+    after: Judgement,
+  ): Promise<void> {
+    const { options: chosen, configureFault, restoreAfterConfigureFault } = this.#scenario
+    const broken = await this.#configureWith(chosen, absolute(configureFault, complete))
     await this.#checkInterrupted('configuration interrupted', broken, before, after)
-    const repeated = await this.#configure(first)
+    if (restoreAfterConfigureFault) {
+      await this.#restore()
+      await this.#expectTree('restored after an interrupted configuration', original)
+    }
+    const repeated = await this.#configure(chosen)
     if (repeated === 'refused') throw new Violation('configured after an interruption: refused', {})
     this.#checkSame('configured after an interruption', after, await this.#judge())
+  }
 
+  /** What is in the live files alone gives back how containerd reaches registries, though not every byte. */
+  async #loseBackup(before: Judgement, resolved: ReadonlyMap<string, string | undefined>): Promise<void> {
+    rmSync(join(this.#root, 'certs.d/_backup'), { recursive: true, force: true })
+    if (this.#scenario.configureAfterChanges) await this.#configure(this.#scenario.options)
+    await this.#restore()
+    const { entries } = this.#scenario.tree
+    const directories = new Set(entries.flatMap((entry) => (entry.kind === 'directory' ? [entry.name] : [])))
+    const kept = registryNames.filter((registry) => {
+      const directory = resolved.get(registry)
+      return directory === undefined || directories.has(directory)
+    })
+    this.#checkSame('restored without the backup', before, await this.#judge(), kept)
+  }
+
+  async #changeAndRestore(
+    complete: Outcome,
+    original: ReadonlyMap<string, TreeEntry>,
+    before: Judgement,
+    after: Judgement,
+  ): Promise<void> {
+    const { options: chosen, changes, restoreFault, configureAfterChanges } = this.#scenario
     const touched = await this.#change(changes)
-    if (this.#scenario.configureAfterChanges) await this.#configure(first)
-    const stopped = await this.#restoreWith(absolute(restoreFault, restored))
-    if (changes.length === 0) await this.#checkInterrupted('cleanup interrupted', stopped, before, after)
+    const isCopied = await this.#copy(touched)
+    const isChanged = changes.length > 0 || isCopied
+    if (configureAfterChanges) await this.#configure(chosen)
+    const stopped = await this.#restoreWith(absolute(restoreFault, complete))
+    if (!isChanged) await this.#checkInterrupted('cleanup interrupted', stopped, before, after)
     if (this.#scenario.configureAfterRestoreFault) {
-      await this.#configure(first)
-      if (changes.length === 0) this.#checkSame('configured after an interrupted cleanup', after, await this.#judge())
+      await this.#configure(chosen)
+      if (!isChanged) this.#checkSame('configured after an interrupted cleanup', after, await this.#judge())
     }
-    await this.#restore(undefined)
-    if (changes.length === 0) await this.#expectTree('restored after interruptions', original)
+    await this.#restore()
+    if (isCopied) await this.#checkCopy()
+    if (!isChanged) await this.#expectTree('restored after interruptions', original)
     else await this.#expectTree('restored with changes of the user', await this.#files.snapshot(this.#model), touched)
+  }
+
+  /** A file with our mark is ours wherever it is found: no mirror stays behind in the copy. */
+  async #checkCopy(): Promise<void> {
+    for (const judge of this.#judges) {
+      const verdict = (await judge.judge(join(this.#root, 'certs.d'), [copyName])).get(copyName)
+      const isLeft = verdict?.hosts?.some(({ host }) => this.#scenario.options.targets.includes(`http://${host}`))
+      if (isLeft === true) {
+        throw new Violation('restored: the mirror is left in a copy of our file', {
+          containerd: judge.version,
+          verdict,
+        })
+      }
+    }
+    rmSync(join(this.#root, 'certs.d', copyName), { recursive: true, force: true })
+  }
+
+  async #copy(touched: Set<string>): Promise<boolean> {
+    const { copies, tree, options: chosen } = this.#scenario
+    // A mirror that the user's own files name is the user's.
+    if (copies === undefined || !tree.exists || JSON.stringify(tree).includes('127.0.0.1:')) return false
+    if (chosen.registries.every((url) => url !== '_default' && url !== `https://${copies}`)) return false
+    let text: Buffer
+    try {
+      text = readFileSync(join(this.#root, 'certs.d', copies, 'hosts.toml'))
+    } catch {
+      return false
+    }
+    const path = `certs.d/${copyName}/hosts.toml`
+    await this.#files.make(this.#root, [{ op: 'file', path, bytes: text.toString('base64') }])
+    touched.add('certs.d')
+    return true
   }
 
   async #configure(chosen: Options): Promise<'refused' | Outcome> {
@@ -248,8 +343,8 @@ class Play {
     return { ...outcome, warnings }
   }
 
-  async #restore(injected: Fault | undefined): Promise<Outcome> {
-    const outcome = await this.#restoreWith(injected)
+  async #restore(): Promise<Outcome> {
+    const outcome = await this.#restoreWith(undefined)
     if (outcome.error !== undefined) throw new Violation('cleanup failed', { error: errorMessage(outcome.error) })
     return outcome
   }
@@ -298,7 +393,7 @@ class Play {
       for (const [number, judge] of this.#judges.entries()) {
         const [old, now] = [verdictOf(before[number], registry), verdictOf(after[number], registry)]
         const details = { registry, containerd: judge.version, before: old, after: now, directory, warnings }
-        const isUnchanged = same(old, now)
+        const isUnchanged = isSameVerdict(old, now)
         if (isMirrored === undefined) {
           if (!isUnchanged) throw new Violation(`${moment}: a registry out of scope changed`, details)
           continue
@@ -309,7 +404,8 @@ class Play {
           continue
         const rule = chosen.prependExisting ? 'mirror, then as before' : "mirror, then the registry's default"
         if (!isUnchanged) throw new Violation(`${moment}: neither ${rule}, nor as before`, details)
-        if (!isWarned) throw new Violation(`${moment}: not mirrored, without a warning`, details)
+        const without = old.hosts === null ? 'not mirrored (an error before), without' : 'not mirrored, without'
+        if (!isWarned) throw new Violation(`${moment}: ${without} a warning`, details)
       }
     }
   }
@@ -328,7 +424,7 @@ class Play {
           Verdict,
           Verdict,
         ]
-        if (same(verdicts[0], verdicts[2]) || same(verdicts[1], verdicts[2])) continue
+        if (isSameVerdict(verdicts[0], verdicts[2]) || isSameVerdict(verdicts[1], verdicts[2])) continue
         throw new Violation(`${moment}: neither as before nor as after`, {
           registry,
           containerd: judge.version,
@@ -341,43 +437,48 @@ class Play {
     }
   }
 
-  #checkSame(moment: string, expected: Judgement, now: Judgement): void {
-    for (const registry of registryNames) {
+  #checkSame(
+    moment: string,
+    expected: Judgement,
+    now: Judgement,
+    registries: readonly string[] = registryNames,
+  ): void {
+    for (const registry of registries) {
       for (const [number, judge] of this.#judges.entries()) {
         const [wanted, found] = [verdictOf(expected[number], registry), verdictOf(now[number], registry)]
-        if (same(wanted, found)) continue
+        if (isSameVerdict(wanted, found)) continue
         throw new Violation(`${moment}: another result`, { registry, containerd: judge.version, wanted, found })
       }
     }
   }
 
+  /** `touched`: given when the expected tree is the model, of which only explicit times count. */
   async #expectTree(
     moment: string,
     expected: ReadonlyMap<string, TreeEntry>,
-    touched: ReadonlySet<string> = new Set(),
+    touched?: ReadonlySet<string>,
   ): Promise<void> {
-    this.#expectSame(moment, expected, await this.#files.snapshot(this.#root), touched)
-  }
-
-  #expectSame(
-    moment: string,
-    expected: ReadonlyMap<string, TreeEntry>,
-    found: ReadonlyMap<string, TreeEntry>,
-    touched: ReadonlySet<string> = new Set(),
-  ): void {
+    const found = await this.#files.snapshot(this.#root)
     for (const path of new Set([...expected.keys(), ...found.keys()])) {
       const [wanted, is] = [expected.get(path), found.get(path)]
       if (wanted === undefined) throw new Violation(`${moment}: left over`, { path, is })
       if (is === undefined) throw new Violation(`${moment}: lost`, { path, wanted })
-      const [one, other] = [comparable(path, wanted, touched), comparable(path, is, touched)]
-      if (one !== other) throw new Violation(`${moment}: ${wanted.type} differs`, { path, wanted, is })
+      const isTouched = touched?.has(path) === true
+      const isTimed = touched === undefined || (!isTouched && wanted.mtime.startsWith(`${treeSeconds}.`))
+      if (contentOf(wanted, isTouched) !== contentOf(is, isTouched)) {
+        throw new Violation(`${moment}: ${wanted.type} differs`, { path, wanted, is })
+      }
+      // The last call sets the time of certs.d: after an interruption just before it nobody knows that time.
+      const isInterrupted = path === 'certs.d' && moment !== 'restored'
+      if (isTimed && path !== '.' && !isInterrupted && !isSameTime(wanted, is)) {
+        throw new Violation(`${moment}: time of ${wanted.type} differs`, { path, wanted, is })
+      }
     }
   }
 
   /** Performs the user's changes on the live tree and on the model. Returns paths whose times and modes are theirs. */
   async #change(changes: readonly UserChange[]): Promise<Set<string>> {
     const touched = new Set<string>()
-    if (changes.length === 0) return touched
     await this.#files.make(this.#model, treeSteps(this.#scenario.tree, this.#world.pems, this.#root))
     for (const each of changes) {
       const steps = this.#stepsOf(each)
@@ -411,7 +512,10 @@ class Play {
       case 'edit by rename':
         return hasOwnText ? [{ op: 'replace', path: `${path}/hosts.toml`, bytes: bytesOf(each.text) }] : []
       case 'append to the live file':
-        return hasOwnText ? [{ op: 'append', path: `${path}/hosts.toml`, bytes: bytesOf('\n# a note\n') }] : []
+        // Without --prepend-existing the live file has nothing of the user's.
+        return hasOwnText && this.#scenario.options.prependExisting
+          ? [{ op: 'append', path: `${path}/hosts.toml`, bytes: bytesOf('\n# a note\n') }]
+          : []
       case 'add certificate':
         return [{ op: 'file', path: `${path}/added.crt`, bytes: bytesOf(this.#world.pems.ca) }]
       case 'delete certificate':
@@ -438,7 +542,7 @@ interface Warning {
 }
 
 /** The only place that knows the shape of the product's configuration. */
-function hostsConfig(directory: string, { registries, ...chosen }: Options): HostsConfig {
+export function hostsConfig(directory: string, { registries, ...chosen }: Options): HostsConfig {
   const { targets, resolveTags, prependExisting, authorization } = chosen
   return {
     directory,
@@ -509,21 +613,15 @@ function verdictOf(judgement: ReadonlyMap<string, Verdict> | undefined, registry
   return verdict
 }
 
-/** Messages of errors name paths, which may differ. */
-function same(one: Verdict, other: Verdict): boolean {
-  return kindOf(one) === kindOf(other) && JSON.stringify(one.hosts) === JSON.stringify(other.hosts)
+/** Of a file that the user has written only the content counts: who edits in place edits a file of ours. */
+function contentOf({ mtime: _mtime, ...rest }: TreeEntry, isTouched: boolean): string {
+  return JSON.stringify(isTouched && rest.type === 'file' ? rest.bytes : rest)
 }
 
-function kindOf({ error, panic }: Verdict): 'error' | 'panic' | 'hosts' {
-  if (panic !== undefined) return 'panic'
-  return error === undefined ? 'hosts' : 'error'
-}
-
-/** Node sets times of directories in microseconds; those of files are exact. */
-function comparable(path: string, entry: TreeEntry, touched: ReadonlySet<string>): string {
-  const { mtime, mode, ...rest } = entry
-  if (touched.has(path)) return JSON.stringify(rest)
-  const isExact = entry.type === 'file'
-  const time = entry.type === 'link' || path === '.' ? undefined : isExact ? mtime : mtime.slice(0, -3)
-  return JSON.stringify({ ...rest, mode, time })
+/** Node sets times in microseconds, so only those of files, which need not be set, are exact. */
+function isSameTime(wanted: TreeEntry, found: TreeEntry): boolean {
+  const nanoseconds = ({ mtime }: TreeEntry) => BigInt(mtime.replace('.', ''))
+  const difference = nanoseconds(wanted) - nanoseconds(found)
+  if (wanted.type === 'file' || wanted.type === 'link') return difference === 0n
+  return difference <= 1_000n && difference >= -1_000n
 }

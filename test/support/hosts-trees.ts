@@ -249,7 +249,11 @@ export const hostsText = fc
     fc.constantFrom('', '', '', '', '', '', '\uFEFF', ' ', '\n'),
     fc.constantFrom('\n', '\n', '\n', '\n', '', '\n\n', '\r\n', ' ', '\n\uFFFF', '\n\t'),
   )
-  .map(([lines, newline, start, end]) => `${start}${lines.join('\n').replaceAll('\n', newline)}${end}`)
+  .map(([lines, newline, start, end]) => {
+    // containerd 1 sorts hosts by line, in random order where all of them are on one.
+    const some = newline === '\r' ? lines.filter((line) => !line.startsWith('[')) : lines
+    return `${start}${some.join('\n').replaceAll('\n', newline)}${end}`
+  })
 
 const attributes = (modes: readonly number[]): fc.Arbitrary<Attributes> =>
   fc.record({
@@ -360,11 +364,13 @@ export function treeSteps({ exists, entries }: HostsTree, pems: Pems, root: stri
   return [...outside, { op: 'directory', path: 'certs.d' }, ...inside, { op: 'touch', path: 'certs.d', ...someTime }]
 }
 
-const someTime = { mtime: { seconds: 1_700_000_000, nanoseconds: 123_456_789 } }
+/** All explicit times of a tree are in this second. */
+export const treeSeconds = 1_700_000_000
+const someTime = { mtime: { seconds: treeSeconds, nanoseconds: 123_456_789 } }
 
 function entrySteps(data: TreeEntryData, pems: Pems, root: string): TreeStep[] {
   const path = `certs.d/${data.name}`
-  if (data.kind === 'link') return [{ op: 'link', path, to: data.to }]
+  if (data.kind === 'link') return [{ op: 'link', path, to: data.to.replaceAll('{root}', root) }]
   if (data.kind === 'fifo') return [{ op: 'fifo', path }]
   if (data.kind === 'file') return [{ op: 'file', path, bytes: bytesOf('a file'), ...attributesOf(data.attributes) }]
   return [
@@ -389,7 +395,7 @@ function hostsSteps(path: string, hosts: HostsFile, root: string): TreeStep[] {
         },
       ]
     case 'link':
-      return [{ op: 'link', path, to: hosts.to }]
+      return [{ op: 'link', path, to: hosts.to.replaceAll('{root}', root) }]
     case 'hardlink':
       return [{ op: 'hardlink', path, to: 'outside/hosts.toml' }]
     case 'directory':
@@ -434,7 +440,7 @@ function fileSteps(directory: string, name: FileName, { ca, otherCa, client, cli
 function attributesOf({ mode, owner, nanoseconds, xattr }: Attributes): Partial<TreeStep> {
   return {
     mode,
-    mtime: { seconds: 1_700_000_000, nanoseconds },
+    mtime: { seconds: treeSeconds, nanoseconds },
     // Only root may give a file to somebody.
     ...(process.getuid?.() === 0 ? { uid: owner, gid: owner } : {}),
     ...(xattr ? { xattrs: { 'user.note': 'kept' } } : {}),
