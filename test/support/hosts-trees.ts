@@ -215,7 +215,7 @@ const hostTable = fc
   .tuple(
     fc.oneof({ weight: 3, arbitrary: fc.constantFrom(...hostKeys.slice(0, 5)) }, fc.constantFrom(...hostKeys)),
     settingsList,
-    fc.option(fc.constantFrom("X-Header = 'a'", "X-Headers = ['a', 'b']", 'X-Number = 1'), { freq: 6 }),
+    fc.option(fc.constantFrom("X-Header = 'a'", "X-Headers = ['a', 'b']", 'X-Number = 1'), { freq: 1 }),
     fc.constantFrom('"', '"', "'"),
   )
   .map(([key, lines, header, quote]) => [
