@@ -20,6 +20,7 @@ const apiCheckSources = fileURLToPath(new URL('../../test/chart/api-check', impo
 const hostsJudgeSources = fileURLToPath(new URL('../../test/hosts-judge', import.meta.url))
 const delayLineSources = fileURLToPath(new URL('../../test/network/delay-line', import.meta.url))
 const kubernetesSources = fileURLToPath(new URL('../../test/kubernetes/programs/kubernetes', import.meta.url))
+const conformanceSources = fileURLToPath(new URL('../../test/distribution/conformance', import.meta.url))
 const corednsSources = fileURLToPath(new URL('../../test/kubernetes/programs/coredns', import.meta.url))
 
 /** Newest release of the newest long-term line; pinned so that test results can be compared. */
@@ -219,6 +220,19 @@ export async function prepareHelm(say: (line: string) => void): Promise<string> 
   return withLock(() => buildModule('helm.sh/helm/v3/cmd/helm', recentHelm, say))
 }
 
+const conformanceModule = 'github.com/opencontainers/distribution-spec/conformance'
+
+/** OCI's conformance test suite for registries. */
+export async function prepareDistributionConformance(say: (line: string) => void): Promise<string> {
+  await mkdir(cacheFolder, { recursive: true })
+  return withLock(() => buildSources(conformanceSources, conformanceModule, say, [], conformanceModule))
+}
+
+/** The version of that suite, which its published result names. */
+export function distributionConformanceVersion(): Promise<string> {
+  return moduleVersion(conformanceSources, conformanceModule)
+}
+
 /** What says whether the Kubernetes API would take a manifest, built from this checkout's sources. */
 export async function prepareApiCheck(say: (line: string) => void): Promise<string> {
   await mkdir(cacheFolder, { recursive: true })
@@ -275,10 +289,12 @@ async function buildSources(
   module: string,
   say: (line: string) => void,
   linkerFlags: readonly string[] = [],
+  packagePath = '.',
 ): Promise<string> {
   const version = `${await moduleVersion(sources, module)}-${await hashOf(sources)}`
   const flags = ['-buildvcs=false', '-trimpath', '-ldflags', ['-s', '-w', ...linkerFlags].join(' ')]
-  return build(basename(sources), version, (target) => ['build', ...flags, '-o', `${target}/`, '.'], say, sources)
+  const args = (target: string) => ['build', ...flags, '-o', `${target}/`, packagePath]
+  return build(basename(sources), version, args, say, sources)
 }
 
 /** The version that go.mod asks for. */

@@ -21,8 +21,13 @@ export class DaemonProcess {
     this.#log = log
   }
 
-  /** Returns when it is ready. Without a first peer it is the first of its swarm. */
-  static async start(folder: string, ip: string, firstPeer?: string): Promise<DaemonProcess> {
+  /** Returns when it is ready. Without a first peer it is the first of its swarm. `options`: further arguments. */
+  static async start(
+    folder: string,
+    ip: string,
+    firstPeer?: string,
+    options: readonly string[] = [],
+  ): Promise<DaemonProcess> {
     const layout = join(folder, ip)
     const log = join(folder, `${ip}.log`)
     await mkdir(layout)
@@ -34,6 +39,7 @@ export class DaemonProcess {
       `--metrics-addr=${ip}:9090`,
       '--bootstrap-kind=static',
       ...(firstPeer === undefined ? [] : ['--static-bootstrap-peers', `${firstPeer}:5001`]),
+      ...options,
     ]
     const child = spawn(spegel, args, { stdio: logTo(log) })
     const ready = async () => (await fetch(`http://${ip}:5000/readyz`)).status === 200
