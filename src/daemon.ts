@@ -1,5 +1,7 @@
 /** The `registry` command's program: the one place that names concrete classes and puts them together. */
+import { randomUUID } from 'node:crypto'
 import { access, constants } from 'node:fs/promises'
+import { ConfigurationWatch, type ProblemReason, problemReasons } from './hosts/configuration-watch.ts'
 import { refusesConnections } from './hosts/refusal.ts'
 import { upstreamOrigin } from './hosts/upstream.ts'
 import { type Bootstrapper } from './bootstrap/bootstrapper.ts'
@@ -61,6 +63,8 @@ export interface DaemonConfig {
   flights: boolean
   /** containerd's folder of hosts.toml files; undefined: containerd finds its own way upstream. */
   hostsFolder: string | undefined
+  /** URLs that hosts.toml should name first. Empty or undefined: the registry port on any address of this machine. */
+  mirrorTargets?: readonly string[]
 }
 
 export interface Daemon {
@@ -76,8 +80,11 @@ interface World {
   logger: Logger
 }
 
-/** Starts everything, or nothing. Throws a UserError for what the operator can mend. */
-export async function startDaemon(config: DaemonConfig, logger: Logger): Promise<Daemon> {
+/**
+ * Starts everything, or nothing. Throws a UserError for what the operator can mend. `watchClock`: the time by which the node's
+ * configuration is checked.
+ */
+export async function startDaemon(config: DaemonConfig, logger: Logger, watchClock?: Clock): Promise<Daemon> {
   const world: World = { clock: systemClock, random: systemRandom, logger }
   /** What has to be undone, the latest first. */
   const closers: ((graceMs: number) => Promise<unknown>)[] = []
@@ -85,7 +92,7 @@ export async function startDaemon(config: DaemonConfig, logger: Logger): Promise
     for (const closer of closers.splice(0).toReversed()) await closer(graceMs)
   }
   try {
-    const id = await startParts(config, world, (closer) => closers.push(closer))
+    const id = await startParts(config, { ...world, watchClock }, (closer) => closers.push(closer))
     return { id, close }
   } catch (error) {
     await close(0)
@@ -95,7 +102,7 @@ export async function startDaemon(config: DaemonConfig, logger: Logger): Promise
 
 async function startParts(
   config: DaemonConfig,
-  world: World,
+  world: World & { watchClock: Clock | undefined },
   onStarted: (closer: (graceMs: number) => Promise<unknown>) => void,
 ): Promise<string> {
   const { clock, random, logger } = world
@@ -131,9 +138,25 @@ async function startParts(
               : upstreamOrigin(config.hostsFolder, registry),
           upstreamRefuses: refusesConnections,
         }
+  const instance = randomUUID()
+  const watch = watchConfiguration(config, instance, { ...world, clock: world.watchClock ?? clock }, metrics)
+  const warnings = () => watch?.warnings() ?? []
   const registry = new RegistryServer(
     { listen: config.registryListen, ...config },
-    { store, router, filter, auth: config.auth, notReady, flight, clock, random, metrics, logger },
+    {
+      store,
+      router,
+      filter,
+      auth: config.auth,
+      notReady,
+      warnings,
+      instance,
+      flight,
+      clock,
+      random,
+      metrics,
+      logger,
+    },
   )
   await registry.start()
   onStarted((graceMs) => registry.close(graceMs))
@@ -141,6 +164,7 @@ async function startParts(
   const metricsServer = await startMetricsServer(config.metricsListen, {
     metrics,
     notReady,
+    warnings,
     beforeScrape: () => {
       const { peers, keys, records } = router.stats()
       metrics.dhtPeers.set(peers)
@@ -169,8 +193,42 @@ async function startParts(
     tracking.abort()
     return tracked
   })
+  if (watch !== undefined) {
+    const watching = new AbortController()
+    const watched = watch.run(watching.signal)
+    onStarted(() => {
+      watching.abort()
+      return watched
+    })
+  }
   logger.info({ id: router.id, addresses: router.addresses, store: config.store.kind }, 'started')
   return router.id
+}
+
+/** Undefined: containerd is not configured by a directory of hosts.toml files. */
+function watchConfiguration(
+  config: DaemonConfig,
+  instance: string,
+  { clock, random, logger }: World,
+  metrics: Metrics,
+): ConfigurationWatch | undefined {
+  const onCount = (counts: Readonly<Record<ProblemReason, number>>) => {
+    for (const reason of problemReasons) metrics.configurationProblems.set({ reason }, counts[reason])
+  }
+  for (const reason of problemReasons) metrics.configurationProblems.set({ reason }, 0)
+  if (config.hostsFolder === undefined || config.hostsFolder === '') return undefined
+  return new ConfigurationWatch(
+    {
+      directory: config.hostsFolder,
+      registries: config.mirroredRegistries,
+      // A filter that matches the registry alone matches each of its repositories.
+      isExcluded: (registry) => config.registryFilters.some((filter) => filter.test(`${registry}/`)),
+      targets: config.mirrorTargets ?? [],
+      listen: config.registryListen,
+      instance,
+    },
+    { clock, random, logger, onCount },
+  )
 }
 
 interface Opened {

@@ -452,3 +452,24 @@ export const flightReportParts = 8
 export const flightReportBytesMin = 4 * MiB
 /** And at least this often while it grows, well before a coordinator thinks that the flight is over, or a follower gone. */
 export const flightReportMs = 5_000
+
+// --- The node's configuration ----------------------------------------------------------------------------------
+
+/**
+ * Time between two checks of certs.d and of the mirror's address, plus up to the jitter. A problem is reported when two
+ * checks in a row find it, so within a minute: twice the longest interval, and two probes.
+ */
+export const configurationCheckMs = 15_000
+export const configurationCheckJitterMs = 5_000
+/** An unchanged problem is logged again after this long. */
+export const configurationLogAgainMs = 3_600_000
+/** For a response to a probe of the mirror's own address; a daemon responds within milliseconds. */
+export const mirrorProbeTimeoutMs = 3_000
+/** Different addresses of the mirror probed per check. Further ones are not probed. */
+export const mirrorProbesMax = 4
+/** Directories of registries checked. Further ones are not checked. */
+export const registryDirectoriesMax = 1_000
+/** A larger hosts.toml is reported as unreadable. */
+export const hostsTomlBytesMax = MiB
+/** Problems listed in a log line and in /readyz. Further ones are only counted. */
+export const configurationWarningsMax = 20

@@ -153,6 +153,12 @@ export const metricSpecs = {
     help: 'Blobs whose flight this node coordinates, or did a moment ago.',
     labels: [],
   },
+  configurationProblems: {
+    type: 'gauge',
+    name: 'spegel_ts_configuration_problems',
+    help: 'Registries that do not lead containerd to this mirror, and addresses of the mirror at which another program answers. /readyz and the log name them.',
+    labels: ['reason'],
+  },
   dhtPeers: {
     type: 'gauge',
     name: 'spegel_dht_peers',

@@ -91,6 +91,7 @@ async function runRegistry(options: RegistryOptions, { stop }: Surroundings): Pr
     auth: await readBasicAuth(options.basicAuthDir),
     flights: options.flights,
     hostsFolder: options.containerdRegistryConfigPath,
+    mirrorTargets: options.mirrorTargets,
   }
   // Loaded when needed: libp2p and gRPC take most of a second, which the other commands and errors need not wait for.
   const { startDaemon } = await import('../daemon.ts')

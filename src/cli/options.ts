@@ -127,6 +127,7 @@ export interface RegistryOptions extends ApiServerOptions {
   debugWebEnabled: boolean
   flights: boolean
   containerdRegistryConfigPath: string
+  mirrorTargets: string[]
 }
 
 export const registryOptions: OptionTable<RegistryOptions> = {
@@ -315,6 +316,15 @@ export const registryOptions: OptionTable<RegistryOptions> = {
     help: 'When several nodes want content that none has: one goes upstream, the others are fed while it arrives.',
   }),
   containerdRegistryConfigPath: hostsFolder,
+  mirrorTargets: mapOption(
+    listOption({
+      flag: '--mirror-targets',
+      env: 'MIRROR_TARGETS',
+      placeholder: '<url...>',
+      help: 'URLs of this mirror that configuration wrote to hosts.toml, to notice when containerd no longer uses them. Without it: the port of --registry-addr on any address of this machine.',
+    }),
+    (values, flag) => (values.length === 0 ? [] : parseMirrorTargets(values, flag)),
+  ),
 }
 
 export interface ConfigurationOptions {

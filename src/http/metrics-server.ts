@@ -3,11 +3,11 @@ import { type FastifyInstance, fastify } from 'fastify'
 import type { HostPort } from '../lib/address.ts'
 import { metricsConnectionsMax } from '../limits.ts'
 import type { Metrics } from '../metrics.ts'
-import { addHealthRoutes } from './health.ts'
+import { type HealthExtras, addHealthRoutes } from './health.ts'
 import { createHttpServer, leaveClientError } from './http-server.ts'
 import { listen } from './listen.ts'
 
-export interface MetricsServerComponents {
+export interface MetricsServerComponents extends HealthExtras {
   metrics: Metrics
   /** Sets the gauges that are read rather than counted. */
   beforeScrape: () => void
@@ -17,7 +17,7 @@ export interface MetricsServerComponents {
 /** Throws a UserError when the address cannot be had. */
 export async function startMetricsServer(
   address: HostPort,
-  { metrics, beforeScrape, notReady }: MetricsServerComponents,
+  { metrics, beforeScrape, notReady, warnings }: MetricsServerComponents,
 ): Promise<FastifyInstance> {
   const app = fastify({
     logger: false,
@@ -29,7 +29,7 @@ export async function startMetricsServer(
     beforeScrape()
     return reply.type(metrics.registry.contentType).send(await metrics.registry.metrics())
   })
-  addHealthRoutes(app, notReady)
+  addHealthRoutes(app, notReady, { warnings })
   await listen(app, address, '--metrics-addr')
   return app
 }

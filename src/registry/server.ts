@@ -3,7 +3,7 @@
  * answered from the store, else from peers, else refused; nothing is ever stored.
  */
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify'
-import { addHealthRoutes } from '../http/health.ts'
+import { type HealthExtras, addHealthRoutes } from '../http/health.ts'
 import { createHttpServer, leaveClientError } from '../http/http-server.ts'
 import { listen } from '../http/listen.ts'
 import type { HostPort } from '../lib/address.ts'
@@ -42,7 +42,7 @@ export interface RegistryConfig {
   stallTimeoutMs: number
 }
 
-export interface RegistryComponents {
+export interface RegistryComponents extends HealthExtras {
   store: ContentStore
   /** Undefined: a plain registry that answers from its store only. */
   router: Router | undefined
@@ -162,7 +162,7 @@ export class RegistryServer {
       if (this.#stopping) setImmediate(() => this.#app.server.closeIdleConnections())
       done()
     })
-    addHealthRoutes(app, this.#components.notReady)
+    addHealthRoutes(app, this.#components.notReady, this.#components)
     for (const url of ['/v2', '/v2/*']) {
       app.route({ method: ['GET', 'HEAD'], url, handler: (request, reply) => this.#onContent(request, reply) })
     }

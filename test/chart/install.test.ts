@@ -114,15 +114,21 @@ describe('the way from containerd to the daemon', () => {
     expect(services[0]?.spec?.['trafficDistribution']).toBe(distribution)
     const found = [hostPort?.hostPort, nodePort?.nodePort].filter((port) => port !== undefined)
     expect(found.map(String)).toEqual(ports)
-    const { args } = rendered.container('configuration')
-    expect(args.slice(args.indexOf('--mirror-targets') + 1)).toEqual(ports.map((port) => `http://$(NODE_IP):${port}`))
+    const targets = ports.map((port) => `http://$(NODE_IP):${port}`)
+    for (const name of ['configuration', 'registry']) {
+      const { args } = rendered.container(name)
+      const start = args.indexOf('--mirror-targets') + 1
+      expect(args.slice(start, start + targets.length), name).toEqual(targets)
+    }
   })
 
   it('is the address of the node, or what the user says', async () => {
     const env = (await chart.render()).container('configuration').env
     expect(env).toEqual([{ name: 'NODE_IP', valueFrom: { fieldRef: { fieldPath: 'status.hostIP' } } }])
     const own = await chart.render({ service: { registry: { nodeIp: 'fd00::1' } } })
-    expect(own.container('configuration').env).toEqual([{ name: 'NODE_IP', value: 'fd00::1' }])
+    for (const name of ['configuration', 'registry']) {
+      expect(own.container(name).env).toContainEqual({ name: 'NODE_IP', value: 'fd00::1' })
+    }
   })
 
   it('is open during an update: by a second daemon where two can be, else node by node', async () => {

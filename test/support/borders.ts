@@ -29,7 +29,7 @@ const libp2p = [
 /** Ports: the files of a part that neighbours may import. */
 const ports: Readonly<Record<string, readonly string[]>> = {
   bootstrap: ['bootstrap/bootstrapper.ts'],
-  hosts: ['hosts/upstream.ts', 'hosts/refusal.ts'],
+  hosts: ['hosts/configuration-watch.ts', 'hosts/upstream.ts', 'hosts/refusal.ts'],
   router: ['router/router.ts'],
   store: ['store/store.ts', 'store/transfers.ts'],
 }

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseStaticPeer } from '../../src/bootstrap/static.ts'
 import { type Daemon, type DaemonConfig, startDaemon } from '../../src/daemon.ts'
+import type { Clock } from '../../src/lib/clock.ts'
 import { createLogger } from '../../src/logger.ts'
 import { type ImageSpec, type WrittenImage, writeImage } from '../../src/images/image.ts'
 import { awakeMs } from '../../src/testbed/awake-clock.ts'
@@ -46,8 +47,8 @@ export class DaemonGroup {
     return this.#folder
   }
 
-  /** Starts a further daemon; its first peer is the first daemon of the group. */
-  async start(change: Partial<DaemonConfig> = {}): Promise<TestDaemon> {
+  /** Starts a further daemon; its first peer is the first daemon of the group. `watchClock`: see `startDaemon`. */
+  async start(change: Partial<DaemonConfig> = {}, watchClock?: Clock): Promise<TestDaemon> {
     const number = this.daemons.length + 1
     const ip = this.address(number)
     const layout = await mkdtemp(join(await this.folder(), `n${number}-`))
@@ -75,7 +76,7 @@ export class DaemonGroup {
       hostsFolder: undefined,
       ...change,
     }
-    const daemon = await startDaemon(config, logger)
+    const daemon = await startDaemon(config, logger, watchClock)
     const started = {
       ip,
       layout,

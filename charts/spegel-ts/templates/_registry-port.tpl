@@ -35,3 +35,15 @@
 {{ toYaml . }}
 {{- end }}
 {{- end }}
+
+{{/* For containers whose arguments have mirrorTargets. */}}
+{{- define "spegel-ts.nodeIpEnv" -}}
+- name: NODE_IP
+  {{- if .Values.service.registry.nodeIp }}
+  value: {{ .Values.service.registry.nodeIp | quote }}
+  {{- else }}
+  valueFrom:
+    fieldRef:
+      fieldPath: status.hostIP
+  {{- end }}
+{{- end }}
