@@ -249,11 +249,7 @@ export const hostsText = fc
     fc.constantFrom('', '', '', '', '', '', '\uFEFF', ' ', '\n'),
     fc.constantFrom('\n', '\n', '\n', '\n', '', '\n\n', '\r\n', ' ', '\n\uFFFF', '\n\t'),
   )
-  .map(([lines, newline, start, end]) => {
-    // containerd 1 sorts hosts by line, in random order where all of them are on one.
-    const some = newline === '\r' ? lines.filter((line) => !line.startsWith('[')) : lines
-    return `${start}${some.join('\n').replaceAll('\n', newline)}${end}`
-  })
+  .map(([lines, newline, start, end]) => `${start}${lines.join('\n').replaceAll('\n', newline)}${end}`)
 
 const attributes = (modes: readonly number[]): fc.Arbitrary<Attributes> =>
   fc.record({
