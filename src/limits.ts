@@ -248,6 +248,10 @@ export const bootstrapRoundTimeoutMs = 10_000
 export const bootstrapRefreshMs = 60_000
 /** First peers dialled in a round. */
 export const bootstrapPeersMax = 8
+/** Bootstrap entries that cannot be dialled are reported once each. Full: the oldest may be reported again. */
+export const undialableEntriesRememberedMax = 256
+/** Of a bootstrap entry, in memory and in the log. Longer: cut off. */
+export const bootstrapEntryCharactersMax = 200
 /** Of a server that is asked seldom: a bootstrap source, the Kubernetes API. */
 export const answerBytesMax = MiB
 /** EndpointSlices to ask Kubernetes for: 100 addresses in each, 50 KiB. All nodes get the same, so a split heals. */

@@ -4,7 +4,8 @@ export interface Bootstrapper {
   readonly name: string
   /**
    * Addresses to dial, as multiaddrs with or without the peer's id: `/ip4/10.0.0.1/tcp/5001[/p2p/12D3…]`. May
-   * include this node itself. Rejects when the source cannot be asked; an empty list means that nobody is known.
+   * include this node itself, and entries that cannot be dialled: the caller skips and reports each of them. Rejects when
+   * the source cannot be asked; an empty list means that nobody is known.
    */
   peers(signal: AbortSignal): Promise<string[]>
 }

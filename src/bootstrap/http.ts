@@ -79,12 +79,25 @@ function parsePeers(text: string, url: URL): string[] {
   } catch (error) {
     throw new Error(`${url.href} did not answer JSON`, { cause: error })
   }
-  return (Array.isArray(parsed) ? parsed : [parsed]).flatMap((entry: unknown) => {
-    const { ID, Addrs } = (entry ?? {}) as { ID?: unknown; Addrs?: unknown }
-    if (!Array.isArray(Addrs)) throw new Error(`${url.href} answered no {"ID", "Addrs"}`)
-    const id = typeof ID === 'string' && ID !== '' ? `/p2p/${ID}` : ''
-    return Addrs.filter((address) => typeof address === 'string').map((address) =>
-      address.includes('/p2p/') ? address : `${address}${id}`,
-    )
-  })
+  const peers = (Array.isArray(parsed) ? parsed : [parsed]).map((entry: unknown) => ({
+    entry,
+    found: readPeer(entry),
+  }))
+  if (peers.length > 0 && peers.every(({ found }) => found === undefined)) {
+    throw new Error(`${url.href} answered no {"ID", "Addrs"}`)
+  }
+  // An entry that cannot be read is passed on as text, so that it is reported like an address that cannot be dialled.
+  return peers.flatMap(({ entry, found }) => found ?? [asText(entry)])
+}
+
+/** Undefined when the entry has no list of addresses. */
+function readPeer(entry: unknown): string[] | undefined {
+  const { ID, Addrs } = (entry ?? {}) as { ID?: unknown; Addrs?: unknown }
+  if (!Array.isArray(Addrs)) return undefined
+  const id = typeof ID === 'string' && ID !== '' ? `/p2p/${ID}` : ''
+  return Addrs.map(asText).map((address) => (address.includes('/p2p/') ? address : `${address}${id}`))
+}
+
+function asText(value: unknown): string {
+  return typeof value === 'string' ? value : JSON.stringify(value)
 }

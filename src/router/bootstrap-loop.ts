@@ -6,17 +6,21 @@ import type { Libp2p } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import type { Bootstrapper } from '../bootstrap/bootstrapper.ts'
 import { Backoff } from '../lib/backoff.ts'
+import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
 import { awakeTimeout } from '../lib/patience.ts'
+import { undialableReason } from '../lib/peer-address.ts'
 import { raceAbort } from '../lib/race-abort.ts'
 import { type Random, shuffled } from '../lib/random.ts'
 import {
   bootstrapFirstRetryMs,
+  bootstrapEntryCharactersMax,
   bootstrapLastRetryMs,
   bootstrapPeersMax,
   bootstrapRefreshMs,
   bootstrapRoundTimeoutMs,
+  undialableEntriesRememberedMax,
 } from '../limits.ts'
 import type { Logger } from '../logger.ts'
 
@@ -41,6 +45,8 @@ export class BootstrapLoop {
   #problem: string | undefined
   #connected = false
   #said = ''
+  /** Entries that cannot be dialled and were reported. */
+  readonly #reported = new BoundedMap<string, true>(undialableEntriesRememberedMax)
 
   constructor(components: BootstrapComponents, ownAddresses: readonly string[]) {
     this.#components = components
@@ -88,13 +94,17 @@ export class BootstrapLoop {
     const signal = AbortSignal.any([this.#stop.signal, patience.signal])
     try {
       const listed = await raceAbort(bootstrapper.peers(signal), signal)
-      const others = listed.filter((address) => !this.#ownAddresses.includes(withoutPeerId(address)))
+      const dialable = this.#skipUndialable(listed)
+      const others = dialable.filter((address) => !this.#ownAddresses.includes(withoutPeerId(address)))
       const known = await this.#knownAddresses()
       const unknown = shuffled(others, random).filter((address) => !known.has(withoutPeerId(address)))
       const failures = await this.#dial(unknown.slice(0, bootstrapPeersMax), signal)
       if (this.#acquainted || failures.length < Math.min(unknown.length, bootstrapPeersMax)) return
       if (failures.length > 0) {
         this.#problem = `router: none of the peers from ${bootstrapper.name} answers: ${failures[0]}`
+        this.#say('warn', this.#problem)
+      } else if (listed.length > 0 && dialable.length === 0) {
+        this.#problem = `router: none of the peers from ${bootstrapper.name} can be dialled: fix its entries`
         this.#say('warn', this.#problem)
       } else {
         this.#problem = undefined
@@ -107,6 +117,24 @@ export class BootstrapLoop {
     }
   }
 
+  /** The entries that can be dialled, each once. Every other one is reported the first time. */
+  #skipUndialable(entries: readonly string[]): string[] {
+    return [...new Set(entries)].filter((entry) => {
+      const reason = undialableReason(entry)
+      if (reason === undefined) return true
+      const shown = entry.slice(0, bootstrapEntryCharactersMax)
+      if (this.#reported.get(shown) === undefined) {
+        const bootstrap = this.#components.bootstrapper.name
+        this.#components.logger.warn(
+          { bootstrap, entry: shown, reason },
+          'bootstrap entry skipped: it cannot be dialled',
+        )
+      }
+      this.#reported.set(shown, true)
+      return false
+    })
+  }
+
   /** True when there is a connection, though not yet to a peer of the routing table. */
   get #acquainted(): boolean {
     return this.#components.peerCount() > 0 || this.#components.libp2p.getPeers().length > 0
@@ -115,7 +143,10 @@ export class BootstrapLoop {
   /** Returns why each failed one failed. Dialling this node itself is no failure. */
   async #dial(addresses: readonly string[], signal: AbortSignal): Promise<string[]> {
     const { libp2p } = this.#components
-    const results = await Promise.allSettled(addresses.map((address) => libp2p.dial(multiaddr(address), { signal })))
+    const results = await Promise.allSettled(
+      // Async, so that an address that libp2p cannot parse fails by itself.
+      addresses.map(async (address) => libp2p.dial(multiaddr(address), { signal })),
+    )
     return results.flatMap((result, index) => {
       if (result.status === 'fulfilled') return []
       const message = errorMessage(result.reason)

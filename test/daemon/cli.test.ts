@@ -82,6 +82,11 @@ describe('the command line', () => {
     [['registry', '--registry-filters', '('], 2, /--registry-filters: "\(" is not a regular expression/],
     [['registry', '--static-bootstrap-peers', 'x'], 2, /--static-bootstrap-peers: "x" is not a peer/],
     [
+      ['registry', '--static-bootstrap-peers', '127.0.0.1:5001', '10.0.0.1:99999'],
+      2,
+      /--static-bootstrap-peers: "10\.0\.0\.1:99999" has the port "99999": a port is a number from 1 to 65535: write IP:PORT/,
+    ],
+    [
       ['registry', '--static-bootstrap-peers', '127.0.0.1:1', '--containerd-sock', '/none'],
       1,
       /--containerd-sock: \/none: ENOENT.*start containerd/,
