@@ -156,6 +156,9 @@ export const deliveriesRememberedMax = 1_024
 /** Pieces of one blob that are remembered; containerd's parallel fetch makes a few. Above: nobody is judged by it. */
 export const deliveryRangesMax = 256
 
+/** Addresses of one peer that are tried for one request. Above: further ones are ignored. */
+export const peerAddressesTriedMax = 16
+
 /** Connections to peers in all. Above: the question fails as if the peer could not be reached. */
 export const peerConnectionsMax = 1_024
 /** Idle connections kept. Full: closed instead of kept. */

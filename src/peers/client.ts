@@ -45,19 +45,27 @@ export class PeerClient {
     return this.#running.get(peer.id) ?? 0
   }
 
-  /** Rejects with PeerFailure, PeerBusy, or with the signal's reason. `onConnected`: the peer is alive at least. */
+  /**
+   * Rejects with PeerFailure, PeerBusy, or with the signal's reason. `onConnected` is given the address that is asked: the
+   * peer is alive at least.
+   */
   async open(
     peer: Peer,
     question: PeerQuestion,
     signal: AbortSignal,
-    onConnected: () => void,
+    onConnected: (address: string) => void,
   ): Promise<PeerResponse | RangeRefused> {
-    const { connection, head } = await this.#ask(peer, question, signal, onConnected).catch((error: unknown) => {
+    let address = peer.addresses[0] ?? ''
+    const noteConnected = (connectedTo: string) => {
+      address = connectedTo
+      onConnected(connectedTo)
+    }
+    const { connection, head } = await this.#ask(peer, question, signal, noteConnected).catch((error: unknown) => {
       if (error instanceof UnusualAnswer) return { connection: undefined, head: undefined }
       throw error
     })
     if (connection === undefined) {
-      const answer = await this.#library.open(peer, question, signal)
+      const answer = await this.#library.open(peer, address, question, signal)
       if ('refusedSize' in answer) return answer
       return { ...answer, send: (write) => this.#counted(peer, () => answer.send(write)) }
     }
@@ -125,7 +133,7 @@ export class PeerClient {
     peer: Peer,
     question: PeerQuestion,
     signal: AbortSignal,
-    onConnected: () => void,
+    onConnected: (address: string) => void,
   ): Promise<{ connection: PeerConnection; head: AnswerHead }> {
     return this.#request(peer, question.method, this.#text(peer, question), signal, onConnected)
   }
@@ -135,12 +143,12 @@ export class PeerClient {
     method: 'GET' | 'HEAD',
     text: string,
     signal: AbortSignal,
-    onConnected: () => void,
+    onConnected: (address: string) => void,
   ): Promise<{ connection: PeerConnection; head: AnswerHead }> {
     const idle = this.#connections.takeIdle(peer)
     if (idle !== undefined) {
       try {
-        onConnected()
+        onConnected(idle.ip)
         return { connection: idle, head: await this.#askIdle(peer, idle, method, text, signal) }
       } catch (error) {
         // The peer may have closed it in the same moment: that is no answer yet.
@@ -148,7 +156,7 @@ export class PeerClient {
       }
     }
     const connection = await this.#connections.open(peer, signal)
-    onConnected()
+    onConnected(connection.ip)
     return { connection, head: await connection.ask(method, text, signal) }
   }
 

@@ -1,6 +1,14 @@
 /** Connections to peers: opened, kept while idle for the next question, closed after a time. */
+import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
-import { peerAddressStaggerMs, peerConnectionsMax, peerIdleConnectionMs, peerIdleConnectionsMax } from '../limits.ts'
+import {
+  peerAddressStaggerMs,
+  peerAvoidMs,
+  peerConnectionsMax,
+  peerIdleConnectionMs,
+  peerIdleConnectionsMax,
+  peersRememberedMax,
+} from '../limits.ts'
 import type { Peer } from '../router/router.ts'
 import { PeerConnection } from './connection.ts'
 import { PeerFailure } from './protocol.ts'
@@ -16,6 +24,8 @@ export class Connections {
   readonly #clock: Clock
   readonly #open = new Set<PeerConnection>()
   readonly #idle = new Map<PeerConnection, { peerId: string; cancelTimer: () => void }>()
+  /** Addresses that did not take a connection, until when they are tried after a peer's others. */
+  readonly #unreachableUntilMs = new BoundedMap<string, number>(peersRememberedMax)
 
   constructor(config: ConnectionsConfig, clock: Clock) {
     this.#config = config
@@ -47,12 +57,17 @@ export class Connections {
     }
     const won = new AbortController()
     const others = AbortSignal.any([signal, won.signal])
-    const attempts = peer.addresses.map(async (ip, index) => {
+    const attempts = this.#reachableFirst(peer.addresses).map(async (ip, index) => {
       await this.#clock.sleep(index * peerAddressStaggerMs, others)
       const connection = await PeerConnection.open(
         { ip, port: this.#config.registryPort, clock: this.#clock, stallTimeoutMs: this.#config.stallTimeoutMs },
         others,
-      )
+      ).catch((error: unknown) => {
+        // Also when a later one was faster.
+        if (!signal.aborted) this.#unreachableUntilMs.set(ip, this.#clock.nowMs() + peerAvoidMs)
+        throw error
+      })
+      this.#unreachableUntilMs.delete(ip)
       // Two may have come in the same turn.
       if (won.signal.aborted) connection.destroy()
       else won.abort(new Error('another address was faster'))
@@ -82,6 +97,11 @@ export class Connections {
 
   close(): void {
     for (const connection of this.#open) connection.destroy()
+  }
+
+  #reachableFirst(addresses: readonly string[]): string[] {
+    const isUnreachable = (ip: string) => (this.#unreachableUntilMs.get(ip) ?? 0) > this.#clock.nowMs()
+    return addresses.toSorted((a, b) => Number(isUnreachable(a)) - Number(isUnreachable(b)))
   }
 
   #forgetIdle(connection: PeerConnection): void {

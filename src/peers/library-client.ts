@@ -29,8 +29,13 @@ export class LibraryClient {
     this.#config = config
   }
 
-  /** Asks the first address: the peer answered there before. Rejects with PeerFailure, PeerBusy or the signal's reason. */
-  async open(peer: Peer, question: PeerQuestion, signal: AbortSignal): Promise<PeerResponse | RangeRefused> {
+  /** `address` is where the peer answered before. Rejects with PeerFailure, PeerBusy or the signal's reason. */
+  async open(
+    peer: Peer,
+    address: string,
+    question: PeerQuestion,
+    signal: AbortSignal,
+  ): Promise<PeerResponse | RangeRefused> {
     this.#agent ??= loadAgent(this.#config)
     const agent = await this.#agent
     // undici would end the body as well.
@@ -40,7 +45,7 @@ export class LibraryClient {
     if (signal.aborted) onAbort()
     const answer = await agent
       .request({
-        origin: `http://${formatHostPort(peer.addresses[0] ?? '', this.#config.registryPort)}`,
+        origin: `http://${formatHostPort(address, this.#config.registryPort)}`,
         path: questionPath(question),
         method: question.method,
         signal: untilHeaders.signal,

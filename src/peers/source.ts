@@ -1,14 +1,21 @@
 /**
  * The peers for one request, one good answer after the other. The least busy is asked first; when its answer takes
  * longer than answers took lately, a further one is asked beside it, and the first good answer is taken. Peers that
- * failed lately come last. When all have failed, or the last of them is slow, the swarm is asked once more: who is known
- * may be gone, and others have it by now.
+ * failed lately come last. When all or several have failed, or the last of them is slow, the swarm is asked once more: who
+ * is known may be gone, or at another address, and others have it by now.
  */
 import type { Clock } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
 import { afterAwake } from '../lib/patience.ts'
 import { type Random, shuffled } from '../lib/random.ts'
-import { busyPauseMs, forgiveFailureMs, hedgesMax, holderPatienceMs, loadTriesMax } from '../limits.ts'
+import {
+  busyPauseMs,
+  forgiveFailureMs,
+  hedgesMax,
+  holderPatienceMs,
+  loadTriesMax,
+  peerAddressesTriedMax,
+} from '../limits.ts'
 import type { Logger } from '../logger.ts'
 import type { Metrics } from '../metrics.ts'
 import type { ContentRequest } from '../oci/content-request.ts'
@@ -36,7 +43,12 @@ export type MissReason = 'no-provider' | 'providers-failed' | 'timeout'
 type Answer = PeerResponse | RangeRefused
 
 interface Candidate {
-  readonly peer: Peer
+  /** With the addresses to try next. */
+  peer: Peer
+  /** Addresses at which this peer failed to deliver. */
+  readonly failedAt: Set<string>
+  /** The address that the running or latest attempt is connected to. */
+  connectedTo: string | undefined
   /**
    * paused: so busy that it refused although it was asked without a limit. busy: only idle ones are wanted, and it is not, or
    * was not asked since so many are not.
@@ -139,7 +151,8 @@ export class PeerSource implements BodySource {
         // Busy ones are left for the flight at once.
         const isLast = round.searchedAgain || this.#candidates.size === 0 || this.#has('busy')
         if (isOver && isLast) return undefined
-        if (isOver || this.#isSlow(round)) {
+        const isFailing = round.failures >= hedgesMax && !round.searchedAgain
+        if (isOver || isFailing || this.#isSlow(round)) {
           round.searchedAgain = true
           void this.#search('fresh')
         }
@@ -161,10 +174,14 @@ export class PeerSource implements BodySource {
     // That it does not have something is no fault.
     if (error.reason !== 'not-found') standing.noteFailure(peer.id)
     const candidate = this.#candidates.get(peer.id)
-    if (candidate === undefined) return
+    // After it was found at another address meanwhile, a failure at the old one says nothing about it.
+    if (candidate === undefined || !isAtSameAddress(candidate.peer, peer)) return
     candidate.failures = gaveMuch ? 1 : candidate.failures + 1
     candidate.failedMs = this.#components.clock.nowMs()
     candidate.state = error.retryable && candidate.failures < failuresMax ? 'waiting' : 'failed'
+    const failedAt = candidate.connectedTo === undefined ? candidate.peer.addresses : [candidate.connectedTo]
+    for (const address of failedAt) candidate.failedAt.add(address)
+    if (candidate.state === 'failed' && mayBeAnotherProgram(error)) this.#tryOtherAddresses(candidate)
   }
 
   /** Ends the search. */
@@ -196,10 +213,11 @@ export class PeerSource implements BodySource {
     return [...running].some(({ peer, connected }) => connected && !standing.isAvoided(peer.id))
   }
 
-  /** Who has not answered until now is not waited for as long next time. */
+  /** Who has not answered until now is not waited for as long next time, and what led to it is looked up again. */
   #giveUp(round: Round): void {
     const failure = new PeerFailure('headers', 'no answer in time')
     for (const { peer } of round.running) this.noteFailure(peer, failure)
+    if (this.#candidates.size > 0 && !round.searchedAgain) void this.#search('fresh')
   }
 
   #askFurther(round: Round): void {
@@ -226,6 +244,7 @@ export class PeerSource implements BodySource {
     const { peer } = candidate
     const ask = { peer, connected: false }
     candidate.state = 'asked'
+    candidate.connectedTo = undefined
     const startedMs = clock.nowMs()
     const question = {
       request: this.#request,
@@ -235,7 +254,10 @@ export class PeerSource implements BodySource {
     }
     round.running.add(ask)
     try {
-      const answer = await client.open(peer, question, round.signal, () => (ask.connected = true))
+      const answer = await client.open(peer, question, round.signal, (address) => {
+        ask.connected = true
+        candidate.connectedTo = address
+      })
       answerTimes.note(clock.nowMs() - startedMs)
       // Whoever gave a good answer may be asked for the rest of the body if another breaks.
       candidate.state = 'waiting'
@@ -250,6 +272,7 @@ export class PeerSource implements BodySource {
         else if (this.#idleOnly) this.#leave(candidate)
         else candidate.state = 'waiting'
       } else if (error instanceof PeerFailure) {
+        round.failures += 1
         this.noteFailure(peer, error)
       } else {
         candidate.state = 'failed'
@@ -319,10 +342,11 @@ export class PeerSource implements BodySource {
     const { router, standing, clock } = this.#components
     this.#searching += 1
     for await (const peer of router.lookup(this.#request.key, this.#stop.signal, depth)) {
+      if (standing.isWrong(peer.id, this.#request.digest)) continue
       const known = this.#candidates.get(peer.id)
       const forgiven = known?.state === 'failed' && clock.nowMs() - known.failedMs > forgiveFailureMs
-      if (standing.isWrong(peer.id, this.#request.digest) || (known !== undefined && !forgiven)) continue
-      this.#candidates.set(peer.id, { peer, state: 'waiting', load: undefined, failures: 0, failedMs: 0 })
+      if (known === undefined || forgiven) this.#candidates.set(peer.id, newCandidate(peer))
+      else if (!this.#learnAddresses(known, peer)) continue
       // Peers that are known together are seen together: choose after all of them are in.
       setImmediate(() => this.#wake())
     }
@@ -330,10 +354,59 @@ export class PeerSource implements BodySource {
     setImmediate(() => this.#wake())
   }
 
+  /** False when nothing new was learned: the peer is known at these addresses, or failed there. */
+  #learnAddresses(known: Candidate, { id, addresses }: Peer): boolean {
+    const { peer, failedAt, state } = known
+    const others = addresses.filter((address) => !peer.addresses.includes(address) && !failedAt.has(address))
+    if (others.length === 0 || failedAt.size + peer.addresses.length + others.length > peerAddressesTriedMax)
+      return false
+    if (state === 'waiting') {
+      known.peer = { id, addresses: [...peer.addresses, ...others] }
+    } else if (state === 'failed') {
+      known.peer = { id, addresses: others }
+      known.failures = 0
+      known.state = 'waiting'
+    } else if (state === 'asked') {
+      // Its old address may never answer: the new one is asked beside it.
+      const tried = new Set([...failedAt, ...peer.addresses])
+      this.#candidates.set(id, { ...newCandidate({ id, addresses: others }), failedAt: tried })
+    }
+    return true
+  }
+
+  /** Addresses are given to another node when one leaves: who answered there need not be the peer. */
+  #tryOtherAddresses(candidate: Candidate): void {
+    const { peer, failedAt } = candidate
+    const addresses = peer.addresses.filter((address) => !failedAt.has(address))
+    if (addresses.length === 0) return
+    candidate.peer = { id: peer.id, addresses }
+    candidate.state = 'waiting'
+  }
+
   #wake(): void {
     this.#changed.resolve()
     this.#changed = Promise.withResolvers()
   }
+}
+
+function newCandidate(peer: Peer): Candidate {
+  return {
+    peer,
+    failedAt: new Set(),
+    connectedTo: undefined,
+    state: 'waiting',
+    load: undefined,
+    failures: 0,
+    failedMs: 0,
+  }
+}
+
+function isAtSameAddress(a: Peer, b: Peer): boolean {
+  return a.addresses.some((address) => b.addresses.includes(address))
+}
+
+function mayBeAnotherProgram({ reason }: PeerFailure): boolean {
+  return reason === 'not-found' || reason === 'status' || reason === 'headers'
 }
 
 /** One call of `next`. */
@@ -346,6 +419,8 @@ class Round {
   expired = false
   extended = false
   searchedAgain = false
+  /** Attempts that failed. */
+  failures = 0
   cancelHedge: () => void = () => {}
   readonly #over = new AbortController()
 

@@ -56,12 +56,17 @@ export class AddressBook {
     return name
   }
 
-  /** A peer said where it is. Only what is new goes to the peer store, and all of it now and then, before it expires. */
+  /**
+   * A peer said where it is: all of its addresses, so one that it does not repeat is no longer its own. Only what is new
+   * goes to the peer store, and all of it now and then, before it expires.
+   */
   async learn(peerId: PeerId, id: string, multiaddrs: readonly Uint8Array[]): Promise<void> {
     const addresses = Buffer.concat(multiaddrs).toString('latin1')
     const said = this.#said.get(id)
     if (said !== undefined && said.addresses === addresses && said.untilMs > this.#clock.nowMs()) return
-    await this.#libp2p.peerStore.merge(peerId, { multiaddrs: readReachable(multiaddrs) })
+    const reachableAddresses = readReachable(multiaddrs)
+    if (reachableAddresses.length === 0) return
+    await this.#libp2p.peerStore.patch(peerId, { multiaddrs: reachableAddresses })
     this.#said.set(id, { addresses, untilMs: this.#clock.nowMs() + addressRefreshMs })
   }
 

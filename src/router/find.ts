@@ -11,7 +11,7 @@ import { peerIdFromMultihash } from '@libp2p/peer-id'
 import * as digest from 'multiformats/hashes/digest'
 import type { Clock } from '../lib/clock.ts'
 import { awakeTimeout } from '../lib/patience.ts'
-import { lookupTimeoutMs, replication, rpcConcurrency } from '../limits.ts'
+import { addressesPerPeerMax, lookupTimeoutMs, replication, rpcConcurrency } from '../limits.ts'
 import { type AddressBook, ipsOf } from './address-book.ts'
 import { type DhtKey, kadId } from './content-cid.ts'
 import { compareDistance } from './distance.ts'
@@ -37,7 +37,7 @@ export interface FindComponents {
 }
 
 /**
- * Calls back with each provider once, never with this node. Resolves when the search is over. After those whom this
+ * Calls back with each provider once, and again for further addresses of it, never with this node. Resolves when the search is over. After those whom this
  * node's own records name did not help (`fresh`) they are not enough: they may all be of the past, and the announcement
  * of another one be lost.
  */
@@ -70,7 +70,8 @@ class Search {
   readonly #selfId: string
   /** Of others. */
   readonly #answersNeeded: number
-  readonly #found = new Set<string>()
+  /** Addresses of each provider that were reported. */
+  readonly #found = new Map<string, Set<string>>()
   /** Everybody we heard of, by id. */
   readonly #candidates = new Map<string, TablePeer & { state: 'new' | 'asked' | 'answered' | 'failed' }>()
 
@@ -179,9 +180,14 @@ class Search {
     } catch {}
   }
 
+  /** A provider may have moved: nodes that know it at another address may be right. */
   #report(id: string, ips: readonly string[]): void {
-    if (id === this.#selfId || ips.length === 0 || this.#found.has(id)) return
-    this.#found.add(id)
-    this.#onProvider({ id, addresses: ips })
+    if (id === this.#selfId) return
+    const known = this.#found.get(id) ?? new Set<string>()
+    const addresses = ips.filter((ip) => !known.has(ip))
+    if (addresses.length === 0 || known.size >= addressesPerPeerMax) return
+    for (const ip of addresses) known.add(ip)
+    this.#found.set(id, known)
+    this.#onProvider({ id, addresses })
   }
 }

@@ -16,8 +16,8 @@ export type LookupDepth = 'quick' | 'usual' | 'fresh'
 
 export interface Router {
   /**
-   * Nodes that have the key, as they are found, each once, never this node itself. Ends when nobody else is known,
-   * or when the signal aborts. Never rejects for a reason of the network: not found is not found.
+   * Nodes that have the key, as they are found, never this node itself. A node comes again when other addresses of it are
+   * learned, with those. Ends when nobody else is known, or when the signal aborts. Never rejects for a reason of the network: not found is not found.
    */
   lookup(key: string, signal: AbortSignal, depth?: LookupDepth): AsyncIterable<Peer>
   /**

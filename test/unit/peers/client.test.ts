@@ -69,6 +69,57 @@ describe('a connection that lay idle', () => {
   })
 })
 
+describe('a peer with several addresses', () => {
+  const cleanUps: (() => Promise<void>)[] = []
+  afterEach(async () => {
+    for (const cleanUp of cleanUps.splice(0).toReversed()) await cleanUp()
+  })
+
+  const newClient = () => {
+    const config = { registryPort: port, stallTimeoutMs: 10_000, authorization: undefined }
+    const client = new PeerClient(config, systemClock)
+    cleanUps.push(() => client.close())
+    return client
+  }
+
+  it('is not connected to first where it was unreachable a moment ago', async () => {
+    const client = newClient()
+    const signal = AbortSignal.timeout(10_000)
+    await expect(client.post({ id: 'peer', addresses: [ip] }, '/', signal)).rejects.toMatchObject({
+      reason: 'connect',
+    })
+    // From now on both answer: the one that is tried first wins.
+    const script: PeerScript = (socket) => void socket.end(answer(200, { connection: 'close' }))
+    const [old, current] = await Promise.all([
+      ScriptedPeer.start(ip, port, script),
+      ScriptedPeer.start(otherIp, port, script),
+    ])
+    cleanUps.push(
+      () => old.close(),
+      () => current.close(),
+    )
+    await client.post({ id: 'peer', addresses: [ip, otherIp] }, '/', signal)
+    expect(current.requests).toHaveLength(1)
+    expect(old.requests).toHaveLength(0)
+  })
+
+  it('is asked through the library at the address where it answered', async () => {
+    const content = Buffer.from('content')
+    const digest = digestOf(content)
+    const current = await ScriptedPeer.start(otherIp, port, (socket, request) => {
+      socket.write('HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n')
+      socket.write(honest(request, content, digest))
+    })
+    cleanUps.push(() => current.close())
+    const request = { kind: 'blob' as const, registry: 'r', repository: 'n', tag: undefined, digest, key: digest }
+    const question = { request, method: 'GET' as const, range: undefined, loadMax: undefined }
+    const peer = { id: 'peer', addresses: [ip, otherIp] }
+    const response = await newClient().open(peer, question, AbortSignal.timeout(10_000), () => {})
+    expect(response).toMatchObject({ size: content.length })
+    if ('discard' in response) response.discard()
+  })
+})
+
 describe('a message', () => {
   it('is waited for no longer than its sender says, also when its answer has begun', async () => {
     const over = new AbortController()

@@ -89,8 +89,13 @@ describe('the peers for a request', () => {
       },
       client: {
         load: () => 0,
-        open: (_peer: Peer, _question: PeerQuestion, _signal: AbortSignal, onConnected: () => void) => {
-          if (isConnected) onConnected()
+        open: (
+          _peer: Peer,
+          _question: PeerQuestion,
+          _signal: AbortSignal,
+          onConnected: (address: string) => void,
+        ) => {
+          if (isConnected) onConnected('10.0.0.1')
           return Promise.withResolvers<never>().promise
         },
       },
@@ -170,4 +175,119 @@ describe('the peers for a request', () => {
       else expect(source.busyPeer).toMatchObject(busyPeer)
     },
   )
+
+  const at = (id: string, ...addresses: string[]): Peer => ({ id, addresses })
+  const refused = () => Promise.reject(new PeerFailure('connect', 'refused'))
+  const silent = () => Promise.withResolvers<never>().promise
+
+  /** Asks for one answer. `asked`: who was asked where, in order. */
+  async function askOnce(
+    lookup: (depth: LookupDepth | undefined) => Peer[],
+    open: (peer: Peer, onConnected: (address: string) => void) => Promise<PeerResponse>,
+  ) {
+    const clock = new ManualClock()
+    const asked: string[] = []
+    const depths: (LookupDepth | undefined)[] = []
+    const components: PeerSourceComponents = {
+      ...parts(clock),
+      router: {
+        async *lookup(_key: string, _signal: AbortSignal, depth?: LookupDepth) {
+          depths.push(depth)
+          await settled()
+          yield* lookup(depth)
+        },
+      },
+      client: {
+        load: () => 0,
+        open: async (
+          who: Peer,
+          _question: PeerQuestion,
+          _signal: AbortSignal,
+          onConnected: (address: string) => void,
+        ) => {
+          asked.push(`${who.id} ${who.addresses.join()}`)
+          await settled()
+          return open(who, onConnected)
+        },
+      },
+    }
+    const looking = {
+      method: 'GET',
+      resolveTimeoutMs: 20,
+      depth: 'usual',
+      idleOnly: false,
+      isPatient: false,
+    } as const
+    const source = new PeerSource(request, looking, components)
+    const answered = source.next(undefined, blobFindBudgetMs, new AbortController().signal)
+    for (let passedMs = 0; passedMs <= 2 * blobFindBudgetMs; passedMs += 10) {
+      for (let turn = 0; turn < 10; turn++) await settled()
+      clock.advance(10)
+    }
+    const answer = await answered
+    source.close()
+    return { answer, asked, depths }
+  }
+
+  it('are asked at another address at once when the one that is known refuses', async () => {
+    const { answer, asked } = await askOnce(
+      (depth) => (depth === 'fresh' ? [at('moved', '10.0.0.1'), at('moved', '10.0.0.2')] : [at('moved', '10.0.0.1')]),
+      ({ id, addresses }) => (addresses.includes('10.0.0.2') ? Promise.resolve(answerOf(id)) : refused()),
+    )
+    expect(answer).toMatchObject({ peer: { id: 'moved' } })
+    expect(asked).toEqual(['moved 10.0.0.1', 'moved 10.0.0.2'])
+  })
+
+  it('are asked at another address beside the one that never answers', async () => {
+    const { answer, asked } = await askOnce(
+      (depth) => [at('moved', depth === 'fresh' ? '10.0.0.2' : '10.0.0.1')],
+      ({ id, addresses }) => (addresses.includes('10.0.0.2') ? Promise.resolve(answerOf(id)) : silent()),
+    )
+    expect(answer).toMatchObject({ peer: { id: 'moved' } })
+    expect(asked).toEqual(['moved 10.0.0.1', 'moved 10.0.0.2'])
+  })
+
+  it('are asked at their other addresses when another program answers at the first', async () => {
+    const { answer, asked } = await askOnce(
+      () => [at('moved', '10.0.0.1', '10.0.0.2')],
+      ({ id, addresses: [first = ''] }, onConnected) => {
+        onConnected(first)
+        return first === '10.0.0.2'
+          ? Promise.resolve(answerOf(id))
+          : Promise.reject(new PeerFailure('not-found', '404'))
+      },
+    )
+    expect(answer).toMatchObject({ peer: { id: 'moved' } })
+    expect(asked).toEqual(['moved 10.0.0.1,10.0.0.2', 'moved 10.0.0.2'])
+  })
+
+  it('are looked up again when all that are known fail, whatever the reason, and once only', async () => {
+    for (const reason of ['connect', 'not-found', 'status', 'headers'] as const) {
+      const known = ['a', 'b', 'c', 'd', 'e'].map((id) => at(id, '10.0.0.1'))
+      const { answer, asked, depths } = await askOnce(
+        (depth) => (depth === 'fresh' ? [...known, at('new', '10.0.0.9')] : known),
+        ({ id }) => (id === 'new' ? Promise.resolve(answerOf(id)) : Promise.reject(new PeerFailure(reason, 'no'))),
+      )
+      expect(answer, reason).toMatchObject({ peer: { id: 'new' } })
+      expect(new Set(asked).size, reason).toBe(asked.length)
+      expect(depths, reason).toEqual(['usual', 'fresh'])
+    }
+  })
+
+  it('are looked up again for the next request when too many are silent to try them all', async () => {
+    const known = Array.from({ length: 40 }, (_, index) => at(`p${index}`, '10.0.0.1'))
+    const { answer, depths } = await askOnce(() => known, silent)
+    expect(answer).toBeUndefined()
+    expect(depths).toEqual(['usual', 'fresh'])
+  })
+
+  it('are not asked for ever at new addresses', async () => {
+    let count = 0
+    const { answer, asked } = await askOnce(
+      () => Array.from({ length: 100 }, () => at('liar', `10.0.1.${(count += 1)}`)),
+      refused,
+    )
+    expect(answer).toBeUndefined()
+    expect(asked.length).toBeLessThanOrEqual(16)
+  })
 })

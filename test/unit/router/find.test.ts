@@ -134,4 +134,13 @@ describe('a search', () => {
     expect(found.map(({ id }) => id)).toEqual([...own, peers.at(-1)?.id])
     expect(asked).toEqual(peers.slice(0, 3).map(({ id }) => id))
   })
+
+  it('reports a provider again when others know it at another address than its own records', async () => {
+    const moved = peers.at(-1)?.id ?? ''
+    const { found } = await search([0, 1, 2], { own: [moved], depth: 'fresh' })
+    expect(found).toEqual([
+      { id: moved, addresses: ['10.0.0.2'] },
+      { id: moved, addresses: ['10.0.0.1'] },
+    ])
+  })
 })
