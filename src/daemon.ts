@@ -241,7 +241,8 @@ async function openStore(
   { store: wanted, flights }: DaemonConfig,
   { clock, random, logger }: World,
 ): Promise<Opened> {
-  if (wanted.kind === 'layout') return { store: await LayoutStore.open(wanted.path, clock), transfers: undefined }
+  if (wanted.kind === 'layout')
+    return { store: await LayoutStore.open(wanted.path, clock, logger), transfers: undefined }
   const { socketPath, namespace } = wanted
   const client = new ContainerdClient(socketPath, namespace)
   try {

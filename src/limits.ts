@@ -272,6 +272,11 @@ export const containerdReconnectLastMs = 1_000
 export const rescanIntervalMs = 60_000
 /** Blobs of which is remembered when they were last seen in the folder. Full: the least recent is forgotten. */
 export const sightingsMax = 4_096
+/** Manifests of an OCI layout whose descriptors are read, and blobs whose size they give. Above: not compared. */
+export const layoutManifestsMax = 10_000
+export const declaredSizesMax = 500_000
+/** Blobs of a wrong size that were reported. Full: the oldest may be reported again. */
+export const wrongSizesRememberedMax = 4_096
 /** As long as the folder is not there. */
 export const rescanMissingMs = 2_000
 

@@ -17,6 +17,7 @@ import { openContentFile } from './content-file.ts'
 import type { Content } from './store.ts'
 
 export interface BlobFolderChange {
+  /** Also blobs that were there and whose file was replaced. */
   added: readonly Digest[]
   removed: readonly Digest[]
 }
@@ -53,13 +54,21 @@ export class BlobFolder {
     return openContentFile(this.#path(digest))
   }
 
-  /** Synchronous, so that answers come in the order of the events that asked; it costs microseconds. */
   exists(digest: Digest): boolean {
+    return this.sizeOf(digest) !== undefined
+  }
+
+  /**
+   * Bytes of the blob's file; undefined when it is not there. Synchronous, so that answers come in the order of the events
+   * that asked; it costs microseconds.
+   */
+  sizeOf(digest: Digest): number | undefined {
     try {
-      return lstatSync(this.#path(digest), { throwIfNoEntry: false })?.isFile() === true
+      const stats = lstatSync(this.#path(digest), { throwIfNoEntry: false })
+      return stats?.isFile() === true ? stats.size : undefined
     } catch {
       // Something else has come in the place of a folder, or it is closed to us: then the blob is not there either.
-      return false
+      return undefined
     }
   }
 
@@ -154,7 +163,7 @@ export class BlobFolder {
     }
     this.#sightingsMs.set(digest, this.#clock.nowMs())
     const exists = this.exists(digest)
-    if (exists === this.#present.has(digest)) return
+    if (!exists && !this.#present.has(digest)) return
     this.#report(exists ? [digest] : [], exists ? [] : [digest])
   }
 

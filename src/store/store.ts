@@ -56,7 +56,7 @@ export class ContentNotFound extends Error {
 
 /** Reads a whole blob into memory. Rejects with ContentNotFound when it is larger than `bytesMax`. */
 export async function readContent(
-  store: ContentStore,
+  store: Pick<ContentStore, 'open'>,
   digest: Digest,
   bytesMax: number,
   signal: AbortSignal,

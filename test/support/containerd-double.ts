@@ -28,6 +28,8 @@ type Callback<Response> = (error: Partial<ServiceError> | null, response?: Respo
 
 export class ContainerdDouble {
   inventory: Inventory = { content: [], images: [] }
+  /** Bytes of each blob that can be read. */
+  readableBytes = Infinity
   /** Complete listings that were asked for. */
   listings = 0
   /** Streams of events that were ever opened. */
@@ -42,7 +44,7 @@ export class ContainerdDouble {
       info: ({ request }: Call<{ digest: string }>, callback: Callback<{ info: Info }>) =>
         double.#info(request, callback),
       list: (call: Stream<unknown, { info: Info[] }>) => double.#list(call),
-      read: (call: Stream<{ offset: number; size: number }, { data: Buffer }>) => double.#read(call),
+      read: (call: Stream<{ offset: number; size: number }, { offset: number; data: Buffer }>) => double.#read(call),
     })
     server.addService(ImagesService, {
       get: ({ request }: Call<{ name: string }>, callback: Callback<{ image: Image }>) =>
@@ -108,10 +110,10 @@ export class ContainerdDouble {
     call.end()
   }
 
-  /** As many zeros as asked for, within reason. */
-  #read(call: Stream<{ offset: number; size: number }, { data: Buffer }>): void {
-    const { size } = call.request
-    call.write({ data: Buffer.alloc(Math.max(0, Math.min(size, 1_000_000))) })
+  /** As many zeros as asked for and readable, within reason. */
+  #read(call: Stream<{ offset: number; size: number }, { offset: number; data: Buffer }>): void {
+    const size = Math.min(call.request.size, this.readableBytes - call.request.offset)
+    call.write({ offset: call.request.offset, data: Buffer.alloc(Math.max(0, Math.min(size, 1_000_000))) })
     call.end()
   }
 

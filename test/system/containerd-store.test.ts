@@ -1,14 +1,16 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pino } from 'pino'
-import { afterAll, beforeAll, describe } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ContainerdClient } from '../../src/containerd/client.ts'
 import { systemClock } from '../../src/lib/clock.ts'
 import { systemRandom } from '../../src/lib/random.ts'
 import { BlobFolder } from '../../src/store/blob-folder.ts'
 import { ContainerdStore } from '../../src/store/containerd/containerd-store.ts'
 import { blobPath } from '../../src/images/layout.ts'
+import { ContentNotFound } from '../../src/store/store.ts'
 import { type StoreFixture, storeSuite } from '../conformance/store.ts'
+import { eventually } from '../support/daemons.ts'
 import { Cluster } from '../../src/testbed/cluster.ts'
 import { layerBytes } from '../support/layout-fixture.ts'
 
@@ -70,6 +72,33 @@ describe.each(['containerdOld', 'containerdNew'] as const)('%s', (containerd) =>
       },
     }
   }
+
+  it.each([true, false])(
+    'withdraws a blob whose file lost its end (content from its folder: %s)',
+    async (withFolder) => {
+      const { store, addImage, removeImage, close } = await fixture(withFolder)
+      const name = 'reg.test/truncated:v1'
+      try {
+        const seed = `truncated-${withFolder}`
+        const { layer, config } = await addImage(name, seed)
+        await eventually(async () => (await store.open(layer)).close())
+        const path = join(cluster.node(1).contentPath, 'blobs', ...layer.split(':'))
+        await truncate(path, 1_000)
+        await expect(store.open(layer)).rejects.toBeInstanceOf(ContentNotFound)
+        expect(store.isStored(layer)).toBe(false)
+        await (await store.open(config)).close()
+        // As the warning advises.
+        await removeImage(name)
+        await eventually(() => expect(store.isStored(config)).toBe(false))
+        const again = await addImage(name, seed)
+        expect(again.layer).toBe(layer)
+        await eventually(async () => (await store.open(layer)).close())
+        await eventually(() => expect(store.isStored(layer)).toBe(true))
+      } finally {
+        await close()
+      }
+    },
+  )
 
   storeSuite('containerd, content from its folder', () => fixture(true))
   storeSuite('containerd, content through its socket', () => fixture(false))

@@ -2,7 +2,8 @@
  * ContentStore over containerd. Files tell, gRPC confirms: the blob folder says within milliseconds what appeared or
  * went away (no version sends an event for removal, those before 2.1 none for content); since all namespaces share
  * the folder, a new blob counts once containerd knows it in ours. Where the folder cannot be read, everything goes
- * over gRPC, removals being found by full listings.
+ * over gRPC, removals being found by full listings. A blob whose file has another size than containerd's metadata says is
+ * damaged: it does not count.
  *
  * containerd may go away and come back: files are served meanwhile, and the inventory is read anew at every return.
  */
@@ -14,11 +15,13 @@ import { BoundedMap } from '../../lib/bounded-map.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { errorMessage } from '../../lib/errors.ts'
 import { OneAtATime } from '../../lib/one-at-a-time.ts'
+import { awakeTimeout } from '../../lib/patience.ts'
 import type { Random } from '../../lib/random.ts'
 import {
   collectionDelayMs,
   confirmConcurrency,
   confirmDelaysMs,
+  containerdCallTimeoutMs,
   containerdReconnectFirstMs,
   containerdReconnectLastMs,
   rescanIntervalMs,
@@ -30,6 +33,7 @@ import { parseImageReference, tagKey } from '../../oci/reference.ts'
 import type { BlobFolder } from '../blob-folder.ts'
 import { ChangeQueue } from '../change-queue.ts'
 import { type Content, ContentNotFound, type ContentStore, type StoreChange } from '../store.ts'
+import { WrongSizes } from '../wrong-sizes.ts'
 import { GrpcContent } from './grpc-content.ts'
 
 export interface ContainerdStoreComponents {
@@ -53,8 +57,12 @@ export class ContainerdStore implements ContentStore {
   readonly #namespace: string
   readonly #changes = new ChangeQueue()
   readonly #stop = new AbortController()
-  /** Blobs that containerd knows in our namespace (and whose file is there, if we see the folder). */
-  readonly #blobs = new Set<Digest>()
+  /**
+   * Blobs that containerd knows in our namespace, with the bytes that it says they have. If we see the folder: whose file is
+   * there and has this size.
+   */
+  readonly #blobs = new Map<Digest, number>()
+  readonly #wrongSizes: WrongSizes
   /** When a blob was found to be gone. */
   readonly #goneMs = new BoundedMap<Digest, number>(sightingsMax)
   /** Blobs whose file appeared: waiting to be confirmed. */
@@ -78,12 +86,14 @@ export class ContainerdStore implements ContentStore {
     this.#logger = components.logger
     this.#onContainerd = components.onContainerd ?? (() => {})
     this.#namespace = namespace
+    this.#wrongSizes = new WrongSizes(this.#logger, 'remove the images that use it and pull them again')
   }
 
   /** Starts to follow containerd; the first inventory is on its way when this resolves. */
   async start(): Promise<void> {
     await this.#folder?.start(({ added, removed }) => {
       this.#forget(removed)
+      for (const digest of removed) this.#wrongSizes.forget(digest)
       for (const digest of added) this.#confirmSoon(digest)
     })
     this.#following = Promise.all([this.#follow(), this.#syncFromTimeToTime()])
@@ -102,9 +112,12 @@ export class ContainerdStore implements ContentStore {
   async open(digest: Digest): Promise<Content> {
     if (this.#folder === undefined) return this.#openByGrpc(digest)
     const content = await this.#folder.open(digest)
-    if (this.#blobs.has(digest) || (await this.#isOurs(digest))) return content
+    const size = this.#blobs.get(digest) ?? (await this.#sizeOf(digest))
+    if (size === content.size) return content
     await content.close()
-    throw new ContentNotFound(`${digest} is not in namespace ${this.#namespace}`)
+    if (size === undefined) throw new ContentNotFound(`${digest} is not in namespace ${this.#namespace}`)
+    this.#noteWrongSize(digest, content.size, size)
+    throw new ContentNotFound(`${digest} has ${content.size} of ${size} bytes`)
   }
 
   isStored(digest: Digest): boolean {
@@ -137,12 +150,22 @@ export class ContainerdStore implements ContentStore {
     })
     if (info === undefined) throw new ContentNotFound(`${digest} is not in containerd`)
     if (info.size < 0) throw new ContentNotFound(`${digest} has ${info.size} bytes, says containerd`)
-    return new GrpcContent(this.#client, digest, info.size)
+    const content = new GrpcContent(this.#client, digest, info.size)
+    using patience = awakeTimeout(this.#clock, containerdCallTimeoutMs)
+    // A read that fails says nothing about the size.
+    const isWhole = await content.hasLastByte(patience.signal).catch(() => true)
+    if (!isWhole) {
+      this.#noteWrongSize(digest, `fewer than ${info.size}`, info.size)
+      throw new ContentNotFound(`${digest} has fewer than ${info.size} bytes`)
+    }
+    this.#wrongSizes.forget(digest)
+    return content
   }
 
-  async #isOurs(digest: Digest): Promise<boolean> {
+  /** The bytes that containerd says it has; undefined when it is not in our namespace, or containerd does not answer. */
+  async #sizeOf(digest: Digest): Promise<number | undefined> {
     const info = await this.#client.contentInfo(digest).catch(() => undefined)
-    return info !== undefined
+    return info?.size
   }
 
   // --- Following containerd ---
@@ -186,9 +209,9 @@ export class ContainerdStore implements ContentStore {
 
   #onEvent({ topic, event }: Envelope): void {
     if (topic === '/content/create' && event !== undefined) {
-      const digest = createdDigest(event.value)
-      if (digest === undefined) this.#inventory.run().catch(() => undefined)
-      else if (isDigest(digest)) this.#learn([digest])
+      const created = readCreated(event.value)
+      if (created === undefined) this.#inventory.run().catch(() => undefined)
+      else if (isDigest(created.digest)) this.#onCreated(created.digest, created.size)
     } else if (this.#folder === undefined) {
       // After a removal the garbage collector follows; without a folder only a listing tells what it took, and none of
       // its events says that it is done (1.6 sends none at all).
@@ -197,6 +220,13 @@ export class ContainerdStore implements ContentStore {
     } else if (topic.startsWith('/images/')) {
       this.#followImages().catch(() => undefined)
     }
+  }
+
+  #onCreated(digest: Digest, size: number): void {
+    this.#wrongSizes.forget(digest)
+    // Zero is also what an event without a size looks like.
+    if (size > 0 || this.#folder === undefined) this.#learn(new Map([[digest, size]]))
+    else this.#confirmSoon(digest)
   }
 
   /** A name that stands for something unknown: what another namespace had is in ours now, and no file tells. */
@@ -217,11 +247,12 @@ export class ContainerdStore implements ContentStore {
   /** Makes what we know equal to what containerd has. */
   async #takeInventory(): Promise<void> {
     if (this.#stop.signal.aborted) return
-    const known = [...this.#blobs]
-    const listed = new Set<Digest>()
-    for await (const { digest } of this.#client.content(this.#stop.signal)) {
-      if (isDigest(digest) && this.#folder?.exists(digest) !== false) listed.add(digest)
+    const known = [...this.#blobs.keys()]
+    const listed = new Map<Digest, number>()
+    for await (const { digest, size } of this.#client.content(this.#stop.signal)) {
+      if (isDigest(digest) && this.#folder?.exists(digest) !== false) listed.set(digest, size)
     }
+    this.#wrongSizes.forgetAllBut(listed)
     // Known before the listing began and not in it: gone.
     this.#forget(known.filter((digest) => !listed.has(digest)))
     this.#learn(listed)
@@ -253,19 +284,38 @@ export class ContainerdStore implements ContentStore {
     for (const delayMs of confirmDelaysMs) {
       await this.#clock.sleep(delayMs, this.#stop.signal).catch(() => undefined)
       if (this.#stop.signal.aborted || this.#blobs.has(digest) || this.#folder?.exists(digest) !== true) return
-      if (await this.#isOurs(digest)) {
-        this.#learn([digest])
+      const size = await this.#sizeOf(digest)
+      if (size !== undefined) {
+        this.#learn(new Map([[digest, size]]))
         return
       }
     }
     // Another namespace's, or containerd is away: the next inventory decides.
   }
 
-  #learn(digests: Iterable<Digest>): void {
-    const present = [...digests].filter((digest) => this.#folder?.exists(digest) !== false)
-    for (const digest of present) this.#blobs.add(digest)
-    this.#changes.set(present, true)
+  /** With the bytes that containerd says each has. */
+  #learn(sizes: ReadonlyMap<Digest, number>): void {
+    const present = [...sizes].filter(([digest, size]) => this.#isWhole(digest, size))
+    for (const [digest, size] of present) this.#blobs.set(digest, size)
+    this.#changes.set(
+      present.map(([digest]) => digest),
+      true,
+    )
     this.#offerTags()
+  }
+
+  /** Without a folder a blob is whole until it was found to be too short. */
+  #isWhole(digest: Digest, size: number): boolean {
+    if (this.#folder === undefined) return !this.#wrongSizes.has(digest)
+    const fileBytes = this.#folder.sizeOf(digest)
+    if (fileBytes === size) this.#wrongSizes.forget(digest)
+    else if (fileBytes !== undefined) this.#noteWrongSize(digest, fileBytes, size)
+    return fileBytes === size
+  }
+
+  #noteWrongSize(digest: Digest, fileBytes: number | string, size: number): void {
+    this.#wrongSizes.report(digest, fileBytes, size)
+    this.#forget([digest])
   }
 
   #forget(digests: Iterable<Digest>): void {
@@ -301,9 +351,9 @@ export class ContainerdStore implements ContentStore {
 }
 
 /** Undefined when the event cannot be read: what it tells is then found by a listing, and the stream goes on. */
-function createdDigest(event: Uint8Array): string | undefined {
+function readCreated(event: Uint8Array): ContentCreate | undefined {
   try {
-    return ContentCreate.decode(event).digest
+    return ContentCreate.decode(event)
   } catch {
     return undefined
   }

@@ -26,6 +26,15 @@ export class GrpcContent implements Content {
     if (leftBytes > 0) throw new Error(`containerd sent ${leftBytes} bytes of ${this.#digest} too few`)
   }
 
+  /** False when containerd has fewer bytes than its metadata says. Rejects when it cannot be asked, or does not answer. */
+  async hasLastByte(signal: AbortSignal): Promise<boolean> {
+    if (this.size === 0) return true
+    let bytes = 0
+    for await (const data of this.#client.readContent(this.#digest, this.size - 1, 1, signal)) bytes += data.length
+    signal.throwIfAborted()
+    return bytes > 0
+  }
+
   close(): Promise<void> {
     return Promise.resolve()
   }
