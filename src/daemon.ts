@@ -17,7 +17,7 @@ import { UserError, errorMessage } from './lib/errors.ts'
 import { ownAddress } from './lib/own-address.ts'
 import { type Random, systemRandom } from './lib/random.ts'
 import type { Logger } from './logger.ts'
-import { type Metrics, collectProcessMetrics, createMetrics } from './metrics.ts'
+import { type Metrics, collectProcessMetrics, createMetrics, initRegistry } from './metrics.ts'
 import { nameFilter } from './oci/filter.ts'
 import type { BasicAuth } from './registry/auth.ts'
 import { RegistryServer } from './registry/server.ts'
@@ -108,6 +108,7 @@ async function startParts(
   const { clock, random, logger } = world
   const metrics = createMetrics()
   collectProcessMetrics(metrics)
+  for (const registry of config.mirroredRegistries) initRegistry(metrics, registry)
   const filter = nameFilter(config.mirroredRegistries, config.registryFilters)
 
   const { store, transfers } = await openStore(config, world)

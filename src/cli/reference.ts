@@ -44,11 +44,17 @@ function optionRow({ flag, placeholder, env, defaultText, help, aliases }: Optio
 export function metricsReference(): string {
   const rows = Object.values(metricSpecs).map(
     ({ name, type, labels, help }) =>
-      `| \`${name}\` | ${type} | ${labels.map((label) => `\`${label}\``).join(', ')} | ${help} |`,
+      `| \`${name}\` | ${type} | ${Object.keys(labels)
+        .map((label) => `\`${label}\``)
+        .join(', ')} | ${help} |`,
   )
   return [
     head('Metrics', 'src/metrics.ts'),
-    'On `--metrics-addr`, path `/metrics`, beside `process_*` and `nodejs_*` of the runtime.',
+    'On `--metrics-addr`, path `/metrics`, next to `process_*` and `nodejs_*` of the runtime. Every combination of label',
+    'values that the program itself knows exists with value 0 from the start, so that `rate()` and `increase()` see the',
+    'first burst. The values of `registry` and `code` come from outside: their series appear with the first use, except',
+    '`spegel_mirror_requests_total` of configured registries and of `other`, which counts all registries beyond 100.',
+    '`nodejs_eventloop_lag_*` are measured every 50 ms and do not include that interval.',
     '',
     '| name | type | labels | meaning |',
     '| --- | --- | --- | --- |',

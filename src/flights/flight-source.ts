@@ -45,7 +45,7 @@ export interface FlightSourceComponents {
   /** It has left a source whose link was full, for another one or for a moment. */
   onMoved: (kind: 'moved' | 'paused') => void
   /** A source did not deliver. */
-  onFailed: (reason: PeerFailureReason) => void
+  onFailed: (reason: Exclude<PeerFailureReason, 'moved'>) => void
   /** That the coordinator may not know. */
   holder: Join['holder']
 }
@@ -132,7 +132,8 @@ export class FlightSource implements BodySource {
 
   noteFailure(peer: Peer, error: unknown, gaveMuch = false): void {
     if (!(error instanceof PeerFailure)) throw error
-    const isMoved = error.reason === 'moved'
+    const { reason } = error
+    const isMoved = reason === 'moved'
     const what = isMoved ? 'link of a source is left to others' : 'source of a flight failed'
     this.#components.logger.debug({ peer: peer.addresses, error: errorMessage(error) }, what)
     if (isMoved) {
@@ -140,7 +141,7 @@ export class FlightSource implements BodySource {
       this.#components.onMoved(this.#isPausing ? 'paused' : 'moved')
       return
     }
-    this.#components.onFailed(error.reason)
+    this.#components.onFailed(reason)
     // Whether a source that broke off is gone shows when it is asked again.
     if (error.reason === 'body' && (gaveMuch || this.#askedAgain !== peer.id)) {
       if (this.#other === undefined) this.#askedAgain = peer.id

@@ -341,7 +341,7 @@ export class Flights {
     })
   }
 
-  #tell(digest: Digest, { role, startedMs }: Participation, outcome: string, size: number): void {
+  #tell(digest: Digest, { role, startedMs }: Participation, outcome: 'complete' | 'failed', size: number): void {
     const { logger, clock, metrics } = this.#components
     metrics.flightEnds.inc({ role, outcome })
     logger.info({ key: digest, role, outcome, bytes: size, ms: Math.round(clock.nowMs() - startedMs) }, 'flight')

@@ -56,7 +56,7 @@ export type Answer =
 
 const prefix = '/spegel-ts/flights/v1/'
 /** A path that is asked for messages of flights. */
-export const flightsRoute = `${prefix}*`
+export const flightsRoute = `${prefix}*` as const
 
 const reportKinds: ReadonlySet<string> = new Set(['progress', 'complete', 'failed', 'left'])
 const idLengthMax = 128

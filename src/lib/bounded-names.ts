@@ -1,3 +1,6 @@
+/** All names beyond the limit. */
+export const otherName = 'other'
+
 /** Names that come from outside, for metrics: the first so many as they are, all others as one. A series costs memory. */
 export class BoundedNames {
   readonly #names = new Set<string>()
@@ -7,10 +10,10 @@ export class BoundedNames {
     this.#namesMax = namesMax
   }
 
-  /** The name, or "other". */
+  /** The name, or `otherName`. */
   label(name: string): string {
     if (this.#names.has(name)) return name
-    if (this.#names.size >= this.#namesMax) return 'other'
+    if (this.#names.size >= this.#namesMax) return otherName
     this.#names.add(name)
     return name
   }

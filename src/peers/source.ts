@@ -169,7 +169,8 @@ export class PeerSource implements BodySource {
   noteFailure(peer: Peer, error: unknown, gaveMuch = false): void {
     if (!(error instanceof PeerFailure)) throw error
     const { metrics, standing, logger } = this.#components
-    metrics.peerFailures.inc({ reason: error.reason })
+    // Only sources of flights leave a link to others.
+    if (error.reason !== 'moved') metrics.peerFailures.inc({ reason: error.reason })
     logger.debug({ peer: peer.addresses, error: errorMessage(error) }, 'peer failed')
     // That it does not have something is no fault.
     if (error.reason !== 'not-found') standing.noteFailure(peer.id)

@@ -14,7 +14,7 @@ import { IdleMemory } from '../lib/idle-memory.ts'
 import type { Random } from '../lib/random.ts'
 import { finLingerMs, registryConnectionsMax, requestHeaderBytesMax, streamsMax, streamsReserved } from '../limits.ts'
 import type { Logger } from '../logger.ts'
-import type { Metrics } from '../metrics.ts'
+import type { Metrics, metricSpecs } from '../metrics.ts'
 import { parseContentRequest } from '../oci/content-request.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { NameFilter } from '../oci/filter.ts'
@@ -155,7 +155,7 @@ export class RegistryServer {
       else sendError(reply, 405, 'UNSUPPORTED', 'this registry only answers GET and HEAD')
     })
     app.addHook('onResponse', (request, reply, done) => {
-      const labels = { handler: handlerOf(request), method: request.method, code: String(reply.raw.statusCode) }
+      const labels = { handler: handlerOf(request), method: methodOf(request), code: String(reply.raw.statusCode) }
       metrics.httpDuration.observe(labels, (request.exchange?.elapsedMs ?? 0) / 1000)
       metrics.httpResponseSize.observe(labels, request.exchange?.sentBytes ?? 0)
       // Stopping: a connection whose transfer has just ended would otherwise stay until its client leaves.
@@ -251,11 +251,18 @@ export class RegistryServer {
   }
 }
 
-function handlerOf(request: FastifyRequest): string {
+type HttpLabels = typeof metricSpecs.httpDuration.labels
+
+function handlerOf(request: FastifyRequest): HttpLabels['handler'][number] {
   const path = request.url.split('?', 1)[0] ?? ''
   if (path === '/readyz' || path === '/livez') return path
   if (path.startsWith('/v2')) return '/v2/*'
   return path.startsWith(flightsRoute.slice(0, -1)) ? flightsRoute : 'other'
+}
+
+/** Clients may send any of the 35 methods that Node knows. */
+function methodOf({ method }: FastifyRequest): HttpLabels['method'][number] {
+  return method === 'GET' || method === 'HEAD' || method === 'POST' ? method : 'other'
 }
 
 function stackOf(error: unknown): string | undefined {

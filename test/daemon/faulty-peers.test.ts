@@ -454,10 +454,16 @@ function endless(socket: { write: (text: string) => boolean; destroyed: boolean 
 
 async function missReasons(metrics: Metrics): Promise<Record<string, number>> {
   const { values } = await metrics.mirrorMisses.get()
-  return Object.fromEntries(values.map(({ labels, value }) => [labels.reason, value]))
+  return counted(values)
 }
 
 async function failureReasons(metrics: Metrics): Promise<Record<string, number>> {
   const { values } = await metrics.peerFailures.get()
-  return Object.fromEntries(values.map(({ labels, value }) => [labels.reason, value]))
+  return counted(values)
+}
+
+function counted(values: readonly { labels: { reason?: string | number }; value: number }[]): Record<string, number> {
+  return Object.fromEntries(
+    values.filter(({ value }) => value > 0).map(({ labels, value }) => [labels.reason, value]),
+  )
 }
