@@ -12,8 +12,11 @@ import { staticBootstrapper } from './bootstrap/static.ts'
 import { ContainerdClient } from './containerd/client.ts'
 import { startMetricsServer } from './http/metrics-server.ts'
 import type { HostPort } from './lib/address.ts'
+import { onInternalError } from './lib/background.ts'
 import { type Clock, systemClock } from './lib/clock.ts'
-import { UserError, errorMessage } from './lib/errors.ts'
+import { Closers } from './lib/closers.ts'
+import { UserError, errorMessage, errorStack } from './lib/errors.ts'
+import { finLingerMs } from './limits.ts'
 import { ownAddress } from './lib/own-address.ts'
 import { type Random, systemRandom } from './lib/random.ts'
 import type { Logger } from './logger.ts'
@@ -86,16 +89,14 @@ interface World {
  */
 export async function startDaemon(config: DaemonConfig, logger: Logger, watchClock?: Clock): Promise<Daemon> {
   const world: World = { clock: systemClock, random: systemRandom, logger }
-  /** What has to be undone, the latest first. */
-  const closers: ((graceMs: number) => Promise<unknown>)[] = []
-  const close = async (graceMs: number) => {
-    for (const closer of closers.splice(0).toReversed()) await closer(graceMs)
-  }
+  const logError = (error: unknown) => logger.error({ error: errorMessage(error) }, 'shutdown failed')
+  const closers = new Closers(world.clock, logError)
   try {
-    const id = await startParts(config, { ...world, watchClock }, (closer) => closers.push(closer))
-    return { id, close }
+    const id = await startParts(config, { ...world, watchClock }, closers)
+    return { id, close: (graceMs) => closers.close(graceMs) }
   } catch (error) {
-    await close(0)
+    // Why it did not start is what the operator needs.
+    await closers.close(0).catch(logError)
     throw error
   }
 }
@@ -103,19 +104,24 @@ export async function startDaemon(config: DaemonConfig, logger: Logger, watchClo
 async function startParts(
   config: DaemonConfig,
   world: World & { watchClock: Clock | undefined },
-  onStarted: (closer: (graceMs: number) => Promise<unknown>) => void,
+  closers: Closers,
 ): Promise<string> {
   const { clock, random, logger } = world
   const metrics = createMetrics()
   collectProcessMetrics(metrics)
   for (const registry of config.mirroredRegistries) initRegistry(metrics, registry)
+  const stopReporting = onInternalError(({ task, error, fields }) => {
+    metrics.internalErrors.inc({ task })
+    logger.error({ ...fields, task, error: errorMessage(error), stack: errorStack(error) }, 'internal error')
+  })
+  closers.add({ name: 'error reports', close: () => Promise.resolve(stopReporting()) })
   const filter = nameFilter(config.mirroredRegistries, config.registryFilters)
 
   const { store, transfers } = await openStore(config, world)
-  onStarted(() => store.close())
+  closers.add({ name: 'store', close: () => store.close() })
 
   const router = await startRouter(config, world, metrics)
-  onStarted(() => router.close())
+  closers.add({ name: 'router', close: () => router.close() })
 
   let inventoryComplete = false
   const notReady = () => [
@@ -123,7 +129,7 @@ async function startParts(
     ...[store.problem(), router.problem()].filter((reason) => reason !== undefined),
   ]
   if (transfers !== undefined) {
-    onStarted(() => Promise.resolve(transfers.stop()))
+    closers.add({ name: 'transfers', close: () => Promise.resolve(transfers.stop()) })
     transfers.start()
     await router.announceFlights()
   }
@@ -160,7 +166,7 @@ async function startParts(
     },
   )
   await registry.start()
-  onStarted((graceMs) => registry.close(graceMs))
+  closers.add({ name: 'registry', close: (graceMs) => registry.close(graceMs), lingerMs: finLingerMs })
 
   const metricsServer = await startMetricsServer(config.metricsListen, {
     metrics,
@@ -174,32 +180,39 @@ async function startParts(
       metrics.providerRecords.set(records)
     },
   })
-  onStarted(() => metricsServer.close())
+  closers.add({ name: 'metrics server', close: () => metricsServer.close() })
 
   if (config.identityListen !== undefined) {
     const identity = () => ({ id: router.id, addresses: [...router.addresses] })
     const server = await serveIdentity(config.identityListen, identity, config.bootstrapCertificates)
-    onStarted(
-      () =>
+    closers.add({
+      name: 'identity server',
+      close: () =>
         new Promise((resolve) => {
           server.close(resolve)
           server.closeAllConnections()
         }),
-    )
+    })
   }
 
   const tracking = new AbortController()
   const tracked = track({ store, router, filter, metrics }, () => (inventoryComplete = true), tracking.signal)
-  onStarted(() => {
-    tracking.abort()
-    return tracked
+  closers.add({
+    name: 'tracker',
+    close: () => {
+      tracking.abort()
+      return tracked
+    },
   })
   if (watch !== undefined) {
     const watching = new AbortController()
     const watched = watch.run(watching.signal)
-    onStarted(() => {
-      watching.abort()
-      return watched
+    closers.add({
+      name: 'configuration watch',
+      close: () => {
+        watching.abort()
+        return watched
+      },
     })
   }
   logger.info({ id: router.id, addresses: router.addresses, store: config.store.kind }, 'started')
@@ -216,7 +229,6 @@ function watchConfiguration(
   const onCount = (counts: Readonly<Record<ProblemReason, number>>) => {
     for (const reason of problemReasons) metrics.configurationProblems.set({ reason }, counts[reason])
   }
-  for (const reason of problemReasons) metrics.configurationProblems.set({ reason }, 0)
   if (config.hostsFolder === undefined || config.hostsFolder === '') return undefined
   return new ConfigurationWatch(
     {

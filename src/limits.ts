@@ -61,6 +61,9 @@ export const streamsReserved = 16
 /** Buffers of each size kept for reuse; the others are left to the garbage collector. */
 export const buffersKeptMax = 32
 
+/** Time for a part of the daemon to end. Then the next one has its turn: the process exits anyway. */
+export const closerMs = 3_000
+
 /** A program that has ended waits this long for whoever reads its output. */
 export const exitOutputMs = 5_000
 

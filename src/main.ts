@@ -1,6 +1,8 @@
 /** The executable: the only file that touches argv, environment, standard streams, signals and the exit code. */
 import { setTimeout } from 'node:timers/promises'
 import { runCli } from './cli/cli.ts'
+import { reportInternalError } from './lib/background.ts'
+import { errorStack } from './lib/errors.ts'
 import { exitOutputMs } from './limits.ts'
 
 const stop = new AbortController()
@@ -12,7 +14,22 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   })
 }
 
-process.exitCode = await runCli(process.argv.slice(2), {
+let hasCrashed = false
+/** State is undefined after an exception that nothing caught: a daemon finishes its transfers and exits to be restarted. */
+function crash(error: unknown): void {
+  const isDaemon = reportInternalError('uncaught_exception', error)
+  if (!isDaemon) process.stderr.write(`spegel-ts: this is a bug: ${errorStack(error)}\n`)
+  if (!isDaemon || hasCrashed) process.exit(1)
+  hasCrashed = true
+  stop.abort()
+}
+process.on('uncaughtException', crash)
+// One piece of work failed, nothing else: a daemon reports the bug and keeps serving.
+process.on('unhandledRejection', (error) => {
+  if (!reportInternalError('unhandled_rejection', error)) crash(error)
+})
+
+const exitCode = await runCli(process.argv.slice(2), {
   env: process.env,
   commandLine: process.argv.slice(1),
   write: (text) => process.stdout.write(text),
@@ -20,6 +37,7 @@ process.exitCode = await runCli(process.argv.slice(2), {
   isTerminal: process.stderr.isTTY,
   stop: stop.signal,
 })
+process.exitCode = hasCrashed ? 1 : exitCode
 // A pipe takes 64 KiB at a time: what it has not taken yet would be cut off by the exit.
 const written = [process.stdout, process.stderr].map(
   (stream) => new Promise<void>((resolve) => stream.write('', () => resolve())),

@@ -3,6 +3,7 @@
  * ours. `docs/metrics.md` is generated from here.
  */
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
+import { taskNames } from './lib/background.ts'
 import { otherName } from './lib/bounded-names.ts'
 import { EventLoopLag, type LagSummary } from './lib/event-loop-lag.ts'
 
@@ -167,7 +168,17 @@ export const metricSpecs = {
     type: 'gauge',
     name: 'spegel_ts_configuration_problems',
     help: 'Registries that do not lead containerd to this mirror, and addresses of the mirror at which another program answers. /readyz and the log name them.',
-    labels: ['reason'],
+    labels: {
+      reason: [
+        'missing',
+        'invalid_file',
+        'unreadable',
+        'mirror_not_first',
+        'foreign_listener',
+        'no_response',
+        'unreachable',
+      ],
+    },
   },
   dhtPeers: {
     type: 'gauge',
@@ -192,6 +203,12 @@ export const metricSpecs = {
     name: 'spegel_provide_failures_total',
     help: 'Peers that did not take announcements; other peers hold the same records.',
     labels: {},
+  },
+  internalErrors: {
+    type: 'counter',
+    name: 'spegel_ts_internal_errors_total',
+    help: 'Errors that no code expected, each logged as "internal error" with its stack. task: where it happened.',
+    labels: { task: taskNames },
   },
 } as const satisfies Record<string, MetricSpec>
 

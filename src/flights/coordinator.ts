@@ -2,6 +2,7 @@
  * All flights that this node coordinates. A node that asks for bytes waits here until its flight decides, as long as it
  * says; what it reports may decide for others. Bounded in flights, nodes and time.
  */
+import { inBackground } from '../lib/background.ts'
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
 import { flightFailedSourceMs, flightGoneMax, flightMembersMax, flightQuestionsMax, flightsMax } from '../limits.ts'
@@ -201,7 +202,9 @@ export class Coordinator {
       const source = entry.nodes.get(decision.source)
       if (source !== undefined) this.#answer(entry, decision.to, { kind: 'source', source })
     }
-    for (const id of entry.flight.quietLeaders(nowMs)) void this.#askLeader(digest, entry, id)
+    for (const id of entry.flight.quietLeaders(nowMs)) {
+      void inBackground('flight_leader_check', () => this.#askLeader(digest, entry, id))
+    }
     entry.cancelTimer()
     const nextMs = entry.flight.nextMs(nowMs)
     entry.cancelTimer =
@@ -213,8 +216,12 @@ export class Coordinator {
     const node = entry.nodes.get(id)
     if (node === undefined || entry.asked.has(id)) return
     entry.asked.add(id)
-    const isThere = id === self.id || (await isAlive(node, digest))
-    entry.asked.delete(id)
+    let isThere: boolean
+    try {
+      isThere = id === self.id || (await isAlive(node, digest))
+    } finally {
+      entry.asked.delete(id)
+    }
     if (this.#entries.get(digest) !== entry) return
     const nowMs = this.#clock.nowMs()
     // It may have spoken meanwhile.

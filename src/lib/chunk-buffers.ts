@@ -37,10 +37,11 @@ export function forgetFreeBuffers(): void {
 }
 
 export function takeBufferPair(bodyBytes: number): BufferPair {
-  streams += 1
-  const isLarge = bodyBytes > chunkBytesSmall && streams <= streamsWithLargeBuffers
+  const isLarge = bodyBytes > chunkBytesSmall && streams < streamsWithLargeBuffers
   const bytes = isLarge ? chunkBytesLarge : chunkBytesSmall
   const [first, second] = [takeBuffer(bytes), takeBuffer(bytes)]
+  // After the buffers: there may be no memory for them.
+  streams += 1
   return {
     first,
     second,

@@ -15,8 +15,27 @@ export function errorMessage(error: unknown): string {
   return (cause === '' || own.includes(cause) ? own : `${own}: ${cause}`).replaceAll(/\s*\n\s*/g, ' ')
 }
 
+/** The stack, or the text of anything else that was thrown. */
+export function errorStack(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error)
+}
+
 /** The `code` that Node and system calls put on errors (`ENOENT`, `ECONNREFUSED`), if there is one. */
 export function errorCode(error: unknown): string | undefined {
   if (!(error instanceof Error) || !('code' in error)) return undefined
   return typeof error.code === 'string' ? error.code : undefined
+}
+
+/** The file, directory or process does not exist. */
+export function isNotFound(error: unknown): boolean {
+  const code = errorCode(error)
+  return code === 'ENOENT' || code === 'ENOTDIR' || code === 'ESRCH'
+}
+
+/** Thrown by the language or by an assertion: no state of the world brings it about. */
+export function isProgrammerError(error: unknown): boolean {
+  if (error instanceof AggregateError) return error.errors.some(isProgrammerError)
+  const isOfLanguage = error instanceof TypeError || error instanceof ReferenceError || error instanceof RangeError
+  // Node puts a code on errors about arguments; libraries on those about what a peer sent.
+  return isOfLanguage && (errorCode(error) ?? 'ERR_INVALID_ARG').startsWith('ERR_INVALID_ARG')
 }

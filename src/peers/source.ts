@@ -4,8 +4,9 @@
  * failed lately come last. When all or several have failed, or the last of them is slow, the swarm is asked once more: who
  * is known may be gone, or at another address, and others have it by now.
  */
+import { inBackground } from '../lib/background.ts'
 import type { Clock } from '../lib/clock.ts'
-import { errorMessage } from '../lib/errors.ts'
+import { errorMessage, isProgrammerError } from '../lib/errors.ts'
 import { afterAwake } from '../lib/patience.ts'
 import { type Random, shuffled } from '../lib/random.ts'
 import {
@@ -102,7 +103,7 @@ export class PeerSource implements BodySource {
     this.#method = method
     this.#resolveTimeoutMs = resolveTimeoutMs
     this.#components = components
-    void this.#search(depth)
+    void this.#searchInBackground(depth)
   }
 
   /** Why `next` gave nothing. */
@@ -154,7 +155,7 @@ export class PeerSource implements BodySource {
         const isFailing = round.failures >= hedgesMax && !round.searchedAgain
         if (isOver || isFailing || this.#isSlow(round)) {
           round.searchedAgain = true
-          void this.#search('fresh')
+          void this.#searchInBackground('fresh')
         }
         await this.#change(round)
       }
@@ -226,7 +227,7 @@ export class PeerSource implements BodySource {
     const candidate = this.#choose()
     if (candidate === undefined) return
     round.hedgeDue = false
-    void this.#ask(candidate, round)
+    void inBackground('peer_request', () => this.#ask(candidate, round))
     const delayMs = this.#components.answerTimes.hedgeDelayMs()
     round.cancelHedge()
     round.cancelHedge = afterAwake(this.#components.clock, delayMs, () => this.#hedge(round))
@@ -265,7 +266,7 @@ export class PeerSource implements BodySource {
       if (round.take(answer)) this.#relax()
       else if ('discard' in answer) answer.discard()
     } catch (error) {
-      if (round.signal.aborted) {
+      if (round.signal.aborted && !isProgrammerError(error)) {
         if (candidate.state === 'asked') candidate.state = 'waiting'
       } else if (error instanceof PeerBusy) {
         candidate.load = error.load
@@ -277,7 +278,7 @@ export class PeerSource implements BodySource {
         this.noteFailure(peer, error)
       } else {
         candidate.state = 'failed'
-        this.#components.logger.error({ peer: peer.addresses, error: errorMessage(error) }, 'bug')
+        throw error
       }
     } finally {
       round.running.delete(ask)
@@ -339,20 +340,27 @@ export class PeerSource implements BodySource {
     cancel()
   }
 
+  #searchInBackground(depth: LookupDepth): Promise<void> {
+    return inBackground('lookup', () => this.#search(depth), { signal: this.#stop.signal })
+  }
+
   async #search(depth: LookupDepth): Promise<void> {
     const { router, standing, clock } = this.#components
     this.#searching += 1
-    for await (const peer of router.lookup(this.#request.key, this.#stop.signal, depth)) {
-      if (standing.isWrong(peer.id, this.#request.digest)) continue
-      const known = this.#candidates.get(peer.id)
-      const forgiven = known?.state === 'failed' && clock.nowMs() - known.failedMs > forgiveFailureMs
-      if (known === undefined || forgiven) this.#candidates.set(peer.id, newCandidate(peer))
-      else if (!this.#learnAddresses(known, peer)) continue
-      // Peers that are known together are seen together: choose after all of them are in.
+    try {
+      for await (const peer of router.lookup(this.#request.key, this.#stop.signal, depth)) {
+        if (standing.isWrong(peer.id, this.#request.digest)) continue
+        const known = this.#candidates.get(peer.id)
+        const forgiven = known?.state === 'failed' && clock.nowMs() - known.failedMs > forgiveFailureMs
+        if (known === undefined || forgiven) this.#candidates.set(peer.id, newCandidate(peer))
+        else if (!this.#learnAddresses(known, peer)) continue
+        // Peers that are known together are seen together: choose after all of them are in.
+        setImmediate(() => this.#wake())
+      }
+    } finally {
+      this.#searching -= 1
       setImmediate(() => this.#wake())
     }
-    this.#searching -= 1
-    setImmediate(() => this.#wake())
   }
 
   /** False when nothing new was learned: the peer is known at these addresses, or failed there. */

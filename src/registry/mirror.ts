@@ -48,7 +48,7 @@ import {
 import { MirrorNotes } from './mirror-notes.ts'
 import { type Manifest, readManifest } from './read-manifest.ts'
 import { ResumableBody } from './resumable-body.ts'
-import { type SendChunks, sendBody, sendHead } from './send-body.ts'
+import { type BodyResult, type SendChunks, sendBody, sendHead } from './send-body.ts'
 import { sendRangeError } from './send-error.ts'
 import { sendUpstream } from './send-upstream.ts'
 
@@ -316,15 +316,19 @@ export class Mirror {
     const passOn = (write: WriteChunk) =>
       isOurs ? (flight?.flights.passOn(digest as Digest, plan.bounds.first, write) ?? write) : write
     const send: SendChunks = (write, bodySignal) => body.send(passOn(write), bodySignal)
-    const result = await sendBody(reply, head, send, clock, shutdown)
+    let result: BodyResult
+    try {
+      result = await sendBody(reply, head, send, clock, shutdown)
+    } finally {
+      // Who was still receiving it passed on what somebody else gave.
+      const given = body.parts.filter((part) => part.last >= part.first && !part.response.isArriving)
+      onEnd(given.map(({ response, first: from, last }) => ({ peerId: response.peer.id, first: from, last })))
+    }
     if (result.outcome === 'client-gone' && isOurs) flight?.flights.noteClientGone(digest as Digest)
     // So that containerd, which comes back for the rest, finds upstream and not the same peers.
     if (result.outcome === 'broken' && remembersBreaks) {
       this.#giveUp(request.key, plan.bounds.first + result.sentBytes)
     }
-    // Who was still receiving it passed on what somebody else gave.
-    const given = body.parts.filter((part) => part.last >= part.first && !part.response.isArriving)
-    onEnd(given.map(({ response, first: from, last }) => ({ peerId: response.peer.id, first: from, last })))
     this.#notes.body(
       request,
       exchange,

@@ -8,8 +8,9 @@ import { createHttpServer, leaveClientError } from '../http/http-server.ts'
 import { listen } from '../http/listen.ts'
 import type { HostPort } from '../lib/address.ts'
 import { noteSmallRequest } from '../lib/chunk-buffers.ts'
+import { reportInternalError } from '../lib/background.ts'
 import type { Clock } from '../lib/clock.ts'
-import { errorMessage } from '../lib/errors.ts'
+import { errorMessage, errorStack } from '../lib/errors.ts'
 import { IdleMemory } from '../lib/idle-memory.ts'
 import type { Random } from '../lib/random.ts'
 import { finLingerMs, registryConnectionsMax, requestHeaderBytesMax, streamsMax, streamsReserved } from '../limits.ts'
@@ -125,12 +126,15 @@ export class RegistryServer {
     const closed = this.#app.close()
     const cancelGrace = clock.after(graceMs, () => this.#shutdown.abort(new Error('the daemon is stopping')))
     const cancelAll = clock.after(graceMs + finLingerMs, () => this.#app.server.closeAllConnections())
-    await closed
-    this.#flight?.flights.close()
-    this.#idleMemory.close()
-    cancelGrace()
-    cancelAll()
-    await this.#client.close()
+    try {
+      await closed
+    } finally {
+      this.#flight?.flights.close()
+      this.#idleMemory.close()
+      cancelGrace()
+      cancelAll()
+      await this.#client.close()
+    }
   }
 
   #createApp(): FastifyInstance {
@@ -147,9 +151,9 @@ export class RegistryServer {
     app.decorateRequest('exchange', undefined)
     app.addHook('onRequest', (request, reply, done) => {
       metrics.httpInflight.inc({ handler: handlerOf(request) })
-      request.exchange = new Exchange(clock, request)
       // 'close' comes once for every response, hijacked or not, finished or not.
       reply.raw.once('close', () => metrics.httpInflight.dec({ handler: handlerOf(request) }))
+      request.exchange = new Exchange(clock, request)
       // Here, before fastify reads the body, of which it would complain instead.
       if (request.method === 'GET' || request.method === 'HEAD' || this.#isMessage(request)) done()
       else sendError(reply, 405, 'UNSUPPORTED', 'this registry only answers GET and HEAD')
@@ -245,7 +249,12 @@ export class RegistryServer {
       sendNotFound(reply, undefined, errorMessage(error))
       return
     }
-    this.#components.logger.error({ url: request.url, error: errorMessage(error), stack: stackOf(error) }, 'bug')
+    if (!reportInternalError('http_request', error, { url: request.url })) {
+      this.#components.logger.error(
+        { url: request.url, error: errorMessage(error), stack: errorStack(error) },
+        'internal error',
+      )
+    }
     if (reply.raw.headersSent) reply.raw.socket?.end()
     else sendNotFound(reply, undefined, 'the mirror failed')
   }
@@ -263,8 +272,4 @@ function handlerOf(request: FastifyRequest): HttpLabels['handler'][number] {
 /** Clients may send any of the 35 methods that Node knows. */
 function methodOf({ method }: FastifyRequest): HttpLabels['method'][number] {
   return method === 'GET' || method === 'HEAD' || method === 'POST' ? method : 'other'
-}
-
-function stackOf(error: unknown): string | undefined {
-  return error instanceof Error ? error.stack : undefined
 }

@@ -202,9 +202,12 @@ export class KadRouter implements Router {
 
   async close(): Promise<void> {
     this.#stop.abort()
-    await Promise.all([this.#bootstrap.close(), this.#membership.close(), this.#provider.close()])
-    this.#rpc.close()
-    await this.#node.libp2p.stop()
+    try {
+      await Promise.all([this.#bootstrap.close(), this.#membership.close(), this.#provider.close()])
+    } finally {
+      this.#rpc.close()
+      await this.#node.libp2p.stop()
+    }
   }
 }
 

@@ -17,8 +17,10 @@ export class Ahead {
   /** Undefined: there are too many. */
   static take(): Ahead | undefined {
     if (taken >= aheadBuffersMax) return undefined
+    // Without memory for its buffer none is taken.
+    const ahead = new Ahead()
     taken += 1
-    return new Ahead()
+    return ahead
   }
 
   /** Make place for another one, once; it must not be used after that. */

@@ -76,6 +76,7 @@ export const parts: Readonly<Record<string, Part>> = {
       'http',
       'oci',
       'lib',
+      'limits',
       'metrics',
       'logger',
     ],
@@ -112,7 +113,7 @@ export const parts: Readonly<Record<string, Part>> = {
     imports: ['testbed', 'images', 'containerd', 'oci', 'lib'],
     libraries: ['zod', 'echarts', '@resvg/resvg-wasm', 'jstat', 'hdr-histogram-js', '@kubernetes/client-node'],
   },
-  main: { imports: ['cli', 'limits'], libraries: [] },
+  main: { imports: ['cli', 'lib', 'limits'], libraries: [] },
 }
 
 export interface SourceFile {

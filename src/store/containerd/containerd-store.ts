@@ -11,6 +11,7 @@ import type { ContainerdClient } from '../../containerd/client.ts'
 import type { Envelope } from '../../containerd/generated/containerd.ts'
 import { ContentCreate } from '../../containerd/generated/events.ts'
 import { Backoff } from '../../lib/backoff.ts'
+import { inBackground } from '../../lib/background.ts'
 import { BoundedMap } from '../../lib/bounded-map.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { errorMessage } from '../../lib/errors.ts'
@@ -268,16 +269,20 @@ export class ContainerdStore implements ContentStore {
 
   #confirmSoon(digest: Digest): void {
     this.#unconfirmed.add(digest)
-    if (this.#confirming < confirmConcurrency) void this.#confirmWaiting()
+    if (this.#confirming >= confirmConcurrency) return
+    void inBackground('blob_check', () => this.#confirmWaiting(), { signal: this.#stop.signal })
   }
 
   async #confirmWaiting(): Promise<void> {
     this.#confirming += 1
-    for (const digest of this.#unconfirmed) {
-      this.#unconfirmed.delete(digest)
-      await this.#confirm(digest)
+    try {
+      for (const digest of this.#unconfirmed) {
+        this.#unconfirmed.delete(digest)
+        await this.#confirm(digest)
+      }
+    } finally {
+      this.#confirming -= 1
     }
-    this.#confirming -= 1
   }
 
   async #confirm(digest: Digest): Promise<void> {

@@ -1,5 +1,6 @@
 /** With DOUBLES of the swarm and of peers, which are silent on command. */
 import { describe, expect, it } from 'vitest'
+import { onInternalError } from '../../../src/lib/background.ts'
 import { createLogger } from '../../../src/logger.ts'
 import { createMetrics } from '../../../src/metrics.ts'
 import { blobFindBudgetMs, hedgeDelayMaxMs, loadTriesMax } from '../../../src/limits.ts'
@@ -75,6 +76,36 @@ describe('the peers for a request', () => {
     const answer = await Promise.race([answered, settled().then(() => undefined)])
     source.close()
     expect(answer).toMatchObject({ peer: { id: 'living' } })
+  })
+
+  it('are given up at once when the lookup fails, and the error is reported', async () => {
+    const clock = new ManualClock()
+    const bug = new TypeError('x is not iterable')
+    const reported: unknown[] = []
+    const stop = onInternalError((internal) => reported.push([internal.task, internal.error]))
+    const components: PeerSourceComponents = {
+      ...parts(clock),
+      router: {
+        async *lookup() {
+          await settled()
+          if (bug.message !== '') throw bug
+          yield peer('never')
+        },
+      },
+      client: { load: () => 0, open: () => Promise.reject(new Error('not asked')) },
+    }
+    const source = new PeerSource(
+      request,
+      { method: 'GET', resolveTimeoutMs: 20_000, depth: 'usual', idleOnly: false, isPatient: true },
+      components,
+    )
+    const answered = source.next(undefined, blobFindBudgetMs, new AbortController().signal)
+    for (let turn = 0; turn < 10; turn++) await settled()
+    const answer = await Promise.race([answered, settled().then(() => 'still waits')])
+    source.close()
+    stop()
+    expect(answer).toBeUndefined()
+    expect(reported).toEqual([['lookup', bug]])
   })
 
   it.each([true, false])('are left when they are slow, and that is known (connected: %s)', async (isConnected) => {
