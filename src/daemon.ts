@@ -9,13 +9,13 @@ import { dnsBootstrapper } from './bootstrap/dns.ts'
 import { type Certificates, httpBootstrapper, serveIdentity } from './bootstrap/http.ts'
 import { type KubernetesBootstrapConfig, kubernetesBootstrapper } from './bootstrap/kubernetes.ts'
 import { staticBootstrapper } from './bootstrap/static.ts'
-import { ContainerdClient } from './containerd/client.ts'
+import { ContainerdClient, isContainerdError } from './containerd/client.ts'
 import { startMetricsServer } from './http/metrics-server.ts'
 import type { HostPort } from './lib/address.ts'
-import { onInternalError } from './lib/background.ts'
+import { inBackground, onInternalError } from './lib/background.ts'
 import { type Clock, systemClock } from './lib/clock.ts'
 import { Closers } from './lib/closers.ts'
-import { UserError, errorMessage, errorStack } from './lib/errors.ts'
+import { UserError, errorMessage, errorStack, expecting, isSystemError } from './lib/errors.ts'
 import { finLingerMs } from './limits.ts'
 import { ownAddress } from './lib/own-address.ts'
 import { type Random, systemRandom } from './lib/random.ts'
@@ -124,7 +124,9 @@ async function startParts(
   closers.add({ name: 'router', close: () => router.close() })
 
   let inventoryComplete = false
+  let trackerEnded = false
   const notReady = () => [
+    ...(trackerEnded ? ['tracker: ended by an error, see the log: restart the daemon'] : []),
     ...(inventoryComplete ? [] : ['tracker: the first inventory is not advertised yet']),
     ...[store.problem(), router.problem()].filter((reason) => reason !== undefined),
   ]
@@ -196,7 +198,11 @@ async function startParts(
   }
 
   const tracking = new AbortController()
-  const tracked = track({ store, router, filter, metrics }, () => (inventoryComplete = true), tracking.signal)
+  const tracked = inBackground('tracker', () =>
+    track({ store, router, filter, metrics }, () => (inventoryComplete = true), tracking.signal).finally(
+      () => (trackerEnded = true),
+    ),
+  )
   closers.add({
     name: 'tracker',
     close: () => {
@@ -288,12 +294,9 @@ async function contentFolder(
   const readable = async (path: string | undefined) =>
     path !== undefined &&
     path !== '' &&
-    (await access(path, constants.R_OK | constants.X_OK).then(
-      () => true,
-      () => false,
-    ))
+    (await access(path, constants.R_OK | constants.X_OK).then(() => true, expecting(isSystemError, false)))
   if (await readable(configured)) return configured
-  const root = await client.contentRoot().catch(() => undefined)
+  const root = await client.contentRoot().catch(expecting(isContainerdError, undefined))
   if (root !== undefined && (await readable(root))) return root
   logger.warn(
     { configured, containerd: root },

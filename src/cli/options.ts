@@ -4,6 +4,7 @@ import { parseStaticPeer } from '../bootstrap/static.ts'
 import { type HostPort, parseHostPort } from '../lib/address.ts'
 import { UserError } from '../lib/errors.ts'
 import { logLevels } from '../logger.ts'
+import { parsed } from '../lib/foreign.ts'
 import type { Owner } from '../lib/owner.ts'
 import { isRegistry } from '../oci/reference.ts'
 import {
@@ -546,9 +547,7 @@ function optionalUrl(value: string | undefined, flag: string): URL | undefined {
 }
 
 function toRegExp(text: string, flag: string): RegExp {
-  try {
-    return new RegExp(text)
-  } catch {
-    throw new UserError(`${flag}: "${text}" is not a regular expression`)
-  }
+  const pattern = parsed(() => new RegExp(text))
+  if (pattern === undefined) throw new UserError(`${flag}: "${text}" is not a regular expression`)
+  return pattern
 }

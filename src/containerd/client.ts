@@ -21,6 +21,15 @@ type Callback<Response> = (error: ServiceError | null, response: Response) => vo
 /** Content.Read sends messages of about 1 MiB; the default limit of 4 MiB would do, this leaves room. */
 const messageBytesMax = 16 * 1024 * 1024
 
+/** containerd is away, does not answer in time or refuses the call; or this client was closed. */
+export function isContainerdError(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  return (
+    typeof (error as Partial<ServiceError>).code === 'number' ||
+    /^Channel has been (shut down|closed)/.test(error.message)
+  )
+}
+
 export class ContainerdClient {
   readonly #metadata = new Metadata()
   readonly #images: ImagesClient

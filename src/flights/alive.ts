@@ -1,4 +1,5 @@
 /** Is a node there, and does it still take part? Frozen or unplugged it says nothing, and its connections look well. */
+import { surface } from '../lib/background.ts'
 import type { Clock } from '../lib/clock.ts'
 import { awakeTimeout } from '../lib/patience.ts'
 import { flightAliveMs } from '../limits.ts'
@@ -20,6 +21,7 @@ export async function isAlive(
     return parseAnswer(answer)?.kind !== 'gone'
   } catch (error) {
     signal.throwIfAborted()
+    surface('flight_leader_check', error)
     return error instanceof PeerFailure && (error.reason === 'status' || error.reason === 'not-found')
   }
 }

@@ -2,6 +2,7 @@
  * Whom to ask about a digest: of the nodes that speak this protocol the closest to its key that answers, of three. All
  * nodes see nearly the same nodes, so nearly always all ask the same one; a view that differs costs one more fetch.
  */
+import { surface } from '../lib/background.ts'
 import type { Clock } from '../lib/clock.ts'
 import { BoundedMap } from '../lib/bounded-map.ts'
 import { awakeTimeout } from '../lib/patience.ts'
@@ -101,8 +102,9 @@ export class Coordinators {
     const inTime = signal === undefined ? patience.signal : AbortSignal.any([patience.signal, signal])
     try {
       return await client.post(node, path, inTime)
-    } catch {
+    } catch (error) {
       signal?.throwIfAborted()
+      surface('flight_report', error)
       this.#noteDead(node)
       return undefined
     }

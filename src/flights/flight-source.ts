@@ -2,6 +2,7 @@
  * The bytes of one blob that somebody in the cluster is fetching: from the node that the coordinator names, and when it
  * breaks or stands still, from the next, at the exact byte. Ends with a lease when this node is the one to go upstream.
  */
+import { inBackground, surface } from '../lib/background.ts'
 import type { Clock } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
 import { afterAwake, awakeTimeout } from '../lib/patience.ts'
@@ -227,6 +228,7 @@ export class FlightSource implements BodySource {
       return { ...response, send: (write) => this.#follow(response, source, first, write) }
     } catch (error) {
       signal.throwIfAborted()
+      surface('peer_request', error)
       const failure = error instanceof PeerFailure ? error : new PeerFailure('headers', 'no answer in time')
       const isMidBlob = range !== undefined && 'first' in range && range.first > 0
       if (failure.reason === 'not-found' && isMidBlob && this.#mayGetThere(source)) return undefined
@@ -307,7 +309,7 @@ export class FlightSource implements BodySource {
         }
       }
     }
-    void watch().catch(() => undefined)
+    void inBackground('flight_watch', watch, { signal: over.signal })
     try {
       await response.send(async (chunk) => {
         silentSinceMs = undefined

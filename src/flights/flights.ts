@@ -1,6 +1,8 @@
 /** This node's part in flights: what it asks, what it tells of its own downloads, and what it coordinates for others. */
+import { inBackground } from '../lib/background.ts'
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
+import { expecting } from '../lib/errors.ts'
 import {
   aheadBytes,
   flightImageMs,
@@ -88,7 +90,10 @@ export class Flights {
       clock,
       self,
       isStored,
-      isAlive: (node, digest) => isAlive({ client, clock }, node, digest, this.#closed.signal).catch(() => true),
+      isAlive: (node, digest) =>
+        isAlive({ client, clock }, node, digest, this.#closed.signal).catch(
+          expecting((error) => error === this.#closed.signal.reason, true),
+        ),
       onLease: (digest, node, further) => {
         metrics.flightLeases.inc({ kind: further ? 'further' : 'first' })
         logger.debug({ key: digest, node, further }, 'lease')
@@ -333,12 +338,10 @@ export class Flights {
     haveBytes: number,
     size: number | undefined,
   ): void {
-    const { self: node, logger } = this.#components
+    const { self: node } = this.#components
     const busy = this.#participations.get(digest)?.busy
     const report = { kind, node, haveBytes, size, load: this.#load(digest), busy }
-    this.#coordinators.report(digest, report).catch((error: unknown) => {
-      logger.error({ key: digest, error: String(error) }, 'bug')
-    })
+    void inBackground('flight_report', () => this.#coordinators.report(digest, report))
   }
 
   #tell(digest: Digest, { role, startedMs }: Participation, outcome: 'complete' | 'failed', size: number): void {

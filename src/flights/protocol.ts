@@ -1,5 +1,6 @@
 /** The messages of flights. What they mean, and every time limit: docs/flights.md. */
 import { isIP } from 'node:net'
+import { parseJsonObject } from '../lib/foreign.ts'
 import { addressesPerPeerMax, flightJoinWaitMs } from '../limits.ts'
 import { type Digest, isDigest } from '../oci/digest.ts'
 import type { Peer } from '../router/router.ts'
@@ -143,20 +144,17 @@ export function parseMessage(url: string): Message | undefined {
 
 /** Undefined: nonsense. */
 export function parseAnswer(text: string): Answer | undefined {
-  try {
-    const { kind, source, afterFailure } = JSON.parse(text) as {
-      kind?: unknown
-      source?: { id?: unknown; addresses?: unknown }
-      afterFailure?: unknown
-    }
-    if (kind === 'lease') return afterFailure === true ? { kind, afterFailure } : { kind }
-    if (kind === 'wait' || kind === 'pause' || kind === 'gone') return { kind }
-    if (kind !== 'source' || typeof source?.id !== 'string' || !Array.isArray(source.addresses)) return undefined
-    const node = checkedNode(source.id, source.addresses.map(String))
-    return node === undefined ? undefined : { kind, source: node }
-  } catch {
-    return undefined
+  const { kind, source, afterFailure } = (parseJsonObject(text) ?? {}) as {
+    kind?: unknown
+    source?: { id?: unknown; addresses?: unknown } | null
+    afterFailure?: unknown
   }
+  if (kind === 'lease') return afterFailure === true ? { kind, afterFailure } : { kind }
+  if (kind === 'wait' || kind === 'pause' || kind === 'gone') return { kind }
+  if (kind !== 'source' || typeof source?.id !== 'string' || !Array.isArray(source.addresses)) return undefined
+  if (!source.addresses.every((address) => typeof address === 'string')) return undefined
+  const node = checkedNode(source.id, source.addresses)
+  return node === undefined ? undefined : { kind, source: node }
 }
 
 function pathOf(digest: Digest, verb: string, fields: Record<string, string>): string {

@@ -3,7 +3,7 @@
  * the addresses of a service only tell who has come so far.
  */
 import type { Clock } from '../lib/clock.ts'
-import { UserError, errorMessage } from '../lib/errors.ts'
+import { UserError, errorMessage, isProgrammerError } from '../lib/errors.ts'
 import { formatDuration } from '../lib/duration.ts'
 import { awakeTimeout } from '../lib/patience.ts'
 import { ApiError, type KubernetesApi } from '../kubernetes/api.ts'
@@ -49,7 +49,7 @@ export async function waitForRollout(
   const until = async (isDone: () => Promise<boolean>): Promise<boolean> => {
     for (;;) {
       const done = await isDone().catch((error: unknown) => {
-        if (signal.aborted) throw error
+        if (signal.aborted || isProgrammerError(error)) throw error
         said = errorMessage(error)
         return false
       })

@@ -6,8 +6,8 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { type TomlTable, type TomlValue, parse } from 'smol-toml'
-import { errorCode } from '../lib/errors.ts'
+import { type TomlTable, type TomlValue, TomlError, parse } from 'smol-toml'
+import { errorCode, isSystemError } from '../lib/errors.ts'
 import { wildcardRegistry } from './registry-url.ts'
 
 /** What hosts.toml says of a registry, without the mirror's table. */
@@ -41,6 +41,7 @@ export async function upstreamOrigin(folder: string, registry: string): Promise<
       return originFrom(await readFile(join(folder, name, 'hosts.toml'), 'utf8'), registry)
     } catch (error) {
       // containerd may read what is closed to us: what it finds there is not what the next name says.
+      if (!isSystemError(error)) throw error
       if (errorCode(error) !== 'ENOENT') return undefined
     }
   }
@@ -68,7 +69,8 @@ function originFrom(text: string, registry: string): string | undefined {
   let document: TomlTable
   try {
     document = parse(text)
-  } catch {
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error
     return undefined
   }
   const { host, ...top } = document

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { UserError, errorCode } from '../lib/errors.ts'
+import { parseJsonObject } from '../lib/foreign.ts'
 
 export interface Credentials {
   username: string
@@ -48,13 +49,10 @@ async function readEntries(path: string): Promise<Record<string, Entry>> {
     if (errorCode(error) === 'ENOENT') return {}
     throw new UserError(`cannot read ${path}: ${errorCode(error)}`, { cause: error })
   }
-  try {
-    const config = JSON.parse(text) as { auths?: Record<string, Entry> } | null
-    return config?.auths ?? {}
-  } catch {
-    // The parser's own message would repeat a part of the file.
-    throw new UserError(`${path} is not JSON: mend it, or make it anew with docker login`)
-  }
+  const config = parseJsonObject(text)
+  // The parser's own message would repeat a part of the file.
+  if (config === undefined) throw new UserError(`${path} is not JSON: mend it, or make it anew with docker login`)
+  return (config['auths'] ?? {}) as Record<string, Entry>
 }
 
 /** `https://index.docker.io/v1/` → `index.docker.io` */

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { writeFileAtomic } from '../lib/atomic-file.ts'
+import { expecting, isNotFound } from '../lib/errors.ts'
 import { type Digest, digestOf } from '../oci/digest.ts'
 import { gzipStored } from './gzip.ts'
 
@@ -90,7 +91,7 @@ export function removeFromIndex(layout: string, name: string): Promise<void> {
 
 async function changeIndex(layout: string, name: string, entries: IndexEntry[]): Promise<void> {
   const path = join(layout, 'index.json')
-  const text = await readFile(path, 'utf8').catch(() => '{"schemaVersion":2,"manifests":[]}')
+  const text = await readFile(path, 'utf8').catch(expecting(isNotFound, '{"schemaVersion":2,"manifests":[]}'))
   const index = JSON.parse(text) as { manifests: IndexEntry[] }
   index.manifests = [...index.manifests.filter((entry) => entry.annotations?.[nameAnnotation] !== name), ...entries]
   await writeFileAtomic(join(layout, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}', 0o644)

@@ -1,5 +1,6 @@
 /** A client of one repository of a registry (OCI distribution spec), which logs in when it is asked to. */
 import { UserError, errorCode, errorMessage } from '../lib/errors.ts'
+import { parseJsonObject } from '../lib/foreign.ts'
 import type { Credentials } from './docker-credentials.ts'
 import type { PushTarget } from './push-target.ts'
 import { basicAuthorization, parseChallenge, tokenOf, tokenUrl } from './registry-login.ts'
@@ -130,19 +131,19 @@ export class RegistryClient {
 /** The registry's own words (`{"errors":[{code, message}]}`), one short line. */
 function saidBy({ body }: Answer): string {
   const text = body.toString('utf8')
-  let said = text
-  try {
-    const document = JSON.parse(text) as { errors?: { code?: unknown; message?: unknown }[] } | null
-    const first = document?.errors?.[0]
-    if (first !== undefined) said = `${String(first.code)}, ${String(first.message)}`
-  } catch {
-    // A proxy's page: its beginning will do.
-  }
-  said = said
+  const errors = parseJsonObject(text)?.['errors']
+  const [first] = Array.isArray(errors) ? (errors as ({ code?: unknown; message?: unknown } | null)[]) : []
+  // A proxy's page: its beginning will do.
+  const words = first === undefined || first === null ? text : `${wordOf(first.code)}, ${wordOf(first.message)}`
+  const said = words
     .replaceAll(/[\s\p{Cc}]+/gu, ' ')
     .trim()
     .slice(0, 200)
   return said === '' ? '' : ` (${said})`
+}
+
+function wordOf(value: unknown): string {
+  return typeof value === 'string' ? value : JSON.stringify(value)
 }
 
 function adviceFor(error: unknown): string {

@@ -3,6 +3,7 @@
  * another server (the token authentication of Docker's registry, which ghcr.io and Docker Hub use).
  */
 import { UserError } from '../lib/errors.ts'
+import { parseJsonObject } from '../lib/foreign.ts'
 import type { Credentials } from './docker-credentials.ts'
 import type { Answer } from './registry-request.ts'
 
@@ -44,12 +45,6 @@ export function tokenOf({ status, body }: Answer, realm: URL): string | undefine
 
 /** Errors are told by the caller, without the text: it may hold a token. */
 function field(body: Buffer, name: string): unknown {
-  try {
-    const document: unknown = JSON.parse(body.toString('utf8'))
-    return typeof document === 'object' && document !== null
-      ? Object.entries(document).find(([key]) => key === name)?.[1]
-      : undefined
-  } catch {
-    return undefined
-  }
+  const document = parseJsonObject(body.toString('utf8')) ?? {}
+  return Object.entries(document).find(([key]) => key === name)?.[1]
 }

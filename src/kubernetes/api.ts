@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type HostPort, formatHostPort } from '../lib/address.ts'
 import { ask } from '../lib/ask.ts'
+import { parseJsonObject } from '../lib/foreign.ts'
 
 export interface KubernetesApiConfig {
   apiServer: HostPort
@@ -71,9 +72,5 @@ export class KubernetesApi {
 }
 
 function parseObject(text: string): Record<string, unknown> {
-  try {
-    return (JSON.parse(text) as Record<string, unknown> | null) ?? {}
-  } catch {
-    return {}
-  }
+  return parseJsonObject(text) ?? {}
 }

@@ -3,7 +3,7 @@
  * it is published here, and the daemon logs it with its stack and counts it by task.
  */
 import { channel } from 'node:diagnostics_channel'
-import { isProgrammerError } from './errors.ts'
+import { isOperationalError, isProgrammerError } from './errors.ts'
 
 /** Each is a label value of a metric. */
 export const taskNames = [
@@ -17,6 +17,7 @@ export const taskNames = [
   'dht_stream',
   'flight_leader_check',
   'flight_report',
+  'flight_watch',
   'http_request',
   'layout_index',
   'lookup',
@@ -75,4 +76,11 @@ export async function inBackground(
     if (signal?.aborted === true && !isProgrammerError(error)) return
     if (!reportInternalError(task, error)) throw error
   }
+}
+
+/** In a `catch` that goes on in any case, as with another peer: reports the error unless it is of the expected kind. */
+export function surface(task: TaskName, error: unknown, isExpected = isOperationalError): void {
+  if (isExpected(error) || reportInternalError(task, error)) return
+  // Where nobody listens, it surfaces as an unhandled rejection.
+  void Promise.reject(error instanceof Error ? error : new Error(String(error)))
 }

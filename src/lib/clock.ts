@@ -32,3 +32,12 @@ export const systemClock: Clock = {
     return () => clearTimeout(timer)
   },
 }
+
+/** As `clock.sleep`, but the signal ends the sleep early and without an error. */
+export async function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
+  try {
+    await clock.sleep(delayMs, signal)
+  } catch (error) {
+    if (error !== signal.reason) throw error
+  }
+}

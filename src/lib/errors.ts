@@ -32,10 +32,28 @@ export function isNotFound(error: unknown): boolean {
   return code === 'ENOENT' || code === 'ENOTDIR' || code === 'ESRCH'
 }
 
+/** The system refused a call: what it names is missing, closed to us or of another kind, or a resource is used up. */
+export function isSystemError(error: unknown): boolean {
+  return errorCode(error) !== undefined && !isProgrammerError(error)
+}
+
 /** Thrown by the language or by an assertion: no state of the world brings it about. */
 export function isProgrammerError(error: unknown): boolean {
   if (error instanceof AggregateError) return error.errors.some(isProgrammerError)
   const isOfLanguage = error instanceof TypeError || error instanceof ReferenceError || error instanceof RangeError
   // Node puts a code on errors about arguments; libraries on those about what a peer sent.
   return isOfLanguage && (errorCode(error) ?? 'ERR_INVALID_ARG').startsWith('ERR_INVALID_ARG')
+}
+
+/** A failure that a correct program has to live with, such as a peer that is gone or an answer that is nonsense. */
+export function isOperationalError(error: unknown): boolean {
+  return error instanceof Error && !isProgrammerError(error)
+}
+
+/** For `.catch`: the fallback in place of an expected failure. Any other error goes on. */
+export function expecting<T>(isExpected: (error: unknown) => boolean, fallback: T): (error: unknown) => T {
+  return (error) => {
+    if (isExpected(error)) return fallback
+    throw error
+  }
 }

@@ -5,7 +5,7 @@
  */
 import { mkdir, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { errorCode } from './errors.ts'
+import { errorCode, expecting, isSystemError } from './errors.ts'
 
 /** Does nothing where a directory, or a link to one, exists. Throws the error of the system otherwise. */
 export async function makeDirectory(path: string, mode = 0o777): Promise<void> {
@@ -14,13 +14,17 @@ export async function makeDirectory(path: string, mode = 0o777): Promise<void> {
   } catch (error) {
     const code = errorCode(error)
     const parent = dirname(path)
-    if (code === 'ENOENT' && parent !== path && (await stat(parent).catch(() => undefined)) === undefined) {
+    if (
+      code === 'ENOENT' &&
+      parent !== path &&
+      (await stat(parent).catch(expecting(isSystemError, undefined))) === undefined
+    ) {
       await makeDirectory(parent, mode)
       await mkdir(path, mode)
       return
     }
     // A read-only file system reports EROFS even where the directory exists.
-    if ((await stat(path).catch(() => undefined))?.isDirectory() === true) return
+    if ((await stat(path).catch(expecting(isSystemError, undefined)))?.isDirectory() === true) return
     throw error
   }
 }

@@ -1,6 +1,7 @@
 /** Which of this machine's addresses others reach it at. */
 import { createSocket } from 'node:dgram'
 import { networkInterfaces } from 'node:os'
+import { isSystemError } from './errors.ts'
 
 /** Documentation addresses (RFC 5737, RFC 3849): connecting a UDP socket sends nothing, it only picks the route. */
 const probes = [
@@ -24,13 +25,14 @@ export async function ownAddress(): Promise<string | undefined> {
 }
 
 function sourceAddress(type: 'udp4' | 'udp6', target: string): Promise<string | undefined> {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const socket = createSocket(type)
     const finish = (address: string | undefined) => {
       socket.close()
       resolve(address)
     }
-    socket.once('error', () => finish(undefined))
+    // No route to it.
+    socket.once('error', (error) => (isSystemError(error) ? finish(undefined) : reject(error)))
     socket.connect(9, target, () => {
       const { address } = socket.address()
       finish(address === '0.0.0.0' || address === '::' ? undefined : address)

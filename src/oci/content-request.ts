@@ -1,4 +1,5 @@
 /** What a request under /v2/ asks for (OCI distribution spec, endpoints end-2 and end-3, plus containerd's `ns`). */
+import { parsed } from '../lib/foreign.ts'
 import { type Digest, isDigest } from './digest.ts'
 import { isRegistry, isRepository, isTag, tagKey } from './reference.ts'
 
@@ -23,16 +24,16 @@ const pathPattern = /^\/v2\/(.+)\/(manifests|blobs)\/([^/]+)$/
 
 /** `defaultRegistry` stands in where a request names no registry. */
 export function parseContentRequest(url: string, defaultRegistry?: string): ParsedRequest {
-  const parsed = URL.parse(url, 'http://mirror.invalid')
-  if (parsed === null) return invalid('the URL does not parse')
-  if (parsed.pathname === '/v2/' || parsed.pathname === '/v2') return { outcome: 'base' }
-  const path = decode(parsed.pathname)
+  const location = URL.parse(url, 'http://mirror.invalid')
+  if (location === null) return invalid('the URL does not parse')
+  if (location.pathname === '/v2/' || location.pathname === '/v2') return { outcome: 'base' }
+  const path = decode(location.pathname)
   const match = path === undefined ? null : pathPattern.exec(path)
   if (match === null) return invalid('the path is neither a manifest nor a blob')
   const [, repository = '', section, reference = ''] = match
   const kind = section === 'manifests' ? 'manifest' : 'blob'
   if (!isRepository(repository)) return invalid('the repository name is not valid', kind)
-  const registry = parsed.searchParams.get('ns') ?? defaultRegistry
+  const registry = location.searchParams.get('ns') ?? defaultRegistry
   if (registry !== undefined && !isRegistry(registry)) return invalid('the ns parameter is not a registry', kind)
 
   if (isDigest(reference)) {
@@ -56,9 +57,5 @@ function invalid(reason: string, kind?: ContentRequest['kind']): ParsedRequest {
 }
 
 function decode(path: string): string | undefined {
-  try {
-    return decodeURIComponent(path)
-  } catch {
-    return undefined
-  }
+  return parsed(() => decodeURIComponent(path))
 }

@@ -1,4 +1,5 @@
 /** Media types of manifests (OCI image spec, media-types.md; Docker image manifest v2 schema 2). */
+import { parseJsonObject } from '../lib/foreign.ts'
 
 const manifestTypes = {
   ociIndex: 'application/vnd.oci.image.index.v1+json',
@@ -43,13 +44,5 @@ export function manifestMediaType(bytes: Uint8Array): string | undefined {
 
 /** Undefined unless the bytes are a JSON object. */
 export function parseManifest(bytes: Uint8Array): ManifestDocument | undefined {
-  try {
-    const document: unknown = JSON.parse(
-      Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'),
-    )
-    if (typeof document !== 'object' || document === null || Array.isArray(document)) return undefined
-    return document
-  } catch {
-    return undefined
-  }
+  return parseJsonObject(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'))
 }

@@ -1,5 +1,6 @@
 /** One question to one peer: over our own connection, through a library where the answer is out of the ordinary. */
 import { formatHostPort } from '../lib/address.ts'
+import { surface } from '../lib/background.ts'
 import type { Clock } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
 import { afterAwake } from '../lib/patience.ts'
@@ -176,6 +177,7 @@ export class PeerClient {
     const gone = Promise.withResolvers<never>()
     const cancel = afterAwake(this.#clock, peerDoubtMs, () => {
       this.#connections.probe(peer, idle, untilOver).catch((error: unknown) => {
+        surface('peer_request', error)
         if (untilOver.aborted) return
         // Perhaps it is at another of its addresses by now.
         gone.reject(new PeerFailure('connect', errorMessage(error), { retryable: peer.addresses.length > 1 }))

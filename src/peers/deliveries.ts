@@ -3,8 +3,10 @@
  * and says nothing: it fails the pull and throws the blob away. Two signs are left: a blob that was delivered whole is
  * asked for again from its first byte, or it is not in the store some time later. All that gave bytes of it count.
  */
+import { inBackground } from '../lib/background.ts'
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
+import { expecting } from '../lib/errors.ts'
 import {
   deliveriesRememberedMax,
   deliveryCheckMs,
@@ -14,7 +16,7 @@ import {
 } from '../limits.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { ByteRange } from '../oci/range.ts'
-import type { ContentStore } from '../store/store.ts'
+import { type ContentStore, isContentNotFound } from '../store/store.ts'
 
 interface Delivery {
   sinceMs: number
@@ -85,13 +87,13 @@ export class Deliveries {
       if (this.#deliveries.get(digest) !== delivery) return
       const isCommitting = clock.nowMs() - wholeMs < commitMs(delivery) && isDownloading(digest)
       if (delivery.running > 0 || isCommitting) this.#checkLater(digest, delivery)
-      else void this.#judgeLate(digest, delivery)
+      else void inBackground('delivery_check', () => this.#judgeLate(digest, delivery))
     })
   }
 
   /** The store may have it without having told: it is asked before anybody is blamed. */
   async #judgeLate(digest: Digest, delivery: Delivery): Promise<void> {
-    const content = await this.#components.store.open(digest).catch(() => undefined)
+    const content = await this.#components.store.open(digest).catch(expecting(isContentNotFound, undefined))
     await content?.close()
     if (content === undefined) this.#judge(digest, delivery)
     else this.#deliveries.delete(digest)

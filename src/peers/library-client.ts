@@ -1,7 +1,8 @@
 /** The same question through undici: for peers whose answers are right but not as we parse them. */
 import type { Agent } from 'undici'
 import { formatHostPort } from '../lib/address.ts'
-import { errorCode } from '../lib/errors.ts'
+import { surface } from '../lib/background.ts'
+import { errorCode, isProgrammerError } from '../lib/errors.ts'
 import { libraryConnectionsMax, peerConnectTimeoutMs, peerHeaderBytesMax, peerIdleConnectionMs } from '../limits.ts'
 import type { Peer } from '../router/router.ts'
 import type { WriteChunk } from '../store/store.ts'
@@ -55,7 +56,7 @@ export class LibraryClient {
         throw signal.aborted ? signal.reason : toFailure(error, 'headers')
       })
       .finally(() => signal.removeEventListener('abort', onAbort))
-    const discard = () => answer.body.on('error', () => undefined).destroy()
+    const discard = () => answer.body.on('error', (error) => surface('peer_request', error)).destroy()
     try {
       const headers = new Map(
         Object.entries(answer.headers).map(([name, value]) => [
@@ -115,7 +116,9 @@ async function sendAnswer(body: AsyncIterable<Uint8Array>, bodyBytes: number, wr
   if (leftBytes > 0) throw new PeerFailure('body', `the peer sent ${leftBytes} bytes too few`, { retryable: true })
 }
 
-function toFailure(error: unknown, phase: 'headers' | 'body'): PeerFailure {
+/** Errors of a programmer stay what they are. */
+function toFailure(error: unknown, phase: 'headers' | 'body'): Error {
+  if (isProgrammerError(error)) return error as Error
   const reason = errorCode(error) === 'UND_ERR_BODY_TIMEOUT' ? 'stall' : phase
   return new PeerFailure(reason, error instanceof Error ? error.message : String(error), { cause: error })
 }

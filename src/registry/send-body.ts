@@ -4,6 +4,7 @@
  * next host, but a reset fails its whole pull.
  */
 import type { FastifyReply } from 'fastify'
+import { surface } from '../lib/background.ts'
 import type { Clock } from '../lib/clock.ts'
 import { finLingerMs, headersAloneMs } from '../limits.ts'
 import type { BodyPlan } from '../oci/range.ts'
@@ -77,6 +78,8 @@ export async function sendBody(
     await send(write, AbortSignal.any([gone.signal, shutdown]))
   } catch (error) {
     failure = error
+    // The body ends by FIN, whatever it was.
+    surface('http_request', error)
   } finally {
     cancelHeadersAlone()
   }

@@ -4,7 +4,7 @@
  * pull, and then the pulls of all that would be sent there after it: it waits here until upstream takes connections again.
  */
 import type { FastifyReply } from 'fastify'
-import type { Clock } from '../lib/clock.ts'
+import { type Clock, pause } from '../lib/clock.ts'
 import { flightAskAgainMs, flightRefusedHoldMs, flightRefusedLookMs } from '../limits.ts'
 import type { ContentRequest } from '../oci/content-request.ts'
 import { planBody } from '../oci/range.ts'
@@ -65,11 +65,11 @@ async function upstreamIsBack(
   clock: Clock,
   signal: AbortSignal,
 ): Promise<void> {
-  if (holdMs > 0) await clock.sleep(holdMs, signal).catch(() => undefined)
+  if (holdMs > 0) await pause(clock, holdMs, signal)
   if (refuses === undefined) return
   const untilMs = clock.nowMs() + flightRefusedHoldMs
-  while (!signal.aborted && clock.nowMs() < untilMs && (await refuses().catch(() => false))) {
-    await clock.sleep(flightRefusedLookMs, signal).catch(() => undefined)
+  while (!signal.aborted && clock.nowMs() < untilMs && (await refuses())) {
+    await pause(clock, flightRefusedLookMs, signal)
   }
 }
 

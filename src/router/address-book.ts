@@ -11,6 +11,7 @@ import type { Clock } from '../lib/clock.ts'
 import { addressBookEntriesMax, addressRefreshMs } from '../limits.ts'
 import type { Peer as PeerMessage } from './generated/kad-dht.ts'
 import { reachable, readReachable } from './reachable.ts'
+import { ifUnknownPeer } from './unknown-peer.ts'
 
 export interface AddressBookEntry {
   /** As messages carry it; no multiaddrs: nobody knows where it is. */
@@ -71,7 +72,7 @@ export class AddressBook {
   }
 
   async #read(peerId: PeerId): Promise<AddressBookEntry> {
-    const peer = await this.#libp2p.peerStore.get(peerId).catch(() => undefined)
+    const peer = await this.#libp2p.peerStore.get(peerId).catch(ifUnknownPeer)
     const multiaddrs = reachable(peer?.addresses.map((address) => address.multiaddr) ?? [])
     return {
       message: { id: peerId.toMultihash().bytes, multiaddrs: multiaddrs.map(({ bytes }) => bytes) },

@@ -4,7 +4,9 @@
  * takes locks and promises for every peer that it names, and a timer and an abort signal for every message.
  */
 import type { Connection, Libp2p, PeerId, Stream } from '@libp2p/interface'
+import { surface } from '../lib/background.ts'
 import type { Clock } from '../lib/clock.ts'
+import { parsed } from '../lib/foreign.ts'
 import {
   dhtMessageBytesMax,
   dhtServerStreamIdleMs,
@@ -54,7 +56,10 @@ export class Answerer {
     const { clock, table } = this.#components
     const peer = remotePeer.toString()
     const decoder = new LengthPrefixedDecoder(dhtMessageBytesMax)
-    const fail = (error: unknown) => stream.abort(error as Error)
+    const fail = (error: unknown) => {
+      surface('dht_stream', error)
+      stream.abort(error as Error)
+    }
     let cancelIdle = () => {}
     const restartIdle = () => {
       cancelIdle()
@@ -64,7 +69,9 @@ export class Answerer {
     let last: Promise<void> = Promise.resolve()
     const receive = async (data: Uint8Array) => {
       for (const bytes of decoder.decode(data)) {
-        const answer = this.#answer(remotePeer, Message.decode(bytes))
+        const question = parsed(() => Message.decode(bytes))
+        if (question === undefined) throw new Error('a message that cannot be read')
+        const answer = this.#answer(remotePeer, question)
         const message = answer instanceof Promise ? await answer : answer
         if (message === undefined) continue
         if (!stream.send(lengthPrefixed(Message.encode(message).finish()))) await drained(stream)
@@ -123,7 +130,12 @@ export class Answerer {
   #addProvider(from: PeerId, { key, providers }: Message): undefined | Promise<undefined> {
     const { store, addresses } = this.#components
     const id = from.toString()
-    const self = providers.find((provider) => provider.multiaddrs.length > 0 && addresses.nameOf(provider.id) === id)
+    const self = providers.find((provider) => {
+      if (provider.multiaddrs.length === 0) return false
+      const name = parsed(() => addresses.nameOf(provider.id))
+      if (name === undefined) throw new Error('a provider without a peer id')
+      return name === id
+    })
     if (self === undefined || key.length === 0) return undefined
     store.addProvider(key, id)
     return addresses.learn(from, id, self.multiaddrs).then(() => undefined)
@@ -155,12 +167,8 @@ export class Answerer {
   /** FIND_NODE may ask for one node by its id, which need not be in the table. */
   #nodeWithId(type: number, key: Uint8Array, asker: string): string | undefined {
     if (type !== messageType.findNode) return undefined
-    try {
-      const id = this.#components.addresses.nameOf(key)
-      return id === asker ? undefined : id
-    } catch {
-      return undefined
-    }
+    const id = parsed(() => this.#components.addresses.nameOf(key))
+    return id === asker ? undefined : id
   }
 
   async #addressesOf(ids: readonly string[]): Promise<PeerMessage[]> {

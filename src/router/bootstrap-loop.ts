@@ -7,7 +7,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import type { Bootstrapper } from '../bootstrap/bootstrapper.ts'
 import { Backoff } from '../lib/backoff.ts'
 import { BoundedMap } from '../lib/bounded-map.ts'
-import type { Clock } from '../lib/clock.ts'
+import { type Clock, pause } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
 import { awakeTimeout } from '../lib/patience.ts'
 import { undialableReason } from '../lib/peer-address.ts'
@@ -23,6 +23,8 @@ import {
   undialableEntriesRememberedMax,
 } from '../limits.ts'
 import type { Logger } from '../logger.ts'
+import { inBackground, surface } from '../lib/background.ts'
+import { ifUnknownPeer } from './unknown-peer.ts'
 
 export interface BootstrapComponents {
   bootstrapper: Bootstrapper
@@ -61,7 +63,7 @@ export class BootstrapLoop {
   }
 
   start(): void {
-    this.#running = this.#run()
+    this.#running = inBackground('bootstrap', () => this.#run(), { signal: this.#stop.signal })
   }
 
   async close(): Promise<void> {
@@ -84,7 +86,7 @@ export class BootstrapLoop {
       if (!connected && this.#acquainted) onConnected()
       this.#connected = connected
       const delayMs = connected ? bootstrapRefreshMs * (0.8 + 0.4 * random()) : this.#backoff.nextDelayMs()
-      await clock.sleep(delayMs, signal).catch(() => undefined)
+      await pause(clock, delayMs, signal)
     }
   }
 
@@ -111,6 +113,7 @@ export class BootstrapLoop {
         this.#say('info', `alone: ${bootstrapper.name} names nobody else; peers that come later will be found`)
       }
     } catch (error) {
+      surface('bootstrap', error)
       if (this.#stop.signal.aborted || peerCount() > 0) return
       this.#problem = `router: ${bootstrapper.name} cannot be asked: ${errorMessage(error)}`
       this.#say('warn', this.#problem)
@@ -157,7 +160,7 @@ export class BootstrapLoop {
   async #knownAddresses(): Promise<Set<string>> {
     const { libp2p } = this.#components
     const peers = await Promise.all(
-      libp2p.getPeers().map((peerId) => libp2p.peerStore.get(peerId).catch(() => undefined)),
+      libp2p.getPeers().map((peerId) => libp2p.peerStore.get(peerId).catch(ifUnknownPeer)),
     )
     return new Set(peers.flatMap((peer) => peer?.addresses.map(({ multiaddr: address }) => address.toString()) ?? []))
   }

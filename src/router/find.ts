@@ -9,7 +9,9 @@
 import type { Libp2p } from '@libp2p/interface'
 import { peerIdFromMultihash } from '@libp2p/peer-id'
 import * as digest from 'multiformats/hashes/digest'
+import { surface } from '../lib/background.ts'
 import type { Clock } from '../lib/clock.ts'
+import { parsed } from '../lib/foreign.ts'
 import { awakeTimeout } from '../lib/patience.ts'
 import { addressesPerPeerMax, lookupTimeoutMs, replication, rpcConcurrency } from '../limits.ts'
 import { type AddressBook, ipsOf } from './address-book.ts'
@@ -148,7 +150,8 @@ class Search {
       this.#components.table.noteAnswer(peer.id)
       for (const provider of answer.providers) this.#hearOfProvider(provider)
       for (const closer of answer.closer.slice(0, replication)) await this.#consider(closer)
-    } catch {
+    } catch (error) {
+      surface('lookup', error)
       peer.state = 'failed'
       if (!this.#signal.aborted) await this.#components.table.noteFailure(peer)
     }
@@ -161,23 +164,23 @@ class Search {
   // What others say may be nonsense: then it is as if they had not said it.
 
   #hearOfProvider(message: PeerMessage): void {
-    try {
-      const id = this.#components.addresses.nameOf(message.id)
-      this.#report(id, ipsOf(readReachable(message.multiaddrs)))
-    } catch {}
+    const id = parsed(() => this.#components.addresses.nameOf(message.id))
+    if (id !== undefined) this.#report(id, ipsOf(readReachable(message.multiaddrs)))
   }
 
   async #consider(message: PeerMessage): Promise<void> {
     const { addresses, table, libp2p } = this.#components
+    const id = parsed(() => addresses.nameOf(message.id))
+    if (id === undefined || id === this.#selfId || this.#candidates.has(id) || table.isDead(id)) return
+    const multiaddrs = readReachable(message.multiaddrs)
+    const peerId = parsed(() => peerIdFromMultihash(digest.decode(message.id)))
+    if (multiaddrs.length === 0 || peerId === undefined) return
+    this.#candidates.set(id, { peerId, id, kadId: kadId(message.id), state: 'new' })
     try {
-      const id = addresses.nameOf(message.id)
-      if (id === this.#selfId || this.#candidates.has(id) || table.isDead(id)) return
-      const multiaddrs = readReachable(message.multiaddrs)
-      if (multiaddrs.length === 0) return
-      const peerId = peerIdFromMultihash(digest.decode(message.id))
-      this.#candidates.set(id, { peerId, id, kadId: kadId(message.id), state: 'new' })
       await libp2p.peerStore.merge(peerId, { multiaddrs })
-    } catch {}
+    } catch (error) {
+      surface('lookup', error)
+    }
   }
 
   /** A provider may have moved: nodes that know it at another address may be right. */

@@ -2,6 +2,7 @@
  * Searches are shared: callers with the same key join the one that runs and see what it has found so far; its result
  * is kept for a moment. Bounded; when full, the search that was used least recently is forgotten.
  */
+import { inBackground } from '../lib/background.ts'
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
 import { lookupCacheEntriesMax, lookupCacheMs, lookupMissCacheMs } from '../limits.ts'
@@ -65,8 +66,8 @@ export class LookupCache {
       entry.peers.push(peer)
       wake()
     }
-    const searched = this.#search(key, depth, onPeer).catch(() => undefined)
-    void searched.finally(() => {
+    // In any case the search is over then, and nobody waits for more.
+    void inBackground('lookup', () => this.#search(key, depth, onPeer)).finally(() => {
       entry.expiresMs = this.#clock.nowMs() + (entry.peers.length > 0 ? lookupCacheMs : lookupMissCacheMs)
       wake()
     })

@@ -10,8 +10,11 @@ import type { Libp2p } from '@libp2p/interface'
 import { peerIdFromMultihash } from '@libp2p/peer-id'
 import { CODE_P2P as codeP2p, type Multiaddr } from '@multiformats/multiaddr'
 import * as digest from 'multiformats/hashes/digest'
+import { inBackground, surface } from '../lib/background.ts'
 import { Backoff } from '../lib/backoff.ts'
-import type { Clock } from '../lib/clock.ts'
+import { type Clock, pause } from '../lib/clock.ts'
+import { isOperationalError } from '../lib/errors.ts'
+import { parsed } from '../lib/foreign.ts'
 import { awakeTimeout } from '../lib/patience.ts'
 import { type Random, shuffled } from '../lib/random.ts'
 import {
@@ -56,7 +59,7 @@ export class Membership {
   start(): void {
     this.#backoff.reset()
     this.#nap.abort()
-    this.#running ??= this.#run()
+    this.#running ??= inBackground('membership', () => this.#run())
   }
 
   /** Somebody's connection has ended. When connections are many, libp2p itself ends some of them all the time. */
@@ -75,11 +78,12 @@ export class Membership {
     while (!signal.aborted) {
       this.#nap = new AbortController()
       const awake = AbortSignal.any([signal, this.#nap.signal])
-      await this.#components.clock.sleep(this.#backoff.nextDelayMs(), awake).catch(() => undefined)
+      await pause(this.#components.clock, this.#backoff.nextDelayMs(), awake)
       if (signal.aborted) return
       const sizeBefore = this.#components.table.size
       using patience = awakeTimeout(this.#components.clock, membershipRoundTimeoutMs)
-      await this.#round(AbortSignal.any([signal, patience.signal]))
+      const inTime = AbortSignal.any([signal, patience.signal])
+      await inBackground('membership', () => this.#round(inTime), { signal })
       // As long as there are new faces, there may be more.
       if (this.#components.table.size > sizeBefore) this.#backoff.reset()
     }
@@ -92,14 +96,17 @@ export class Membership {
     // Around this node, and around a random place: those who are asked name the 20 closest that they know.
     const questions = shuffled(table.peers, random)
       .slice(0, asked)
-      .map(async ({ peerId }, index) => {
-        const key = index === 0 ? self : randomBytes(32)
-        const answer = await rpc.ask(peerId, { type: messageType.findNode, key, closer: [], providers: [] }, signal)
-        for (const peer of answer.closer.slice(0, replication)) this.#learn(peer, named)
-      })
-    await Promise.allSettled(questions)
+      .map(({ peerId }, index) =>
+        tried(async () => {
+          const key = index === 0 ? self : randomBytes(32)
+          const message = { type: messageType.findNode, key, closer: [], providers: [] }
+          const answer = await rpc.ask(peerId, message, signal)
+          for (const peer of answer.closer.slice(0, replication)) this.#learn(peer, named)
+        }),
+      )
+    await Promise.all(questions)
     const strangers = shuffled([...named.values()], random).slice(0, membershipDialsMax)
-    await Promise.allSettled(strangers.map((addresses) => libp2p.dial(addresses, { signal })))
+    await Promise.all(strangers.map((addresses) => tried(() => libp2p.dial(addresses, { signal }))))
     await Promise.all([this.#addConnected(signal), this.#dialLost(signal)])
   }
 
@@ -113,7 +120,8 @@ export class Membership {
         .map(async (peer) => {
           try {
             await libp2p.dial(peer.peerId, { signal })
-          } catch {
+          } catch (error) {
+            surface('membership', error)
             if (!this.#stop.signal.aborted) await table.noteFailure(peer)
           }
         }),
@@ -126,32 +134,33 @@ export class Membership {
    */
   #learn({ id: multihash, multiaddrs }: PeerMessage, named: Map<string, Multiaddr[]>): void {
     const { libp2p, table } = this.#components
-    try {
-      const peerId = peerIdFromMultihash(digest.decode(multihash))
-      const id = peerId.toString()
-      const known = peerId.equals(libp2p.peerId) || table.isDead(id) || libp2p.getConnections(peerId).length > 0
-      if (known || named.has(id)) return
-      const addresses = readReachable(multiaddrs)
-      if (addresses.length > 0) {
-        named.set(
-          id,
-          addresses.map((address) => address.decapsulateCode(codeP2p).encapsulate(`/p2p/${id}`)),
-        )
-      }
-    } catch {
-      // No peer.
-    }
+    const peerId = parsed(() => peerIdFromMultihash(digest.decode(multihash)))
+    if (peerId === undefined) return
+    const id = peerId.toString()
+    const known = peerId.equals(libp2p.peerId) || table.isDead(id) || libp2p.getConnections(peerId).length > 0
+    if (known || named.has(id)) return
+    const addresses = readReachable(multiaddrs).flatMap(
+      (address) => parsed(() => address.decapsulateCode(codeP2p).encapsulate(`/p2p/${id}`)) ?? [],
+    )
+    if (addresses.length > 0) named.set(id, addresses)
   }
 
   async #addConnected(signal: AbortSignal): Promise<void> {
     const { libp2p, table } = this.#components
     const inTable = new Set(table.peers.map(({ id }) => id))
     const missing = libp2p.getPeers().filter((peerId) => !inTable.has(peerId.toString()))
-    await Promise.allSettled(
-      missing.slice(0, membershipDialsMax).map(async (peerId) => {
-        const { protocols } = await libp2p.peerStore.get(peerId)
-        if (protocols.includes(dhtProtocol)) await table.add(peerId, signal)
-      }),
+    await Promise.all(
+      missing.slice(0, membershipDialsMax).map((peerId) =>
+        tried(async () => {
+          const { protocols } = await libp2p.peerStore.get(peerId)
+          if (protocols.includes(dhtProtocol)) await table.add(peerId, signal)
+        }),
+      ),
     )
   }
+}
+
+/** Peers may be gone, or slow: there are others. */
+function tried(work: () => Promise<unknown>): Promise<void> {
+  return inBackground('membership', work, { expected: isOperationalError })
 }

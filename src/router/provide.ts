@@ -3,6 +3,7 @@
  * once to a node that joins and belongs to those 20. In bulk: all keys for one peer go over one stream. Each peer is told
  * for itself: one that is silent, because it lost its power, keeps nobody else waiting.
  */
+import { inBackground, surface } from '../lib/background.ts'
 import type { Clock } from '../lib/clock.ts'
 import { awakeTimeout } from '../lib/patience.ts'
 import type { Random } from '../lib/random.ts'
@@ -148,13 +149,11 @@ export class Provider {
       // One at a time to each: what is said next waits for what is being said.
       if (this.#sending.has(id)) continue
       this.#waiting.delete(id)
-      const sending = this.#sendTo(peer, [...offers])
-        // The table may be closed already.
-        .catch(() => undefined)
-        .finally(() => {
-          this.#sending.delete(id)
-          if (!this.#stop.signal.aborted) this.#sendWaiting()
-        })
+      const { signal } = this.#stop
+      const sending = inBackground('announce', () => this.#sendTo(peer, [...offers]), { signal }).finally(() => {
+        this.#sending.delete(id)
+        if (!signal.aborted) this.#sendWaiting()
+      })
       this.#sending.set(id, sending)
     }
   }
@@ -170,7 +169,8 @@ export class Provider {
     using patience = awakeTimeout(this.#components.clock, provideTimeoutMs)
     try {
       await rpc.tell(peer.peerId, messages, AbortSignal.any([this.#stop.signal, patience.signal]))
-    } catch {
+    } catch (error) {
+      surface('announce', error)
       if (this.#stop.signal.aborted) return
       // The other 19 hold the same records. This one gets them a little later, or when it is back in the table.
       metrics.provideFailures.inc()

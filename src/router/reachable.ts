@@ -3,6 +3,7 @@
  * and a peer with thousands of addresses would make every answer that names it too long to be read.
  */
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import { parsed } from '../lib/foreign.ts'
 import { addressesPerPeerMax } from '../limits.ts'
 
 export function reachable(addresses: readonly Multiaddr[]): Multiaddr[] {
@@ -20,11 +21,8 @@ export function readReachable(addresses: readonly Uint8Array[]): Multiaddr[] {
 }
 
 function read(bytes: Uint8Array): Multiaddr[] {
-  try {
-    return [multiaddr(bytes)]
-  } catch {
-    return []
-  }
+  const address = parsed(() => multiaddr(bytes))
+  return address === undefined ? [] : [address]
 }
 
 function isIpOverTcp(address: Multiaddr): boolean {

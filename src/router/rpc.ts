@@ -6,7 +6,10 @@
  */
 import type { Connection, Libp2p, PeerId, Stream } from '@libp2p/interface'
 import { LengthPrefixedDecoder } from './length-prefixed.ts'
+import { inBackground } from '../lib/background.ts'
 import type { Clock } from '../lib/clock.ts'
+import { isOperationalError } from '../lib/errors.ts'
+import { parsed } from '../lib/foreign.ts'
 import { afterAwake, awakeTimeout } from '../lib/patience.ts'
 import { raceAbort } from '../lib/race-abort.ts'
 import {
@@ -61,7 +64,9 @@ export class DhtRpc {
   }
 
   close(): void {
-    for (const { opening } of this.#channels.values()) opening.then((open) => open.close()).catch(() => undefined)
+    for (const { opening } of this.#channels.values()) {
+      void inBackground('dht_stream', async () => (await opening).close(), { expected: isOperationalError })
+    }
     this.#channels.clear()
   }
 
@@ -161,7 +166,8 @@ class Channel {
         const [waiting] = this.#waiting
         if (waiting === undefined) throw new Error('an answer to no question')
         // Before it leaves the queue: a question whose answer cannot be read fails with the others.
-        const answer = Message.decode(bytes)
+        const answer = parsed(() => Message.decode(bytes))
+        if (answer === undefined) throw new Error('an answer that cannot be read')
         this.#waiting.shift()
         waiting.resolve(answer)
       }
@@ -181,7 +187,7 @@ class Channel {
     const orderly = this.#waiting.length === 0
     for (const { reject } of this.#waiting.splice(0)) reject(error)
     if (this.#stream.status !== 'open') return
-    if (orderly) this.#stream.close().catch(() => undefined)
-    else this.#stream.abort(error)
+    if (!orderly) this.#stream.abort(error)
+    else void inBackground('dht_stream', () => this.#stream.close(), { expected: isOperationalError })
   }
 }

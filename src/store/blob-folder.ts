@@ -9,8 +9,10 @@
 import { type FSWatcher, lstatSync, statSync, watch } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { inBackground, surface } from '../lib/background.ts'
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
+import { expecting, isSystemError } from '../lib/errors.ts'
 import { rescanIntervalMs, rescanMissingMs, sightingsMax } from '../limits.ts'
 import { type Digest, type DigestAlgorithm, digestAlgorithms, digestParts, isDigest } from '../oci/digest.ts'
 import { openContentFile } from './content-file.ts'
@@ -66,7 +68,8 @@ export class BlobFolder {
     try {
       const stats = lstatSync(this.#path(digest), { throwIfNoEntry: false })
       return stats?.isFile() === true ? stats.size : undefined
-    } catch {
+    } catch (error) {
+      if (!isSystemError(error)) throw error
       // Something else has come in the place of a folder, or it is closed to us: then the blob is not there either.
       return undefined
     }
@@ -97,6 +100,10 @@ export class BlobFolder {
     return this.#scanning
   }
 
+  #rescanInBackground(): void {
+    void inBackground('blob_scan', () => this.rescan())
+  }
+
   async #scanUntilQuiet(): Promise<void> {
     do {
       this.#scanAgain = false
@@ -109,7 +116,7 @@ export class BlobFolder {
     const complete = this.#watchFolders()
     const found = new Set<Digest>()
     for (const algorithm of digestAlgorithms) {
-      const names = await readdir(join(this.#root, 'blobs', algorithm)).catch(() => [])
+      const names = await readdir(join(this.#root, 'blobs', algorithm)).catch(expecting(isSystemError, []))
       for (const name of names) {
         const digest = `${algorithm}:${name}`
         if (isDigest(digest)) found.add(digest)
@@ -121,13 +128,15 @@ export class BlobFolder {
     const removed = [...this.#present].filter((digest) => !found.has(digest) && !this.exists(digest))
     this.#report(added, removed)
     this.#cancelRescan?.()
-    this.#cancelRescan = this.#clock.after(complete ? rescanIntervalMs : rescanMissingMs, () => void this.rescan())
+    this.#cancelRescan = this.#clock.after(complete ? rescanIntervalMs : rescanMissingMs, () =>
+      this.#rescanInBackground(),
+    )
   }
 
   /** True when root, blobs/ and at least one algorithm's folder are watched. */
   #watchFolders(): boolean {
     const blobs = join(this.#root, 'blobs')
-    const parents = [this.#root, blobs].map((path) => this.#watchFolder(path, () => void this.rescan()))
+    const parents = [this.#root, blobs].map((path) => this.#watchFolder(path, () => this.#rescanInBackground()))
     const folders = digestAlgorithms.map((algorithm) =>
       this.#watchFolder(join(blobs, algorithm), (name) => this.#check(algorithm, name)),
     )
@@ -146,10 +155,14 @@ export class BlobFolder {
       const watcher = watch(path, { persistent: false }, (event, name) => {
         if (event === 'rename' && name !== null) onName(name)
       })
-      watcher.on('error', () => this.#watchers.delete(path))
+      watcher.on('error', (error) => {
+        surface('blob_scan', error, isSystemError)
+        this.#watchers.delete(path)
+      })
       this.#watchers.set(path, { watcher, inode })
       return true
-    } catch {
+    } catch (error) {
+      if (!isSystemError(error)) throw error
       return false
     }
   }
@@ -158,7 +171,7 @@ export class BlobFolder {
     const digest = `${algorithm}:${name}`
     if (!isDigest(digest)) {
       // The folder's own name: it was removed or replaced.
-      if (name === algorithm) void this.rescan()
+      if (name === algorithm) this.#rescanInBackground()
       return
     }
     this.#sightingsMs.set(digest, this.#clock.nowMs())
@@ -183,7 +196,8 @@ export class BlobFolder {
 function inodeOf(path: string): number | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false })?.ino
-  } catch {
+  } catch (error) {
+    if (!isSystemError(error)) throw error
     return undefined
   }
 }

@@ -4,8 +4,9 @@
  */
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
-import { errorCode } from '../lib/errors.ts'
+import { errorCode, isSystemError } from '../lib/errors.ts'
 import { takeBufferPair } from '../lib/chunk-buffers.ts'
+import { settled } from '../lib/settled.ts'
 import type { ByteRange } from '../oci/range.ts'
 import { type Content, ContentNotFound, type WriteChunk } from './store.ts'
 
@@ -15,6 +16,7 @@ export async function openContentFile(path: string): Promise<Content> {
   try {
     handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
   } catch (error) {
+    if (!isSystemError(error)) throw error
     throw new ContentNotFound(`${path}: ${errorCode(error) ?? 'cannot be opened'}`, { cause: error })
   }
   try {
@@ -52,13 +54,13 @@ class ContentFile implements Content {
         if (position < end) {
           reading = this.#read(next, buffers.nextChunkBytes(), position, end)
           // Awaited in the next round or below; a failure meanwhile must not count as unhandled.
-          reading.catch(() => undefined)
+          void settled(reading)
         }
         await writing
         ;[current, next] = [next, current]
       }
     } finally {
-      await reading.catch(() => undefined)
+      await settled(reading)
       buffers.release()
     }
   }

@@ -10,8 +10,10 @@
  */
 import { type FSWatcher, lstatSync, readdirSync, watch } from 'node:fs'
 import { basename, join } from 'node:path'
+import { surface } from '../lib/background.ts'
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
+import { isSystemError } from '../lib/errors.ts'
 import {
   endedTransfersMax,
   ingestPaceMs,
@@ -144,7 +146,10 @@ export class IngestFolder implements Transfers {
       if (event === 'rename') onName(name)
     })
     if (watcher === undefined) return
-    watcher.on('error', () => this.#unwatch(path))
+    watcher.on('error', (error) => {
+      surface('blob_scan', error, isSystemError)
+      this.#unwatch(path)
+    })
     this.#watchers.set(path, watcher)
   }
 
@@ -268,7 +273,8 @@ export class IngestFolder implements Transfers {
     const watches = [...this.#entries.values()].filter(({ watcher }) => watcher !== undefined).length
     if (watches >= ingestWatchesMax) return undefined
     const watcher = tryToWatch(join(this.#ingestPath, name), () => this.#touch(name, false))
-    watcher?.on('error', () => {
+    watcher?.on('error', (error) => {
+      surface('blob_scan', error, isSystemError)
       const entry = this.#entries.get(name)
       watcher.close()
       if (entry?.watcher === watcher) entry.watcher = undefined
@@ -289,7 +295,8 @@ export class IngestFolder implements Transfers {
 function tryToWatch(path: string, onEvent: (event: string, name: string) => void): FSWatcher | undefined {
   try {
     return watch(path, { persistent: false }, (event, name) => onEvent(event, name ?? ''))
-  } catch {
+  } catch (error) {
+    if (!isSystemError(error)) throw error
     return undefined
   }
 }
@@ -297,7 +304,8 @@ function tryToWatch(path: string, onEvent: (event: string, name: string) => void
 function readNames(path: string): string[] {
   try {
     return readdirSync(path)
-  } catch {
+  } catch (error) {
+    if (!isSystemError(error)) throw error
     return []
   }
 }
@@ -305,7 +313,8 @@ function readNames(path: string): string[] {
 function isFolder(path: string): boolean {
   try {
     return lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true
-  } catch {
+  } catch (error) {
+    if (!isSystemError(error)) throw error
     return false
   }
 }

@@ -9,6 +9,7 @@
 import { type Stats, closeSync, constants, fstatSync, lstatSync, openSync, readFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
+import { expecting, isSystemError } from '../lib/errors.ts'
 import { type Digest, digestParts, isDigest } from '../oci/digest.ts'
 import { Ahead } from './ahead.ts'
 import { openContentFile } from './content-file.ts'
@@ -35,7 +36,8 @@ export function openIngest(
   let descriptor: number
   try {
     descriptor = openSync(data, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
-  } catch {
+  } catch (error) {
+    if (!isSystemError(error)) throw error
     return 'incomplete'
   }
   // containerd makes `data` last, so the other files are whole by now.
@@ -129,7 +131,7 @@ export class Ingest implements Transfer, Growth {
   async open(): Promise<Content> {
     if (this.#state === 'running') {
       // Opens the same file wherever it is by now; a path might lead to the next try, or nowhere.
-      const handle = await open(`/proc/self/fd/${this.#descriptor}`).catch(() => undefined)
+      const handle = await open(`/proc/self/fd/${this.#descriptor}`).catch(expecting(isSystemError, undefined))
       // Ended meanwhile: the number may have stood for another file already.
       if (handle !== undefined && this.#isRunning()) {
         this.#readers += 1
@@ -220,7 +222,8 @@ export class Ingest implements Transfer, Growth {
     try {
       const stats = lstatSync(path, { throwIfNoEntry: false })
       return stats?.ino === this.#inode ? stats : undefined
-    } catch {
+    } catch (error) {
+      if (!isSystemError(error)) throw error
       return undefined
     }
   }
@@ -229,7 +232,8 @@ export class Ingest implements Transfer, Growth {
 function readText(path: string): string {
   try {
     return readFileSync(path, 'utf8')
-  } catch {
+  } catch (error) {
+    if (!isSystemError(error)) throw error
     return ''
   }
 }

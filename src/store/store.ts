@@ -54,6 +54,10 @@ export class ContentNotFound extends Error {
   override readonly name = 'ContentNotFound'
 }
 
+export function isContentNotFound(error: unknown): boolean {
+  return error instanceof ContentNotFound
+}
+
 /** Reads a whole blob into memory. Rejects with ContentNotFound when it is larger than `bytesMax`. */
 export async function readContent(
   store: Pick<ContentStore, 'open'>,

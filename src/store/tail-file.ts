@@ -4,6 +4,7 @@
  */
 import type { FileHandle } from 'node:fs/promises'
 import { takeBufferPair } from '../lib/chunk-buffers.ts'
+import { settled } from '../lib/settled.ts'
 import type { ByteRange } from '../oci/range.ts'
 import type { Content, WriteChunk } from './store.ts'
 import { TransferFailed } from './transfers.ts'
@@ -61,13 +62,13 @@ export class TailFile implements Content {
         if (bytesRead === 0) continue
         writing = write(current.subarray(0, bytesRead))
         // Awaited in the next round or below; a failure meanwhile must not count as unhandled.
-        writing.catch(() => undefined)
+        void settled(writing)
         position += bytesRead
         ;[current, next] = [next, current]
       }
       await writing
     } finally {
-      await writing.catch(() => undefined)
+      await settled(writing)
       buffers.release()
     }
   }

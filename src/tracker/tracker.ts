@@ -1,10 +1,11 @@
 /** Store → router: what appears in the store is advertised, what goes away is withdrawn. Tags only where allowed. */
+import { expecting } from '../lib/errors.ts'
 import type { Metrics } from '../metrics.ts'
 import type { NameFilter } from '../oci/filter.ts'
 import { isDigest } from '../oci/digest.ts'
 import { parseImageReference } from '../oci/reference.ts'
 import type { Router } from '../router/router.ts'
-import type { ContentStore } from '../store/store.ts'
+import { type ContentStore, isContentNotFound } from '../store/store.ts'
 
 export interface TrackerComponents {
   store: ContentStore
@@ -57,7 +58,7 @@ class Offered {
     }
     for (const key of added) {
       if (isDigest(key)) this.#digests.add(key)
-      else this.#tags.set(key, await this.#store.resolve(key).catch(() => key))
+      else this.#tags.set(key, await this.#store.resolve(key).catch(expecting(isContentNotFound, key)))
     }
     this.#metrics.advertisedDigests.set(this.#digests.size)
     this.#setByRegistry()

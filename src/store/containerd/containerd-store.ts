@@ -7,17 +7,19 @@
  *
  * containerd may go away and come back: files are served meanwhile, and the inventory is read anew at every return.
  */
-import type { ContainerdClient } from '../../containerd/client.ts'
+import { type ContainerdClient, isContainerdError } from '../../containerd/client.ts'
 import type { Envelope } from '../../containerd/generated/containerd.ts'
 import { ContentCreate } from '../../containerd/generated/events.ts'
 import { Backoff } from '../../lib/backoff.ts'
-import { inBackground } from '../../lib/background.ts'
+import { inBackground, surface } from '../../lib/background.ts'
 import { BoundedMap } from '../../lib/bounded-map.ts'
-import type { Clock } from '../../lib/clock.ts'
-import { errorMessage } from '../../lib/errors.ts'
+import { type Clock, pause } from '../../lib/clock.ts'
+import { errorMessage, expecting } from '../../lib/errors.ts'
+import { parsed } from '../../lib/foreign.ts'
 import { OneAtATime } from '../../lib/one-at-a-time.ts'
 import { awakeTimeout } from '../../lib/patience.ts'
 import type { Random } from '../../lib/random.ts'
+import { settled } from '../../lib/settled.ts'
 import {
   collectionDelayMs,
   confirmConcurrency,
@@ -97,14 +99,16 @@ export class ContainerdStore implements ContentStore {
       for (const digest of removed) this.#wrongSizes.forget(digest)
       for (const digest of added) this.#confirmSoon(digest)
     })
-    this.#following = Promise.all([this.#follow(), this.#syncFromTimeToTime()])
+    this.#following = inBackground('containerd_events', () =>
+      Promise.all([this.#follow(), this.#syncFromTimeToTime()]),
+    )
   }
 
   async resolve(name: string): Promise<Digest> {
     const known = this.#tags.get(name)
     if (known !== undefined) return known
     // The event of a tag may still be on its way.
-    const image = await this.#client.image(name).catch(() => undefined)
+    const image = await this.#client.image(name).catch(expecting(isContainerdError, undefined))
     const digest = image?.target?.digest
     if (digest === undefined || !isDigest(digest)) throw new ContentNotFound(`containerd has no image ${name}`)
     return digest
@@ -147,6 +151,7 @@ export class ContainerdStore implements ContentStore {
 
   async #openByGrpc(digest: Digest): Promise<Content> {
     const info = await this.#client.contentInfo(digest).catch((error: unknown) => {
+      if (!isContainerdError(error)) throw error
       throw new ContentNotFound(`${digest}: containerd cannot be asked`, { cause: error })
     })
     if (info === undefined) throw new ContentNotFound(`${digest} is not in containerd`)
@@ -154,7 +159,7 @@ export class ContainerdStore implements ContentStore {
     const content = new GrpcContent(this.#client, digest, info.size)
     using patience = awakeTimeout(this.#clock, containerdCallTimeoutMs)
     // A read that fails says nothing about the size.
-    const isWhole = await content.hasLastByte(patience.signal).catch(() => true)
+    const isWhole = await content.hasLastByte(patience.signal).catch(expecting(isContainerdError, true))
     if (!isWhole) {
       this.#noteWrongSize(digest, `fewer than ${info.size}`, info.size)
       throw new ContentNotFound(`${digest} has fewer than ${info.size} bytes`)
@@ -165,7 +170,7 @@ export class ContainerdStore implements ContentStore {
 
   /** The bytes that containerd says it has; undefined when it is not in our namespace, or containerd does not answer. */
   async #sizeOf(digest: Digest): Promise<number | undefined> {
-    const info = await this.#client.contentInfo(digest).catch(() => undefined)
+    const info = await this.#client.contentInfo(digest).catch(expecting(isContainerdError, undefined))
     return info?.size
   }
 
@@ -185,8 +190,9 @@ export class ContainerdStore implements ContentStore {
         await broken
       } catch (error) {
         connection.abort()
-        await broken.catch(() => undefined)
+        await settled(broken)
         if (this.#stop.signal.aborted) return
+        surface('containerd_events', error)
         if (this.#problem === undefined) {
           this.#logger.warn(
             { error: errorMessage(error) },
@@ -196,30 +202,28 @@ export class ContainerdStore implements ContentStore {
         // Only the stream of events may have ended.
         if (this.#problem === undefined && !(await this.#answers())) this.#onContainerd(false)
         this.#problem = `containerd: ${errorMessage(error)}`
-        await this.#clock.sleep(backoff.nextDelayMs(), this.#stop.signal).catch(() => undefined)
+        await pause(this.#clock, backoff.nextDelayMs(), this.#stop.signal)
       }
     }
   }
 
   async #answers(): Promise<boolean> {
-    return this.#client.version().then(
-      () => true,
-      () => false,
-    )
+    return this.#client.version().then(() => true, expecting(isContainerdError, false))
   }
 
   #onEvent({ topic, event }: Envelope): void {
     if (topic === '/content/create' && event !== undefined) {
-      const created = readCreated(event.value)
-      if (created === undefined) this.#inventory.run().catch(() => undefined)
+      // An event that cannot be read: a listing finds what it reports, and the stream goes on.
+      const created = parsed(() => ContentCreate.decode(event.value))
+      if (created === undefined) void this.#update(() => this.#inventory.run())
       else if (isDigest(created.digest)) this.#onCreated(created.digest, created.size)
     } else if (this.#folder === undefined) {
       // After a removal the garbage collector follows; without a folder only a listing tells what it took, and none of
       // its events says that it is done (1.6 sends none at all).
-      this.#inventory.run().catch(() => undefined)
-      this.#afterCollection.run().catch(() => undefined)
+      void this.#update(() => this.#inventory.run())
+      void this.#update(() => this.#afterCollection.run())
     } else if (topic.startsWith('/images/')) {
-      this.#followImages().catch(() => undefined)
+      void this.#update(() => this.#followImages())
     }
   }
 
@@ -228,6 +232,12 @@ export class ContainerdStore implements ContentStore {
     // Zero is also what an event without a size looks like.
     if (size > 0 || this.#folder === undefined) this.#learn(new Map([[digest, size]]))
     else this.#confirmSoon(digest)
+  }
+
+  /** Where containerd is away, the inventory at its return makes up for it. */
+  #update(work: () => Promise<void>): Promise<void> {
+    const { signal } = this.#stop
+    return inBackground('containerd_inventory', work, { expected: isContainerdError, signal })
   }
 
   /** A name that stands for something unknown: what another namespace had is in ours now, and no file tells. */
@@ -240,8 +250,8 @@ export class ContainerdStore implements ContentStore {
   async #syncFromTimeToTime(): Promise<void> {
     const { signal } = this.#stop
     while (!signal.aborted) {
-      await this.#clock.sleep(rescanIntervalMs, signal).catch(() => undefined)
-      if (!signal.aborted) await this.#inventory.run().catch(() => undefined)
+      await pause(this.#clock, rescanIntervalMs, signal)
+      if (!signal.aborted) await this.#update(() => this.#inventory.run())
     }
   }
 
@@ -287,7 +297,7 @@ export class ContainerdStore implements ContentStore {
 
   async #confirm(digest: Digest): Promise<void> {
     for (const delayMs of confirmDelaysMs) {
-      await this.#clock.sleep(delayMs, this.#stop.signal).catch(() => undefined)
+      await pause(this.#clock, delayMs, this.#stop.signal)
       if (this.#stop.signal.aborted || this.#blobs.has(digest) || this.#folder?.exists(digest) !== true) return
       const size = await this.#sizeOf(digest)
       if (size !== undefined) {
@@ -352,14 +362,5 @@ export class ContainerdStore implements ContentStore {
   /** A tag is only worth offering with its manifest. */
   #offerTags(): void {
     for (const [name, digest] of this.#tags) this.#changes.set([name], this.#blobs.has(digest))
-  }
-}
-
-/** Undefined when the event cannot be read: what it tells is then found by a listing, and the stream goes on. */
-function readCreated(event: Uint8Array): ContentCreate | undefined {
-  try {
-    return ContentCreate.decode(event)
-  } catch {
-    return undefined
   }
 }

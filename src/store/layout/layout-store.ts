@@ -9,8 +9,10 @@
 import { type FSWatcher, watch } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { inBackground, surface } from '../../lib/background.ts'
 import type { Clock } from '../../lib/clock.ts'
-import { UserError, errorCode } from '../../lib/errors.ts'
+import { UserError, errorCode, isNotFound, isSystemError } from '../../lib/errors.ts'
+import { parseJsonObject } from '../../lib/foreign.ts'
 import { OneAtATime } from '../../lib/one-at-a-time.ts'
 import { manifestBytesMax, rescanIntervalMs } from '../../limits.ts'
 import type { Logger } from '../../logger.ts'
@@ -63,9 +65,10 @@ export class LayoutStore implements ContentStore {
     }
     const store = new LayoutStore(path, clock, logger)
     store.#watcher = watch(path, { persistent: false }, (_event, name) => {
-      if (name === 'index.json') void store.#readIndex()
+      if (name === 'index.json') store.#readIndexInBackground()
     })
-    store.#watcher.on('error', () => undefined)
+    // The index is read again from time to time.
+    store.#watcher.on('error', (error) => surface('layout_index', error, isSystemError))
     await store.#blobs.start(({ added, removed }) => {
       for (const digest of removed) store.#damaged.delete(digest)
       for (const digest of removed) store.#wrongSizes.forget(digest)
@@ -119,6 +122,10 @@ export class LayoutStore implements ContentStore {
     return Promise.resolve()
   }
 
+  #readIndexInBackground(): void {
+    void inBackground('layout_index', () => this.#readIndex())
+  }
+
   async #readIndex(): Promise<void> {
     const entries = await readEntries(join(this.#path, 'index.json'))
     // Unreadable is "being written": another event follows, at the latest the next re-read.
@@ -128,7 +135,7 @@ export class LayoutStore implements ContentStore {
       this.#setTags(tagsOf(entries))
     }
     this.#cancelReread?.()
-    this.#cancelReread = this.#clock.after(rescanIntervalMs, () => void this.#readIndex())
+    this.#cancelReread = this.#clock.after(rescanIntervalMs, () => this.#readIndexInBackground())
   }
 
   async #readManifests(): Promise<void> {
@@ -164,14 +171,19 @@ export class LayoutStore implements ContentStore {
 
 /** The entries of index.json; undefined when it cannot be read. */
 async function readEntries(path: string): Promise<readonly IndexEntry[] | undefined> {
+  let text: string
   try {
     const { size } = await stat(path)
     if (size > manifestBytesMax) return undefined
-    const { manifests = [] } = JSON.parse(await readFile(path, 'utf8')) as { manifests?: IndexEntry[] }
-    return manifests.filter((entry) => typeof entry === 'object' && entry !== null)
+    text = await readFile(path, 'utf8')
   } catch (error) {
-    return errorCode(error) === 'ENOENT' ? [] : undefined
+    if (!isSystemError(error)) throw error
+    return isNotFound(error) ? [] : undefined
   }
+  const index = parseJsonObject(text)
+  const manifests = index?.['manifests'] ?? []
+  if (index === undefined || !Array.isArray(manifests)) return undefined
+  return (manifests as (IndexEntry | null)[]).filter((entry) => typeof entry === 'object' && entry !== null)
 }
 
 function tagsOf(entries: readonly IndexEntry[]): Map<string, Digest> {
