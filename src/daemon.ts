@@ -24,7 +24,7 @@ import { type Metrics, collectProcessMetrics, createMetrics, initRegistry } from
 import { nameFilter } from './oci/filter.ts'
 import type { BasicAuth } from './registry/auth.ts'
 import { RegistryServer } from './registry/server.ts'
-import { KadRouter } from './router/kad-router.ts'
+import { RenewableRouter } from './router/renewable-router.ts'
 import { BlobFolder } from './store/blob-folder.ts'
 import { IngestFolder } from './store/ingest-folder.ts'
 import { ContainerdStore } from './store/containerd/containerd-store.ts'
@@ -71,7 +71,7 @@ export interface DaemonConfig {
 }
 
 export interface Daemon {
-  /** This node's id in the swarm. */
+  /** This node's id in the swarm. Changes when another node has the same one. */
   readonly id: string
   /** Stops taking requests, lets transfers end within the grace time, leaves the swarm. */
   close(graceMs: number): Promise<void>
@@ -92,8 +92,13 @@ export async function startDaemon(config: DaemonConfig, logger: Logger, watchClo
   const logError = (error: unknown) => logger.error({ error: errorMessage(error) }, 'shutdown failed')
   const closers = new Closers(world.clock, logError)
   try {
-    const id = await startParts(config, { ...world, watchClock }, closers)
-    return { id, close: (graceMs) => closers.close(graceMs) }
+    const router = await startParts(config, { ...world, watchClock }, closers)
+    return {
+      get id() {
+        return router.id
+      },
+      close: (graceMs) => closers.close(graceMs),
+    }
   } catch (error) {
     // Why it did not start is what the operator needs.
     await closers.close(0).catch(logError)
@@ -105,7 +110,7 @@ async function startParts(
   config: DaemonConfig,
   world: World & { watchClock: Clock | undefined },
   closers: Closers,
-): Promise<string> {
+): Promise<RenewableRouter> {
   const { clock, random, logger } = world
   const metrics = createMetrics()
   collectProcessMetrics(metrics)
@@ -140,7 +145,12 @@ async function startParts(
       ? undefined
       : {
           transfers,
-          self: { id: router.id, addresses: router.ips },
+          self: {
+            get id() {
+              return router.id
+            },
+            addresses: router.ips,
+          },
           upstreamOrigin: (registry: string) =>
             config.hostsFolder === undefined
               ? Promise.resolve(undefined)
@@ -221,8 +231,10 @@ async function startParts(
       },
     })
   }
+  // First of all when the daemon stops: transfers may end meanwhile, and the next process may start.
+  closers.add({ name: 'identity', close: () => Promise.resolve(router.retire()) })
   logger.info({ id: router.id, addresses: router.addresses, store: config.store.kind }, 'started')
-  return router.id
+  return router
 }
 
 /** Undefined: containerd is not configured by a directory of hosts.toml files. */
@@ -309,7 +321,7 @@ async function startRouter(
   config: DaemonConfig,
   { clock, random, logger }: World,
   metrics: Metrics,
-): Promise<KadRouter> {
+): Promise<RenewableRouter> {
   const { host } = config.routerListen
   const wildcard = host === '' || host === '0.0.0.0' || host === '::'
   const found = wildcard ? await ownAddress() : host
@@ -317,7 +329,7 @@ async function startRouter(
   if (advertisedIps.length === 0) {
     throw new UserError('--advertise-addr: this machine has only loopback addresses: name the one that peers reach')
   }
-  return KadRouter.start(
+  return RenewableRouter.start(
     {
       listen: config.routerListen,
       advertisedIps,

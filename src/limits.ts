@@ -266,6 +266,26 @@ export const answerBytesMax = MiB
 /** EndpointSlices to ask Kubernetes for: 100 addresses in each, 50 KiB. All nodes get the same, so a split heals. */
 export const bootstrapSlicesMax = 4
 
+/**
+ * Two connections to one peer id: whether they lead to two processes is checked this soon, so that connections of a restart
+ * are over, and again this often while one of them does not answer, or the clone is still there.
+ */
+export const cloneCheckDelayMs = 500
+export const cloneRecheckMs = 60_000
+/** Connections to one peer id that are compared, the latest ones. */
+export const cloneConnectionsMax = 8
+/** One request about identities, in all, and such streams of one connection. Above: the stream is reset. */
+export const identityRequestTimeoutMs = 5_000
+export const identityStreamsPerPeerMax = 8
+/** A clone replaces its identity this long after it was told, so that the other one can still be told. */
+export const identityReplaceDelayMs = 1_000
+/** And at most this often. */
+export const identityReplaceIntervalMs = 3_600_000
+/** A clone that keeps its identity is reported in the readiness page for this long after it was last told. */
+export const cloneProblemMs = 5 * cloneRecheckMs
+/** With its new identity, the router is started again this often until it succeeds. */
+export const routerRestartMs = 2_000
+
 // --- Store -----------------------------------------------------------------------------------------------------
 
 /** A call to containerd. It answers within a millisecond; a hung one must not hang a request. */

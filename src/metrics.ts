@@ -198,6 +198,12 @@ export const metricSpecs = {
     help: 'Provider records of other nodes that this node keeps.',
     labels: {},
   },
+  identityClones: {
+    type: 'counter',
+    name: 'spegel_ts_identity_clones_total',
+    help: 'Proven reports that another running node has the identity of this one.',
+    labels: {},
+  },
   provideFailures: {
     type: 'counter',
     name: 'spegel_provide_failures_total',

@@ -1,4 +1,5 @@
 /** Router over the DHT: puts the parts of this folder together. */
+import type { PrivateKey } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import { type Bootstrapper, toMultiaddr } from '../bootstrap/bootstrapper.ts'
 import { type HostPort, formatHostPort } from '../lib/address.ts'
@@ -10,6 +11,7 @@ import type { Metrics } from '../metrics.ts'
 import { AddressBook } from './address-book.ts'
 import { Answerer } from './answer.ts'
 import { BootstrapLoop } from './bootstrap-loop.ts'
+import { CloneWatch } from './clone-watch.ts'
 import { dhtKey, kadId } from './content-cid.ts'
 import { findProviders } from './find.ts'
 import { loadIdentity } from './identity.ts'
@@ -42,6 +44,8 @@ export interface KadRouterComponents {
   random: Random
   logger: Logger
   metrics: Metrics
+  /** It is proven that another running process has this node's identity. */
+  onClone?: () => void
 }
 
 export class KadRouter implements Router {
@@ -59,6 +63,7 @@ export class KadRouter implements Router {
   readonly #membership: Membership
   readonly #provider: Provider
   readonly #bootstrap: BootstrapLoop
+  readonly #clones: CloneWatch
   readonly #lookups: LookupCache
   readonly #kinds: NodeKinds
   readonly #addressBook: AddressBook
@@ -69,6 +74,7 @@ export class KadRouter implements Router {
 
   private constructor(
     node: SwarmNode,
+    privateKey: PrivateKey,
     store: ProviderStore,
     addresses: readonly string[],
     { advertisedIps, providersWanted }: Pick<KadRouterConfig, 'advertisedIps' | 'providersWanted'>,
@@ -117,6 +123,8 @@ export class KadRouter implements Router {
       },
       addresses,
     )
+    const { onClone = () => {} } = components
+    this.#clones = new CloneWatch({ libp2p, privateKey, clock, logger, onClone })
     this.#lookups = new LookupCache(async (key, depth, onPeer) => {
       const startedMs = clock.nowMs()
       let first = true
@@ -157,8 +165,9 @@ export class KadRouter implements Router {
     }).catch((error: unknown) => {
       throw explain(error, config.listen)
     })
-    const router = new KadRouter(node, store, addresses, config, components)
+    const router = new KadRouter(node, privateKey, store, addresses, config, components)
     await router.#answerer.start()
+    await router.#clones.start()
     router.#bootstrap.start()
     return router
   }
@@ -166,6 +175,10 @@ export class KadRouter implements Router {
   /** For metrics: peers in the routing table, keys kept announced, records kept for others. */
   stats(): { peers: number; keys: number; records: number } {
     return { peers: this.#table.size, keys: this.#provider.keyCount, records: this.#store.recordCount }
+  }
+
+  get advertisedKeys(): string[] {
+    return this.#provider.keys
   }
 
   lookup(key: string, signal: AbortSignal, depth: LookupDepth = 'usual'): AsyncIterable<Peer> {
@@ -200,8 +213,14 @@ export class KadRouter implements Router {
     return this.#bootstrap.problem()
   }
 
+  /** From now on this process does not count as a running one with its identity. */
+  retire(): void {
+    this.#clones.close()
+  }
+
   async close(): Promise<void> {
     this.#stop.abort()
+    this.#clones.close()
     try {
       await Promise.all([this.#bootstrap.close(), this.#membership.close(), this.#provider.close()])
     } finally {

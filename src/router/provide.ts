@@ -77,6 +77,10 @@ export class Provider {
     return this.#offers.size
   }
 
+  get keys(): string[] {
+    return [...this.#offers.keys()]
+  }
+
   add(keys: readonly string[]): void {
     for (const contentKey of keys) {
       if (this.#offers.has(contentKey)) continue

@@ -52,7 +52,12 @@ describe('certs.d with the mirror', () => {
       const seed = Number(process.env['HOSTS_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
       process.stderr.write(`hosts.toml: HOSTS_SEED=${seed}\n`)
       const property = fc.asyncProperty(scenarios, (scenario) => play(scenario, world))
-      const result = await fc.check(property, { endOnFailure: process.env['NOSHRINK'] !== undefined, seed, numRuns: trees, interruptAfterTimeLimit: timeLimitMs })
+      const result = await fc.check(property, {
+        endOnFailure: process.env['NOSHRINK'] !== undefined,
+        seed,
+        numRuns: trees,
+        interruptAfterTimeLimit: timeLimitMs,
+      })
       process.stderr.write(
         `hosts.toml: ${result.numRuns} trees for each of ${judges.length} releases of containerd\n`,
       )

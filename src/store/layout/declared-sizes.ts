@@ -1,4 +1,5 @@
 /** The sizes that index.json and the manifests of a layout give their blobs. */
+import { expecting, isOperationalError } from '../../lib/errors.ts'
 import { declaredSizesMax, layoutManifestsMax, manifestBytesMax } from '../../limits.ts'
 import { type Digest, isDigest } from '../../oci/digest.ts'
 import { manifestMediaTypes, parseManifest } from '../../oci/manifest.ts'
@@ -64,7 +65,9 @@ export class DeclaredSizes {
   }
 
   async #readManifest(digest: Digest): Promise<readonly Descriptor[] | undefined> {
-    const bytes = await readContent(this.#blobs, digest, manifestBytesMax, this.#signal).catch(() => undefined)
+    const bytes = await readContent(this.#blobs, digest, manifestBytesMax, this.#signal).catch(
+      expecting(isOperationalError, undefined),
+    )
     const manifest = bytes === undefined ? undefined : parseManifest(bytes)
     if (manifest === undefined) return undefined
     const { config, layers, manifests } = manifest
