@@ -156,7 +156,7 @@ async function runConfiguration(options: ConfigurationOptions): Promise<void> {
     resolveTags: options.resolveTags,
     prependExisting: options.prependExisting,
     authorization: auth?.header,
-    containerdVersion: await containerdVersion(options.containerdSock),
+    containerdVersion: await runningContainerd(options.containerdSock),
   }
   await configureHosts(config, logger)
   logger.info(
@@ -165,19 +165,11 @@ async function runConfiguration(options: ConfigurationOptions): Promise<void> {
   )
 }
 
-/** Undefined: containerd is not reached, for example before its first start. */
-async function containerdVersion(socketPath: string): Promise<string | undefined> {
+/** Without the version, every supported one must understand what is written. */
+async function runningContainerd(socketPath: string): Promise<string | undefined> {
   if (socketPath === '') return undefined
-  const { ContainerdClient } = await import('../containerd/client.ts')
-  const client = new ContainerdClient(socketPath, 'default')
-  try {
-    return await client.version()
-  } catch {
-    // Without the version, every supported one must understand what is written.
-    return undefined
-  } finally {
-    client.close()
-  }
+  const { containerdVersion } = await import('../containerd/version.ts')
+  return containerdVersion(socketPath)
 }
 
 async function runPrepare({ dataDir, owner }: PrepareOptions): Promise<void> {

@@ -6,6 +6,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { type TomlTable, type TomlValue, parse } from 'smol-toml'
 import { errorMessage } from '../lib/errors.ts'
+import { parsed } from '../lib/foreign.ts'
 import type { Dialect } from './containerd-dialect.ts'
 import { insertBlock, renderMirrorTables, type MirrorTables } from './mirror-block.ts'
 import { withoutDefaultPort } from './registry-url.ts'
@@ -277,12 +278,7 @@ function keysOf(header: string): string[] {
 }
 
 function isToml(text: string): boolean {
-  try {
-    parse(text)
-    return true
-  } catch {
-    return false
-  }
+  return parsed(() => parse(text)) !== undefined
 }
 
 function isTable(value: TomlValue | undefined): value is TomlTable {

@@ -4,7 +4,7 @@
  */
 import { readFile, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { errorCode, errorMessage } from '../lib/errors.ts'
+import { expecting, isSystemError, errorCode, errorMessage } from '../lib/errors.ts'
 import { hostsTomlBytesMax, registryDirectoriesMax } from '../limits.ts'
 import { type LoadedHosts, loadHosts } from './loaded-hosts.ts'
 import { wildcardRegistry } from './registry-url.ts'
@@ -71,8 +71,8 @@ function lookupNames(registry: string): string[] {
 
 /** Whether `configuration` wrote the file that containerd loads for the registry, wherever the mirror is in it. */
 export async function isOwnFile({ path }: RegistryHosts): Promise<boolean> {
-  const text = await readText(path).catch(() => '')
-  return /^# (BEGIN|Written by) spegel-ts\b/m.test(text)
+  const text = await readText(path).catch(expecting(isSystemError, ''))
+  return /^# BEGIN spegel-ts\b/m.test(text)
 }
 
 async function readHostsIn(directory: string): Promise<RegistryHosts> {

@@ -7,6 +7,7 @@ import { chmod, lchown, lstat, mkdir, readFile, readdir, readlink, rename, rm } 
 import { join, resolve } from 'node:path'
 import { parse } from 'smol-toml'
 import { writeFileAtomic } from '../lib/atomic-file.ts'
+import { parseJsonObject, parsed } from '../lib/foreign.ts'
 import {
   copyDirectoryStats,
   copyEntry,
@@ -76,13 +77,8 @@ async function readWritten(directory: string): Promise<readonly string[] | undef
 }
 
 function parseWritten(text: string): string[] | undefined {
-  try {
-    const { written } = JSON.parse(text) as { written?: unknown }
-    return Array.isArray(written) ? written.filter((name) => typeof name === 'string') : undefined
-  } catch {
-    // Not JSON.
-    return undefined
-  }
+  const written = parseJsonObject(text)?.['written']
+  return Array.isArray(written) ? written.filter((name) => typeof name === 'string') : undefined
 }
 
 /** The block of ours in a file; undefined where it is the user's, or none. */
@@ -270,12 +266,8 @@ async function restoreMissing(kept: string, live: string): Promise<void> {
 /** Spegel gives its own hosts, which come first, a dial timeout of 200 ms. */
 async function isSpegels(path: string): Promise<boolean> {
   if ((await lstatOrUndefined(path))?.isFile() !== true) return false
-  try {
-    const { host } = parse(await readFile(path, 'utf8'))
-    const first = Object.values((host ?? {}) as Record<string, { dial_timeout?: unknown }>)[0]
-    return first?.dial_timeout === '200ms'
-  } catch {
-    // Not TOML: not Spegel's.
-    return false
-  }
+  const text = await readFile(path, 'utf8')
+  const { host } = parsed(() => parse(text)) ?? {}
+  const first = Object.values((host ?? {}) as Record<string, { dial_timeout?: unknown }>)[0]
+  return first?.dial_timeout === '200ms'
 }

@@ -5,6 +5,7 @@
 import { lstat, readFile, readdir, readlink, realpath, stat } from 'node:fs/promises'
 import { isAbsolute, join, relative, sep } from 'node:path'
 import { errorCode } from '../lib/errors.ts'
+import { lstatOrUndefined } from './exact-copy.ts'
 import { backupName, linkedName } from './own-entries.ts'
 import { userNames } from './user-tree.ts'
 
@@ -169,12 +170,7 @@ function isBelow(directory: string, path: string): boolean {
 }
 
 async function isSymbolicLink(path: string): Promise<boolean> {
-  try {
-    return (await lstat(path)).isSymbolicLink()
-  } catch {
-    // Missing, or below something that is no directory.
-    return false
-  }
+  return (await lstatOrUndefined(path))?.isSymbolicLink() === true
 }
 
 function reasonOf(error: unknown): string {

@@ -85,6 +85,7 @@ export const parts: Readonly<Record<string, Part>> = {
   cli: {
     imports: [
       'daemon',
+      'containerd',
       'hosts',
       'kubernetes',
       'bootstrap',
