@@ -64,8 +64,16 @@ export const buffersKeptMax = 32
 /** Time for a part of the daemon to end. Then the next one has its turn: the process exits anyway. */
 export const closerMs = 3_000
 
-/** A program that has ended waits this long for whoever reads its output. */
-export const exitOutputMs = 5_000
+/** How long a command may take to stop after a signal. Then the process ends all the same. */
+export const closeGraceMs = 3_000
+/** The same for the daemon, after the grace time of its transfers: less than the 10 s that docs/image.md asks for. */
+export const daemonCloseGraceMs = 8_000
+/** The same for measurements, which end processes, network namespaces and pods. */
+export const measurementGraceMs = 60_000
+/** A process that was stopped waits this long for the reader of its output; without a signal, until it is read. */
+export const exitOutputMs = 1_000
+/** Log lines that wait for a reader of standard error. Above: lines are dropped and counted. */
+export const logBufferBytesMax = 1024 * 1024
 
 /** At rest: nothing was asked for this long, and none of the bodies is under way. Then memory is given back. */
 export const idleBeforeCollectionMs = 5_000

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs'
 import { type Server, createServer } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import { join } from 'node:path'
+import { listenOn } from '../lib/listen-on.ts'
 import { UserError, errorMessage } from '../lib/errors.ts'
 import type { HostPort } from '../lib/address.ts'
 import { requestHeadersTimeoutMs } from '../limits.ts'
@@ -65,10 +66,7 @@ export async function serveIdentity(
       ? createServer(listener)
       : createTlsServer({ ...certificates, requestCert: true, rejectUnauthorized: true }, listener)
   server.headersTimeout = requestHeadersTimeoutMs
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen({ port: address.port, ...(address.host === '' ? {} : { host: address.host }) }, resolve)
-  })
+  await listenOn(server, address, '--http-bootstrap-addr')
   return server
 }
 

@@ -6,7 +6,7 @@ import { formatDuration } from '../lib/duration.ts'
 import { UserError } from '../lib/errors.ts'
 import { systemRandom } from '../lib/random.ts'
 import { benchmarkFacts } from './benchmark-facts.ts'
-import { type CommandSpec, type Surroundings, command } from './command.ts'
+import { type CommandSpec, type Surroundings, command, measurementGrace } from './command.ts'
 import { type ClusterOptions, clusterOptions } from './benchmark-options.ts'
 import { type OptionTable, durationOption, integerOption, listOption, mapOption, textOption } from './option.ts'
 import { versionInfo } from './version.ts'
@@ -68,17 +68,16 @@ const runOptions: OptionTable<RunOptions> = {
   ),
   name: textOption({
     flag: '--name',
+    placeholder: '<name>',
     help: 'What the result is called in reports. Without it: network, or the name of the cluster.',
   }),
-  rounds: mapOption(
-    integerOption({
-      flag: '--rounds',
-      default: 2,
-      min: 1,
-      help: 'How often all is measured, at most 100; paths take turns in each.',
-    }),
-    atMost(100),
-  ),
+  rounds: integerOption({
+    flag: '--rounds',
+    default: 2,
+    min: 1,
+    max: 100,
+    help: 'How often all is measured, at most 100; paths take turns in each.',
+  }),
   duration: mapOption(
     durationOption({
       flag: '--duration',
@@ -92,15 +91,13 @@ const runOptions: OptionTable<RunOptions> = {
       return durationMs
     },
   ),
-  connections: mapOption(
-    integerOption({
-      flag: '--connections',
-      default: 32,
-      min: 1,
-      help: 'At once, for values and for HTTP, at most 256.',
-    }),
-    atMost(connectionsLimit),
-  ),
+  connections: integerOption({
+    flag: '--connections',
+    default: 32,
+    min: 1,
+    max: connectionsLimit,
+    help: 'At once, for values and for HTTP, at most 256.',
+  }),
   agentsTimeout: durationOption({
     flag: '--agents-timeout',
     defaultMs: 0,
@@ -117,27 +114,18 @@ const runOptions: OptionTable<RunOptions> = {
     placeholder: '<image>',
     help: "In a cluster: spegel-ts' image, which measures and answers. Without it: the one that is installed, else that of this version.",
   }),
-  agentPort: mapOption(
-    integerOption({
-      flag: '--agent-port',
-      default: 5010,
-      min: 1024,
-      help: 'In a cluster: TCP and UDP port of the agents, one of them on the network of its node.',
-    }),
-    atMost(65_535),
-  ),
-}
-
-function atMost(limit: number): (value: number, flag: string) => number {
-  return (value, flag) => {
-    if (value > limit) throw new UserError(`${flag}: ${value} is more than ${limit}`)
-    return value
-  }
+  agentPort: integerOption({
+    flag: '--agent-port',
+    default: 5010,
+    min: 1024,
+    max: 65_535,
+    help: 'In a cluster: TCP and UDP port of the agents, one of them on the network of its node.',
+  }),
 }
 
 export const networkCommands: readonly CommandSpec[] = [
   command('benchmark network serve', 'Answer to those who measure the network.', serveOptions, runServe),
-  command('benchmark network run', 'Measure paths to agents on other nodes.', runOptions, runRun),
+  command('benchmark network run', 'Measure paths to agents on other nodes.', runOptions, runRun, measurementGrace),
 ]
 
 async function runServe({ listenAddr, life }: ServeOptions, { write, stop }: Surroundings): Promise<void> {

@@ -67,7 +67,13 @@ const rate = (flag: string, help: string, example: string) =>
   )
 
 const localOptions: OptionTable<LocalOptions> = {
-  nodes: integerOption({ flag: '--nodes', default: 8, min: 1, help: 'Nodes: containerds in network namespaces.' }),
+  nodes: integerOption({
+    flag: '--nodes',
+    default: 8,
+    min: 1,
+    max: 100,
+    help: 'Nodes: containerds in network namespaces.',
+  }),
   stagger: durationOption({
     flag: '--stagger',
     defaultMs: 0,
@@ -93,7 +99,7 @@ const localOptions: OptionTable<LocalOptions> = {
   ),
   registry: textOption({
     flag: '--registry',
-    placeholder: '<path>',
+    placeholder: '<file>',
     help: 'The registry program. Without it: docker-registry or registry on PATH.',
   }),
   workDir: textOption({
@@ -112,10 +118,12 @@ export const clusterOptions: OptionTable<ClusterOptions> = {
   }),
   context: textOption({
     flag: '--context',
+    placeholder: '<name>',
     help: "Which of the kubeconfig's contexts. Without it: the current one.",
   }),
   namespace: textOption({
     flag: '--namespace',
+    placeholder: '<name>',
     default: 'spegel-ts-benchmark',
     help: 'Where pods are made. The namespace is made and removed if it is not there.',
   }),
@@ -147,6 +155,7 @@ const kubernetesOptions: OptionTable<KubernetesOptions> = {
   }),
   containerdSock: textOption({
     flag: '--containerd-sock',
+    placeholder: '<file>',
     default: '/run/containerd/containerd.sock',
     help: "In a cluster: containerd's socket on the nodes.",
   }),
@@ -164,6 +173,7 @@ const roundOptions: OptionTable<RoundOptions> = {
   ),
   name: textOption({
     flag: '--name',
+    placeholder: '<name>',
     help: 'What the result is called in reports. Without it: local, or the name of the cluster.',
   }),
   target: choiceOption({
@@ -176,20 +186,33 @@ const roundOptions: OptionTable<RoundOptions> = {
     placeholder: '<mirror...>',
     help: 'What is compared: none, spegel-ts, or NAME=COMMAND (see benchmark/README.md). Without it: none spegel-ts. In a cluster: none, and a name for what is installed there.',
   }),
-  rounds: integerOption({ flag: '--rounds', default: 5, min: 1, help: 'Rounds that count. One more warms up.' }),
+  rounds: integerOption({
+    flag: '--rounds',
+    default: 5,
+    min: 1,
+    max: 1_000,
+    help: 'Rounds that count. One more warms up.',
+  }),
   noneRounds: integerOption({
     flag: '--none-rounds',
     default: 0,
     min: 0,
+    max: 1_000,
     help: 'Rounds without a mirror, which take longest and differ least. 0: as many as with one.',
   }),
   repeats: integerOption({
     flag: '--repeats',
     default: 3,
     min: 0,
+    max: 1_000,
     help: 'How often rounds of an image may be repeated because the machine was disturbed.',
   }),
-  seed: textOption({ flag: '--seed', default: 'spegel-ts', help: 'The order of mirrors and the content of images.' }),
+  seed: textOption({
+    flag: '--seed',
+    placeholder: '<text>',
+    default: 'spegel-ts',
+    help: 'The order of mirrors and the content of images.',
+  }),
 }
 
 export interface MeasureOptions extends RoundOptions, LocalOptions, KubernetesOptions {
@@ -283,14 +306,21 @@ export const generateOptions: OptionTable<GenerateOptions> = {
     flag: '--layers',
     default: 1,
     min: 1,
+    max: 1_000,
     aliases: [{ flag: '--layer-count', env: 'LAYER_COUNT' }],
     help: 'How many layers of equal size.',
   }),
-  seed: textOption({ flag: '--seed', default: 'v1', help: 'The same seed gives the same image, to the digest.' }),
+  seed: textOption({
+    flag: '--seed',
+    placeholder: '<text>',
+    default: 'v1',
+    help: 'The same seed gives the same image, to the digest.',
+  }),
   shareLayers: integerOption({
     flag: '--share-layers',
     default: 0,
     min: 0,
+    max: 1_000,
     help: 'So many layers do not depend on the seed.',
   }),
   suite: boolOption({
@@ -317,6 +347,7 @@ export const kubernetesDownOptions: OptionTable<KubernetesDownOptions> = {
   ...clusterOptions,
   namespace: textOption({
     flag: '--namespace',
+    placeholder: '<name>',
     help: 'Where to look. Without it: in all namespaces that we may see.',
   }),
 }
@@ -330,6 +361,7 @@ export const kubernetesRightsOptions: OptionTable<KubernetesRightsOptions> = {
   namespace: clusterOptions.namespace,
   mirrorNamespace: textOption({
     flag: '--mirror-namespace',
+    placeholder: '<name>',
     default: 'spegel-ts',
     help: 'Where the mirror is installed.',
   }),

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import type { Scene } from '../benchmark/scene/scene.ts'
 import type { ImageSet, MirrorSpec } from '../benchmark/target.ts'
 import { systemClock } from '../lib/clock.ts'
-import { type CommandSpec, type Surroundings, command } from './command.ts'
+import { type CommandSpec, type Surroundings, command, measurementGrace } from './command.ts'
 import { networkCommands } from './benchmark-network.ts'
 import { UsageError } from './option.ts'
 import {
@@ -30,8 +30,20 @@ import {
 
 export const benchmarkCommands: readonly CommandSpec[] = [
   command('benchmark generate', 'Make images to measure with.', generateOptions, runGenerate),
-  command('benchmark measure', 'Measure image pulls with and without mirrors.', measureOptions, runMeasure),
-  command('benchmark suite', 'Measure the images of the published benchmark.', suiteOptions, runSuite),
+  command(
+    'benchmark measure',
+    'Measure image pulls with and without mirrors.',
+    measureOptions,
+    runMeasure,
+    measurementGrace,
+  ),
+  command(
+    'benchmark suite',
+    'Measure the images of the published benchmark.',
+    suiteOptions,
+    runSuite,
+    measurementGrace,
+  ),
   command('benchmark analyze', 'Compare results: tables, plots, one report.', analyzeOptions, runAnalyze),
   command('benchmark export', 'Write a result as files of the Go tool.', exportOptions, runExport),
   command('benchmark local down', 'Remove what a killed measurement left.', localDownOptions, runLocalDown),
@@ -47,6 +59,7 @@ export const benchmarkCommands: readonly CommandSpec[] = [
     'Remove what a killed measurement left in a cluster, and restore its nodes.',
     kubernetesDownOptions,
     runKubernetesDown,
+    measurementGrace,
   ),
   command(
     'benchmark kubernetes clear',

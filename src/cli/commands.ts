@@ -1,16 +1,17 @@
 /** All commands, and what those of the daemon do. */
 import { once } from 'node:events'
-import { createServer } from 'node:http'
 import { readCertificates } from '../bootstrap/http.ts'
 import type { DaemonConfig } from '../daemon.ts'
 import { configureHosts, restoreHosts } from '../hosts/apply.ts'
 import { waitForRollout } from '../hosts/cleanup-rollout.ts'
 import { waitForCleanup } from '../hosts/cleanup-wait.ts'
 import { wildcardRegistry } from '../hosts/registry-url.ts'
+import { answerReady } from '../lib/answer-ready.ts'
 import { systemClock } from '../lib/clock.ts'
 import { giveFolder } from '../lib/owner.ts'
 import { UserError, errorMessage } from '../lib/errors.ts'
 import { KubernetesApi, type KubernetesApiConfig } from '../kubernetes/api.ts'
+import { daemonCloseGraceMs } from '../limits.ts'
 import { createLogger } from '../logger.ts'
 import { readBasicAuth } from '../registry/auth.ts'
 import { benchmarkCommands } from './benchmark.ts'
@@ -39,6 +40,7 @@ export const commands: readonly CommandSpec[] = [
     "Run the mirror: serve this node's images, and find those of others.",
     registryOptions,
     runRegistry,
+    ({ shutdownGrace }) => shutdownGrace + daemonCloseGraceMs,
   ),
   command('configuration', 'Point containerd at the mirror (hosts.toml).', configurationOptions, runConfiguration),
   command(
@@ -58,8 +60,8 @@ export const commands: readonly CommandSpec[] = [
   ...benchmarkCommands,
 ]
 
-async function runRegistry(options: RegistryOptions, { stop }: Surroundings): Promise<void> {
-  const logger = createLogger(options.logLevel)
+async function runRegistry(options: RegistryOptions, { stop, writeError }: Surroundings): Promise<void> {
+  const logger = createLogger(options.logLevel, { write: writeError })
   const config: DaemonConfig = {
     version: versionInfo().version,
     store:
@@ -146,8 +148,8 @@ function apiConfig(options: ApiServerOptions, user: string): KubernetesApiConfig
   return { apiServer: { host, port }, credentialsFolder: kubernetesCredentialsDir }
 }
 
-async function runConfiguration(options: ConfigurationOptions): Promise<void> {
-  const logger = createLogger(options.logLevel)
+async function runConfiguration(options: ConfigurationOptions, { writeError }: Surroundings): Promise<void> {
+  const logger = createLogger(options.logLevel, { write: writeError })
   const auth = await readBasicAuth(options.basicAuthDir)
   const config = {
     directory: options.containerdRegistryConfigPath,
@@ -180,8 +182,8 @@ async function runPrepare({ dataDir, owner }: PrepareOptions): Promise<void> {
   }
 }
 
-async function runCleanup(options: CleanupOptions, { stop }: Surroundings): Promise<void> {
-  const logger = createLogger(options.logLevel)
+async function runCleanup(options: CleanupOptions, { stop, writeError }: Surroundings): Promise<void> {
+  const logger = createLogger(options.logLevel, { write: writeError })
   const { containerdRegistryConfigPath: folder, dataDir, keepFolder } = options
   const outcome = folder === '' ? undefined : await restoreHosts(folder, { keepDirectory: keepFolder })
   if (dataDir !== undefined) {
@@ -189,19 +191,11 @@ async function runCleanup(options: CleanupOptions, { stop }: Surroundings): Prom
     await removeIdentity(dataDir)
   }
   logger.info({ folder, outcome, dataDir }, 'cleanup')
-  const server = createServer((request, response) => {
-    response.writeHead(request.url === '/readyz' ? 200 : 404, { 'content-length': 0 }).end()
-  })
-  const { host, port } = options.addr
-  server.listen({ port, ...(host === '' ? {} : { host }) })
-  await once(server, 'listening')
-  if (!stop.aborted) await once(stop, 'abort')
-  server.close()
-  server.closeAllConnections()
+  await answerReady(options.addr, '--addr', stop)
 }
 
-async function runCleanupWait(options: CleanupWaitOptions, { stop }: Surroundings): Promise<void> {
-  const logger = createLogger(options.logLevel)
+async function runCleanupWait(options: CleanupWaitOptions, { stop, writeError }: Surroundings): Promise<void> {
+  const logger = createLogger(options.logLevel, { write: writeError })
   const { probeEndpoint: endpoint, daemonset, threshold, period: periodMs, timeout: timeoutMs } = options
   if (endpoint !== undefined && daemonset === undefined) {
     await waitForCleanup({ endpoint, threshold, periodMs }, systemClock, logger, stop)

@@ -9,6 +9,38 @@ import { UserError } from '../lib/errors.ts'
 /** A command line that cannot be understood: exit code 2. */
 export class UsageError extends UserError {}
 
+/** The kind of a text value, as help shows it. The test of bad values (test/support/bad-values.ts) covers each kind. */
+export const textPlaceholders = [
+  '<addr>',
+  '<file>',
+  '<folder>',
+  '<host/repository>',
+  '<host>',
+  '<image>',
+  '<name>',
+  '<namespace/name>',
+  '<rate>',
+  '<size>',
+  '<text>',
+  '<uid:gid>',
+  '<url>',
+] as const
+export const listPlaceholders = [
+  '<image...>',
+  '<ip...>',
+  '<mirror...>',
+  '<name...>',
+  '<name=addr...>',
+  '<path...>',
+  '<peer...>',
+  '<regex...>',
+  '<url...>',
+] as const
+type TextPlaceholder = (typeof textPlaceholders)[number]
+type ListPlaceholder = (typeof listPlaceholders)[number]
+/** The longest delay of a timer in Node, 24 days; a longer one would fire at once. */
+const durationMaxMs = 2 ** 31 - 1
+
 export interface OptionSpec<T> {
   /** With dashes: `--registry-addr`. */
   flag: string
@@ -33,16 +65,16 @@ interface Common {
   aliases?: readonly { flag: string; env: string }[]
 }
 
-export function textOption(spec: Common & { placeholder?: string; default: string }): OptionSpec<string>
-export function textOption(spec: Common & { placeholder?: string }): OptionSpec<string | undefined>
+export function textOption(spec: Common & { placeholder: TextPlaceholder; default: string }): OptionSpec<string>
+export function textOption(spec: Common & { placeholder: TextPlaceholder }): OptionSpec<string | undefined>
 export function textOption(
-  spec: Common & { placeholder?: string; default?: string },
+  spec: Common & { placeholder: TextPlaceholder; default?: string },
 ): OptionSpec<string | undefined> | OptionSpec<string> {
-  return option(spec, spec.placeholder ?? '<text>', spec.default, (values) => last(values) ?? spec.default)
+  return option(spec, spec.placeholder, spec.default, (values) => last(values) ?? spec.default)
 }
 
-export function listOption(spec: Common & { placeholder?: string }): OptionSpec<readonly string[]> {
-  return option(spec, spec.placeholder ?? '<text...>', undefined, (values) => values ?? [])
+export function listOption(spec: Common & { placeholder: ListPlaceholder }): OptionSpec<readonly string[]> {
+  return option(spec, spec.placeholder, undefined, (values) => values ?? [])
 }
 
 export function boolOption(spec: Common & { default: boolean }): OptionSpec<boolean> {
@@ -55,7 +87,8 @@ export function boolOption(spec: Common & { default: boolean }): OptionSpec<bool
   })
 }
 
-export function durationOption(spec: Common & { defaultMs: number }): OptionSpec<number> {
+export function durationOption(spec: Common & { defaultMs: number; minMs?: number }): OptionSpec<number> {
+  const { minMs = 0 } = spec
   return option(spec, '<duration>', formatDuration(spec.defaultMs), (values) => {
     const text = last(values)
     if (text === undefined) return spec.defaultMs
@@ -65,17 +98,20 @@ export function durationOption(spec: Common & { defaultMs: number }): OptionSpec
         `${spec.flag}: "${text}" is not a duration: write a number with a unit, such as 20ms or 1m30s`,
       )
     }
+    if (durationMs < minMs || durationMs > durationMaxMs) {
+      throw new UserError(`${spec.flag}: "${text}" is out of range: write ${formatDuration(minMs)} to 596h`)
+    }
     return durationMs
   })
 }
 
-export function integerOption(spec: Common & { default: number; min: number }): OptionSpec<number> {
+export function integerOption(spec: Common & { default: number; min: number; max: number }): OptionSpec<number> {
   return option(spec, '<number>', String(spec.default), (values) => {
     const text = last(values)
     if (text === undefined) return spec.default
-    const number = Number(text)
-    if (!Number.isSafeInteger(number) || number < spec.min || text.trim() === '') {
-      throw new UserError(`${spec.flag}: "${text}" is not a whole number of at least ${spec.min}`)
+    const number = /^\d+$/.test(text) ? Number(text) : Number.NaN
+    if (Number.isNaN(number) || number < spec.min || number > spec.max) {
+      throw new UserError(`${spec.flag}: "${text}" is not a whole number from ${spec.min} to ${spec.max}`)
     }
     return number
   })
@@ -139,31 +175,36 @@ export function parseCommandLine<T>(
   const options: Partial<T> = {}
   for (const name of Object.keys(table) as (keyof T)[]) {
     const spec = table[name]
+    const { values, env: source } = valuesOf(spec, given, env)
     try {
-      options[name] = spec.parse(valuesOf(spec, given, env))
+      options[name] = spec.parse(values)
     } catch (error) {
-      if (error instanceof UserError) throw new UsageError(error.message)
-      throw error
+      if (!(error instanceof UserError)) throw error
+      const message = error.message.includes(spec.flag) ? error.message : `${spec.flag}: ${error.message}`
+      throw new UsageError(source === undefined ? message : `${message} (from the environment variable ${source})`)
     }
   }
   return { kind: 'options', options: options as T }
 }
 
+/** `env`: the variable that the values come from, if they do. */
 function valuesOf(
   spec: OptionSpec<unknown>,
   given: ReadonlyMap<string, readonly string[]>,
   env: Readonly<Record<string, string | undefined>>,
-): readonly string[] | undefined {
+): { values: readonly string[] | undefined; env?: string } {
   const spellings = [{ flag: spec.flag, env: spec.env }, ...spec.aliases]
   for (const { flag } of spellings) {
     const values = given.get(flag)
-    if (values !== undefined) return values
+    if (values !== undefined) return { values }
   }
   for (const { env: name } of spellings) {
     const value = name === undefined ? undefined : env[name]
-    if (value !== undefined) return spec.placeholder.endsWith('...>') ? splitList(value) : [value]
+    if (name !== undefined && value !== undefined) {
+      return { values: spec.placeholder.endsWith('...>') ? splitList(value) : [value], env: name }
+    }
   }
-  return undefined
+  return { values: undefined }
 }
 
 /** Comma separated, quotes around what contains commas; empty means an empty list. */

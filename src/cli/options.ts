@@ -1,7 +1,7 @@
 /** The options of every command. `docs/configuration.md` is generated from here. */
 import { isIP } from 'node:net'
 import { parseStaticPeer } from '../bootstrap/static.ts'
-import { type HostPort, parseHostPort } from '../lib/address.ts'
+import { type HostPort, parseHostPort, parsePeerIp } from '../lib/address.ts'
 import { UserError } from '../lib/errors.ts'
 import { logLevels } from '../logger.ts'
 import { parsed } from '../lib/foreign.ts'
@@ -88,6 +88,7 @@ const apiServerOptions: OptionTable<ApiServerOptions> = {
     env: 'KUBERNETES_SERVICE_PORT',
     default: 443,
     min: 1,
+    max: 65_535,
     help: 'Its port.',
   }),
   kubernetesCredentialsDir: textOption({
@@ -231,12 +232,19 @@ export const registryOptions: OptionTable<RegistryOptions> = {
     }),
     emptyToUndefined,
   ),
-  routerAddr: addressOption({
-    flag: '--router-addr',
-    env: 'ROUTER_ADDR',
-    default: ':5001',
-    help: 'Address of the swarm (libp2p over TCP).',
-  }),
+  routerAddr: mapOption(
+    addressOption({
+      flag: '--router-addr',
+      env: 'ROUTER_ADDR',
+      default: ':5001',
+      help: 'Address of the swarm (libp2p over TCP).',
+    }),
+    (address, flag) => {
+      const { host } = address
+      if (host === '' || (isIP(host) !== 0 && !host.includes('%'))) return address
+      throw new UserError(`${flag}: libp2p cannot listen on "${host}": write IP:PORT or :PORT, without a zone`)
+    },
+  ),
   advertiseAddr: mapOption(
     listOption({
       flag: '--advertise-addr',
@@ -244,11 +252,7 @@ export const registryOptions: OptionTable<RegistryOptions> = {
       placeholder: '<ip...>',
       help: 'IP addresses that other nodes reach this one at. Without it: that of --router-addr, else of the default route.',
     }),
-    (values, flag) => {
-      const wrong = values.find((value) => isIP(value) === 0)
-      if (wrong !== undefined) throw new UserError(`${flag}: "${wrong}" is not an IP address`)
-      return values
-    },
+    (values, flag) => values.map((value) => parsePeerIp(value, flag)),
   ),
   registryAddr: addressOption({
     flag: '--registry-addr',
@@ -295,6 +299,7 @@ export const registryOptions: OptionTable<RegistryOptions> = {
     env: 'MIRROR_RESOLVE_RETRIES',
     default: 10,
     min: 1,
+    max: 1_000,
     help: 'How many peers with the content to look for.',
   }),
   basicAuthDir: basicAuthFolder,
@@ -492,6 +497,7 @@ export const cleanupWaitOptions: OptionTable<CleanupWaitOptions> = {
     env: 'THRESHOLD',
     default: 3,
     min: 1,
+    max: 1_000,
     help: 'Rounds in a row in which every node must answer.',
   }),
   period: durationOption({ flag: '--period', env: 'PERIOD', defaultMs: 2_000, help: 'Time between rounds.' }),

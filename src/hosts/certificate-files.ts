@@ -6,6 +6,7 @@ import { X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
 import { createSecureContext } from 'node:tls'
 import type { TomlTable } from 'smol-toml'
+import { parsed } from '../lib/foreign.ts'
 import { ObstacleError } from './hosts-file.ts'
 import type { UserView } from './user-view.ts'
 
@@ -61,24 +62,12 @@ function unusable(file: string, problem: string): ObstacleError {
   return new ObstacleError(`${file} ${problem}, so containerd fails for this registry`, 'repair or remove that file')
 }
 
+/** One is enough: containerd skips what is no certificate. */
 function hasCertificate(bytes: Buffer): boolean {
   const blocks = bytes.toString('latin1').match(/-----BEGIN CERTIFICATE-----[^]*?-----END CERTIFICATE-----/g) ?? []
-  return blocks.some((block) => {
-    try {
-      return new X509Certificate(block).subject !== undefined
-    } catch {
-      // Not a certificate: containerd skips it, too.
-      return false
-    }
-  })
+  return blocks.some((block) => parsed(() => new X509Certificate(block)) !== undefined)
 }
 
 function isPair(cert: Buffer, key: Buffer): boolean {
-  try {
-    createSecureContext({ cert, key })
-    return true
-  } catch {
-    // Not PEM, or they do not belong together.
-    return false
-  }
+  return parsed(() => createSecureContext({ cert, key })) !== undefined
 }

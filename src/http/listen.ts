@@ -1,7 +1,8 @@
 /** Listening where an option says, and the error that an operator can act on. */
 import type { FastifyInstance } from 'fastify'
-import { type HostPort, formatHostPort } from '../lib/address.ts'
-import { UserError, errorCode, errorMessage } from '../lib/errors.ts'
+import type { HostPort } from '../lib/address.ts'
+import { errorCode } from '../lib/errors.ts'
+import { cannotListen } from '../lib/listen-on.ts'
 
 /** An empty host means all addresses: of both families, or of IPv4 where the system has no IPv6. */
 export async function listen(app: FastifyInstance, { host, port }: HostPort, option: string): Promise<void> {
@@ -12,9 +13,6 @@ export async function listen(app: FastifyInstance, { host, port }: HostPort, opt
       await listen(app, { host: '0.0.0.0', port }, option)
       return
     }
-    const advice = errorCode(error) === 'EADDRINUSE' ? 'stop what listens there, or choose another' : 'choose another'
-    throw new UserError(
-      `${option}: cannot listen on ${formatHostPort(host, port)}: ${errorMessage(error)}: ${advice}`,
-    )
+    throw cannotListen({ host, port }, option, error)
   }
 }

@@ -1,5 +1,5 @@
 /** Addresses as options write them: `host:port`, `:port`, `[v6]:port`. */
-import { isIP } from 'node:net'
+import { BlockList, isIP } from 'node:net'
 import { UserError } from './errors.ts'
 
 export interface HostPort {
@@ -10,12 +10,35 @@ export interface HostPort {
 
 /** Parses `host:port`; an empty host means all addresses. Throws a UserError that names the option. */
 export function parseHostPort(text: string, option: string): HostPort {
-  const match = /^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$/.exec(text)
-  const port = Number(match?.[3])
-  if (match === null || port > 65_535) {
+  const [, ipv6, name, digits] = /^(?:\[([^\]]*)\]|([\w.-]*)):(\d{1,5})$/.exec(text) ?? []
+  const port = Number(digits)
+  if (digits === undefined || port > 65_535 || (ipv6 !== undefined && isIP(ipv6) !== 6)) {
     throw new UserError(`${option}: "${text}" is not an address: write HOST:PORT or :PORT, IPv6 in brackets`)
   }
-  return { host: match[1] ?? match[2] ?? '', port }
+  return { host: ipv6 ?? name ?? '', port }
+}
+
+/** Not the address of one machine: the unspecified addresses, multicast, and broadcast. */
+const notUnicast = new BlockList()
+notUnicast.addAddress('0.0.0.0')
+notUnicast.addAddress('::', 'ipv6')
+notUnicast.addSubnet('224.0.0.0', 4)
+notUnicast.addSubnet('ff00::', 8, 'ipv6')
+notUnicast.addAddress('255.255.255.255')
+
+/**
+ * An IP address that other nodes can connect to. Throws a UserError that names the option. A zone (`fe80::1%eth0`) only
+ * has a meaning on the machine itself.
+ */
+export function parsePeerIp(text: string, option: string): string {
+  const family = isIP(text)
+  if (family === 0) throw new UserError(`${option}: "${text}" is not an IP address: write it without port and prefix`)
+  if (text.includes('%') || notUnicast.check(text, family === 6 ? 'ipv6' : 'ipv4')) {
+    throw new UserError(
+      `${option}: other nodes cannot reach "${text}": write an address of this node on their network`,
+    )
+  }
+  return text
 }
 
 /** `host:port` with brackets around IPv6. */

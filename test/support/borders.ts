@@ -96,6 +96,7 @@ export const parts: Readonly<Record<string, Part>> = {
       'testbed',
       'oci',
       'lib',
+      'limits',
       'logger',
       'metrics',
     ],

@@ -1,7 +1,6 @@
 /** What an agent does on its node: removes images from containerd, as a kubelet would (CRI), and says when that is done. */
-import { once } from 'node:events'
-import { createServer } from 'node:http'
 import { CriClient } from '../../containerd/cri.ts'
+import { answerReady } from '../../lib/answer-ready.ts'
 import type { HostPort } from '../../lib/address.ts'
 import { UserError, errorMessage } from '../../lib/errors.ts'
 
@@ -26,12 +25,5 @@ export async function clearNode({ socketPath, images, addr, signal }: ClearInit)
   } finally {
     cri.close()
   }
-  const server = createServer((request, response) => {
-    response.writeHead(request.url === '/readyz' ? 200 : 404, { 'content-length': 0 }).end()
-  })
-  server.listen({ port: addr.port, ...(addr.host === '' ? {} : { host: addr.host }) })
-  await once(server, 'listening')
-  if (!signal.aborted) await once(signal, 'abort')
-  server.close()
-  server.closeAllConnections()
+  await answerReady(addr, '--addr', signal)
 }

@@ -34,7 +34,7 @@ export function findPrograms(
   if (registry === undefined) missing.push('a registry: install docker-registry, or give --registry PATH')
   else if (!isExecutable(registry)) missing.push(`--registry ${registry}: not an executable file`)
   if (missing.length > 0 || registry === undefined) {
-    throw new UserError(`the local target needs\n  ${missing.join('\n  ')}`)
+    throw new UserError(`the local target needs ${missing.join('; ')}`)
   }
   return { containerds: given.containerds.length > 0 ? given.containerds : [containerd ?? ''], registry }
 }
