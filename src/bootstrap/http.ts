@@ -2,7 +2,6 @@
  * First peers from a URL that answers JSON: `{"ID": "12D3…", "Addrs": ["/ip4/…/tcp/5001"]}`, or a list of such
  * objects. The ID may be empty. `serveIdentity` gives the answer for this node.
  */
-import { readFileSync } from 'node:fs'
 import { type Server, createServer } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import { join } from 'node:path'
@@ -10,6 +9,7 @@ import { listenOn } from '../lib/listen-on.ts'
 import { UserError, errorMessage } from '../lib/errors.ts'
 import type { HostPort } from '../lib/address.ts'
 import { requestHeadersTimeoutMs } from '../limits.ts'
+import { readRegularFile } from '../lib/read-file.ts'
 import type { Bootstrapper } from './bootstrapper.ts'
 import { ask } from '../lib/ask.ts'
 
@@ -21,17 +21,17 @@ export interface Certificates {
 }
 
 /** Reads ca.crt, tls.crt and tls.key. Throws a UserError when one is missing. */
-export function readCertificates(folder: string): Certificates {
-  const read = (name: string) => {
+export async function readCertificates(folder: string): Promise<Certificates> {
+  const read = async (name: string) => {
     try {
-      return readFileSync(join(folder, name))
+      return await readRegularFile(join(folder, name))
     } catch (error) {
       throw new UserError(
         `--http-bootstrap-cert-dir: ${join(folder, name)}: ${errorMessage(error)}: put ca.crt, tls.crt and tls.key there`,
       )
     }
   }
-  return { ca: read('ca.crt'), cert: read('tls.crt'), key: read('tls.key') }
+  return { ca: await read('ca.crt'), cert: await read('tls.crt'), key: await read('tls.key') }
 }
 
 export function httpBootstrapper(url: URL, certificates?: Certificates): Bootstrapper {

@@ -1,10 +1,10 @@
 /** The commands `spegel-ts benchmark network …`. */
-import { mkdir } from 'node:fs/promises'
 import type { NetworkResult } from '../benchmark/result/network-schema.ts'
 import { type HostPort, formatHostPort, parseHostPort } from '../lib/address.ts'
 import { formatDuration } from '../lib/duration.ts'
 import { UserError } from '../lib/errors.ts'
 import { systemRandom } from '../lib/random.ts'
+import { makeDirectory } from '../lib/make-directory.ts'
 import { benchmarkFacts } from './benchmark-facts.ts'
 import { type CommandSpec, type Surroundings, command, measurementGrace } from './command.ts'
 import { type ClusterOptions, clusterOptions } from './benchmark-options.ts'
@@ -188,7 +188,7 @@ export function announcement(paths: readonly string[], rounds: number, expectedM
 
 export async function saveResult(folder: string, result: NetworkResult): Promise<void> {
   const { writeResult } = await import('../benchmark/result/result-file.ts')
-  await mkdir(folder, { recursive: true })
+  await makeDirectory(folder)
   await writeResult(folder, result)
 }
 

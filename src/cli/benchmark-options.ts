@@ -12,6 +12,7 @@ import {
   integerOption,
   listOption,
   mapOption,
+  notEmpty,
   textOption,
 } from './option.ts'
 
@@ -269,14 +270,17 @@ export const analyzeOptions: OptionTable<AnalyzeOptions> = {
     }),
     (values, flag) => {
       if (values.length === 0) throw new UserError(`${flag} is needed`)
-      return values
+      return notEmpty(values, flag)
     },
   ),
-  outputDir: textOption({
-    flag: '--output-dir',
-    placeholder: '<folder>',
-    help: 'Where the report, tables and plots go. Without it: only the table is printed.',
-  }),
+  outputDir: mapOption(
+    textOption({
+      flag: '--output-dir',
+      placeholder: '<folder>',
+      help: 'Where the report, tables and plots go. Without it: only the table is printed.',
+    }),
+    notEmpty,
+  ),
 }
 
 export interface GenerateOptions {
@@ -328,7 +332,10 @@ export const generateOptions: OptionTable<GenerateOptions> = {
     default: false,
     help: 'Six images, v1 and v2 of each: 10MB, 100MB and 1GB in 1 and 4 layers.',
   }),
-  output: textOption({ flag: '--output', placeholder: '<folder>', help: 'An OCI layout, made if it is not there.' }),
+  output: mapOption(
+    textOption({ flag: '--output', placeholder: '<folder>', help: 'An OCI layout, made if it is not there.' }),
+    notEmpty,
+  ),
   push: textOption({
     flag: '--push',
     placeholder: '<url>',

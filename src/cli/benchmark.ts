@@ -151,6 +151,7 @@ async function runRounds(
   const { writeError, isTerminal, env, commandLine } = surroundings
   const progress = new Progress(writeError, isTerminal, systemClock)
   const mirrors = await parseMirrors(options, commandLine[0] ?? '')
+  const programs = findPrograms({ containerds: options.containerd, registry: options.registry }, env['PATH'] ?? '')
   const machine = describeMachine()
   const { nodes, stagger: staggerMs, seed, upstreamRate, nodeRate } = options
   // Without a file its image stands for those that are measured.
@@ -162,7 +163,7 @@ async function runRounds(
   progress.say(`nodes keep their files in ${workFolder}`)
   progress.say(`seed ${seed}`)
   const target = new LocalTarget({
-    programs: findPrograms({ containerds: options.containerd, registry: options.registry }, env['PATH'] ?? ''),
+    programs,
     nodes,
     upstreamRate,
     nodeRate,

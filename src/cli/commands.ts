@@ -75,7 +75,7 @@ async function runRegistry(options: RegistryOptions, { stop, writeError }: Surro
         : { kind: 'layout', path: options.ociLayout },
     bootstrap: chooseBootstrap(options),
     bootstrapCertificates:
-      options.httpBootstrapCertDir === undefined ? undefined : readCertificates(options.httpBootstrapCertDir),
+      options.httpBootstrapCertDir === undefined ? undefined : await readCertificates(options.httpBootstrapCertDir),
     identityListen: options.httpBootstrapAddr,
     registryListen: options.registryAddr,
     routerListen: options.routerAddr,

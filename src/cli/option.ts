@@ -70,11 +70,22 @@ export function textOption(spec: Common & { placeholder: TextPlaceholder }): Opt
 export function textOption(
   spec: Common & { placeholder: TextPlaceholder; default?: string },
 ): OptionSpec<string | undefined> | OptionSpec<string> {
-  return option(spec, spec.placeholder, spec.default, (values) => last(values) ?? spec.default)
+  return option(spec, spec.placeholder, spec.default, (values) => last(checkCharacters(values, spec)) ?? spec.default)
 }
 
 export function listOption(spec: Common & { placeholder: ListPlaceholder }): OptionSpec<readonly string[]> {
-  return option(spec, spec.placeholder, undefined, (values) => values ?? [])
+  return option(spec, spec.placeholder, undefined, (values) => checkCharacters(values, spec) ?? [])
+}
+
+/** No path, name or address has line breaks and the like. They come from a file that was read with its end. */
+function checkCharacters(
+  values: readonly string[] | undefined,
+  { flag, placeholder }: { flag: string; placeholder: string },
+): readonly string[] | undefined {
+  // A mirror may be a script of several lines.
+  const wrong = placeholder === '<mirror...>' ? undefined : values?.find((value) => /\p{Cc}/u.test(value))
+  if (wrong === undefined) return values
+  throw new UserError(`${flag}: ${JSON.stringify(wrong)} has a line break or another control character: remove it`)
 }
 
 export function boolOption(spec: Common & { default: boolean }): OptionSpec<boolean> {
@@ -138,6 +149,12 @@ export function choiceOption<const Choice extends string>(
 /** An option whose text means something more, or one that must be given. */
 export function mapOption<From, To>(base: OptionSpec<From>, map: (value: From, flag: string) => To): OptionSpec<To> {
   return { ...base, parse: (values) => map(base.parse(values), base.flag) }
+}
+
+/** For an option whose empty value, as of a variable that is not set, would name the working directory or nothing. */
+export function notEmpty<T extends string | readonly string[] | undefined>(value: T, flag: string): T {
+  if (value === '' || (Array.isArray(value) && value.includes(''))) throw new UserError(`${flag}: the value is empty`)
+  return value
 }
 
 function option<T>(

@@ -22,6 +22,7 @@ import {
   integerOption,
   listOption,
   mapOption,
+  notEmpty,
   textOption,
 } from './option.ts'
 
@@ -346,7 +347,7 @@ export interface ConfigurationOptions {
 
 export const configurationOptions: OptionTable<ConfigurationOptions> = {
   logLevel,
-  containerdRegistryConfigPath: hostsFolder,
+  containerdRegistryConfigPath: mapOption(hostsFolder, notEmpty),
   containerdSock: textOption({
     flag: '--containerd-sock',
     env: 'CONTAINERD_SOCK',

@@ -1,12 +1,13 @@
 /** Writes into an OCI image layout (image-layout.md): blobs under their digests, names in `index.json`. */
 import { createHash, randomUUID } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
-import { mkdir, readFile, rename, rm } from 'node:fs/promises'
+import { readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { writeFileAtomic } from '../lib/atomic-file.ts'
 import { expecting, isNotFound } from '../lib/errors.ts'
+import { makeDirectory } from '../lib/make-directory.ts'
 import { type Digest, digestOf } from '../oci/digest.ts'
 import { gzipStored } from './gzip.ts'
 
@@ -99,7 +100,7 @@ async function changeIndex(layout: string, name: string, entries: IndexEntry[]):
 }
 
 async function makeBlobFolder(layout: string): Promise<void> {
-  await mkdir(join(layout, 'blobs', 'sha256'), { recursive: true })
+  await makeDirectory(join(layout, 'blobs', 'sha256'))
 }
 
 function* tapped(parts: Iterable<Buffer>, hash: { update: (part: Buffer) => unknown }): Generator<Buffer> {

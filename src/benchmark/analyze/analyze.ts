@@ -1,8 +1,8 @@
 /** `benchmark analyze`: results in, tables on the terminal, and a report, Markdown and plots in a folder. */
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { writeFileAtomic } from '../../lib/atomic-file.ts'
 import { UserError, errorMessage } from '../../lib/errors.ts'
+import { makeDirectory } from '../../lib/make-directory.ts'
 import { compareResults } from './comparison.ts'
 import { printable } from './format.ts'
 import { load } from './load.ts'
@@ -74,7 +74,7 @@ async function writeReport(
   files.push({ name: 'report.md', data: `${markdown}\n` })
   files.push({ name: 'report.html', data: htmlReport(drawn, comparisons, notes) })
   try {
-    await mkdir(folder, { recursive: true })
+    await makeDirectory(folder)
     for (const { name, data } of files) await writeFileAtomic(join(folder, name), data, 0o644)
   } catch (error) {
     throw new UserError(`${folder}: cannot write the report: ${errorMessage(error)}`)

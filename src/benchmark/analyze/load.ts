@@ -1,8 +1,9 @@
 /** From paths to measurements: folders and files, of this tool and of the Go tool. */
-import { readFile, readdir, stat } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { z } from 'zod'
 import { UserError, errorMessage } from '../../lib/errors.ts'
+import { readRegularFile } from '../../lib/read-file.ts'
 import { parseCheckedJson } from '../checked-json.ts'
 import { type GoRun, isGoResult, parseGoResult } from '../result/go-tool.ts'
 import { networkResultSchema, networkSchemaName } from '../result/network-schema.ts'
@@ -67,9 +68,9 @@ async function jsonFiles(path: string): Promise<{ files: string[]; isFolder: boo
 
 async function readText(path: string): Promise<string> {
   try {
-    return await readFile(path, 'utf8')
+    return (await readRegularFile(path)).toString()
   } catch (error) {
-    throw new UserError(`${path}: ${errorMessage(error)}`)
+    throw new UserError(`${path}: ${errorMessage(error)}: ${whatToGive}`)
   }
 }
 

@@ -1,5 +1,5 @@
 /** Which cluster, and as whom: kubeconfig files as kubectl reads them, with every way to log in that they know. */
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { KubeConfig } from '@kubernetes/client-node'
 import { UserError, errorMessage } from '../../lib/errors.ts'
@@ -25,6 +25,9 @@ export function readKubeconfig({ files, context, home }: KubeconfigInit): KubeCo
       )
     }
     try {
+      const stats = statSync(path)
+      // A FIFO is how a shell passes the output of a program; a device may have no end.
+      if (!stats.isFile() && !stats.isFIFO()) throw new Error('not a file')
       const one = new KubeConfig()
       one.loadFromFile(path)
       // As kubectl: the first file that names a context decides.

@@ -2,9 +2,9 @@
  * Measures mirrors against each other: round by round, in each round every image with every mirror, in random order.
  * The result is written when all mirrors had their turn with an image; the same call on the same folder goes on where it was broken off.
  */
-import { mkdir } from 'node:fs/promises'
 import { isDeepStrictEqual } from 'node:util'
 import { UserError } from '../../lib/errors.ts'
+import { makeDirectory } from '../../lib/make-directory.ts'
 import type { ImageSet, ImageSource, MirrorSpec, Target } from '../target.ts'
 import { readResult, writeResult } from '../result/result-file.ts'
 import { type Result, type Round, schemaName } from '../result/schema.ts'
@@ -31,7 +31,7 @@ export interface MeasureInit {
 /** Returns the complete result. Rejects when it is broken off; what was measured is in the folder. */
 export async function measure(init: MeasureInit): Promise<Result> {
   const { folder, target, progress, signal } = init
-  await mkdir(folder, { recursive: true })
+  await makeDirectory(folder)
   const before = await readResult(folder)
   if (before !== undefined) refuseOther(before, init)
   if (before?.complete === true) {

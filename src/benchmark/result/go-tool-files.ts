@@ -1,8 +1,8 @@
 /** A result of this tool as files of the Go tool: one suite for each mirror, with a sample for every pull of a good round. */
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { writeFileAtomic } from '../../lib/atomic-file.ts'
 import { UserError } from '../../lib/errors.ts'
+import { makeDirectory } from '../../lib/make-directory.ts'
 import { readResult } from './result-file.ts'
 import type { Phase, Result } from './schema.ts'
 
@@ -32,7 +32,7 @@ export async function exportGoSuites(path: string, outputFolder: string): Promis
     throw new UserError(`--path: ${path} has no result.json: name the folder of a measurement`)
   const suites = goSuites(result)
   if (suites.length === 0) throw new UserError(`${path}: no round with both phases that counts: measure again`)
-  await mkdir(outputFolder, { recursive: true })
+  await makeDirectory(outputFolder)
   const files: string[] = []
   for (const suite of suites) {
     // As the Go tool names them.

@@ -2,10 +2,11 @@
  * A scripted scene: which nodes pull which images when, what the upstream registry does meanwhile, and what breaks.
  * Files of `benchmark/scenarios/`; the README there is generated from the descriptions below.
  */
-import { readFile, readdir } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { UserError, errorMessage } from '../../lib/errors.ts'
+import { readRegularFile } from '../../lib/read-file.ts'
 import { parseCheckedJson } from '../checked-json.ts'
 import { count, durationMs, moment, nodeSet, rateBytesPerSecond, sizeBytes } from './units.ts'
 
@@ -195,7 +196,7 @@ export function sceneJsonSchema(): unknown {
 
 /** Throws a UserError that names the file and the first thing that is wrong. */
 export async function loadScene(path: string): Promise<Scene> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+  const text = await readRegularFile(path).then(String, (error: unknown) => {
     throw new UserError(`${path}: ${errorMessage(error)}`)
   })
   return parseScene(text, path)

@@ -1,0 +1,59 @@
+/**
+ * Every command with every option that names a file, a directory, an address or a name: missing, of another type, not
+ * permitted, on a full or a read-only file system, taken, unreachable. One line each, never a stack, never a hang.
+ */
+import { once } from 'node:events'
+import { mkdtemp, rmdir } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline/promises'
+import { describe, expect, it } from 'vitest'
+import type { MistakeResult } from '../support/operator-mistakes-process.ts'
+import { spawnInSandbox } from '../support/sandbox.ts'
+
+/** Longer than the grace time of a command, on a machine that is busy with other tests. */
+const hangMs = 60_000
+
+describe('mistakes of operators', () => {
+  it.each([
+    { user: 'root', runsMin: 1_000 },
+    { user: 'nobody', runsMin: 500 },
+  ] as const)(
+    'as $user each give one line that says what to do',
+    async ({ user, runsMin }) => {
+      const directory = await mkdtemp(join(tmpdir(), 'mistakes-'))
+      const program = join(directory, 'checkout/test/support/operator-mistakes-process.ts')
+      const child = spawnInSandbox(directory, user, ['node', program, directory])
+      let errors = ''
+      child.stderr.on('data', (data: Buffer) => (errors += data.toString()))
+      const ended = once(child, 'close')
+      const results: MistakeResult[] = []
+      for await (const line of createInterface(child.stdout)) results.push(JSON.parse(line) as MistakeResult)
+      await ended
+      await rmdir(directory)
+      expect(errors).toBe('')
+      expect(child.exitCode).toBe(0)
+
+      const wrong = results.flatMap(({ args, code, text, tookMs }) => {
+        const lines = text.split('\n').filter((line) => line.startsWith('spegel-ts: '))
+        const isFailure = code === 1 || code === 2
+        const problems = [
+          ...(/this is a bug|\n\s+at /.test(text) ? ['a stack'] : []),
+          ...([0, 1, 2, 143].includes(code) ? [] : ['exit code']),
+          ...(isFailure && lines.length !== 1 ? ['not one line'] : []),
+          ...(tookMs > hangMs ? ['hangs'] : []),
+        ]
+        return problems.length === 0
+          ? []
+          : [{ args: args.join(' ').slice(-500), problems, code, text: text.slice(0, 500) }]
+      })
+      const failed = results.filter(({ code }) => code === 1 || code === 2).length
+      process.stderr.write(
+        `operator mistakes as ${user}: ${results.length} command lines, ${failed} refused or failed\n`,
+      )
+      expect(wrong).toEqual([])
+      expect(results.length).toBeGreaterThan(runsMin)
+    },
+    240_000,
+  )
+})
