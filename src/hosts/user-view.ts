@@ -4,7 +4,7 @@
  */
 import { lstat, readFile, readdir, readlink, realpath, stat } from 'node:fs/promises'
 import { isAbsolute, join, relative, sep } from 'node:path'
-import { errorCode } from '../lib/errors.ts'
+import { errorCode, isSystemError } from '../lib/errors.ts'
 import { lstatOrUndefined } from './exact-copy.ts'
 import { backupName, linkedName } from './own-entries.ts'
 import { userNames } from './user-tree.ts'
@@ -109,6 +109,7 @@ export class UserView {
         outside,
       }
     } catch (error) {
+      if (!isSystemError(error)) throw error
       return { bytes: undefined, outside: outside || error instanceof OutsideError }
     }
   }
@@ -146,13 +147,26 @@ export class UserView {
       real = await realpath(path)
       root = await realpath(this.#directory)
     } catch (error) {
-      throw errorCode(error) === 'ENOENT' ? new OutsideError(path) : error
+      if (errorCode(error) !== 'ENOENT') throw error
+      const mounted = this.#fromNode(path)
+      if (mounted === undefined) throw new OutsideError(path)
+      return this.#locate(mounted, through, links + 1)
     }
     if (!isBelow(root, real)) return { path: real, through }
     // It leads back into certs.d, perhaps by a directory of ours in place of a link.
     const [first = '', ...rest] = relative(root, real).split(sep)
     const parts = first === linkedName ? rest : [first, ...rest]
     return this.#locate(join(this.#directory, ...parts), through, links + 1)
+  }
+
+  /** In a container, the node's certs.d may be mounted below another directory; links name it as the node does. */
+  #fromNode(path: string): string | undefined {
+    const parts = this.#directory.split(sep)
+    for (let skipped = 2; skipped < parts.length - 1; skipped++) {
+      const directory = sep + join(...parts.slice(skipped))
+      if (isBelow(directory, path)) return join(this.#directory, relative(directory, path))
+    }
+    return undefined
   }
 }
 

@@ -391,6 +391,20 @@ describe('configuration and cleanup', () => {
     expect(await snapshot(folder)).toEqual(before)
   })
 
+  it('follows links that name certs.d as the node does, from a container that has it elsewhere', async () => {
+    const directory = join(parent, 'host/opt/spegel-ts-test/certs.d')
+    await mkdir(join(directory, 'a.example'), { recursive: true })
+    await writeFile(join(directory, 'a.example/hosts.toml'), '[host."https://a"]\n')
+    await symlink('/opt/spegel-ts-test/certs.d/a.example', join(directory, 'b.example'))
+    const before = await snapshot(directory)
+    const { lines, warnings } = collected()
+    await configureHosts(config({ directory }), lines)
+    expect(warnings).toEqual([])
+    expect(await readFile(join(directory, 'b.example/hosts.toml'), 'utf8')).toMatch(/127\.0\.0\.1[^]*https:\/\/a/)
+    await restoreHosts(directory)
+    expect(await snapshot(directory)).toEqual(before)
+  })
+
   it.each(['configured once more', 'not looked at again'])(
     'leaves a folder that was not there when somebody put something into it (%s)',
     async (how) => {
