@@ -1,7 +1,7 @@
 /** All commands, and what those of the daemon do. */
 import { once } from 'node:events'
 import { readCertificates } from '../bootstrap/http.ts'
-import type { DaemonConfig } from '../daemon.ts'
+import type { Daemon, DaemonConfig } from '../daemon.ts'
 import { configureHosts, restoreHosts } from '../hosts/apply.ts'
 import { waitForRollout } from '../hosts/cleanup-rollout.ts'
 import { waitForCleanup } from '../hosts/cleanup-wait.ts'
@@ -10,9 +10,10 @@ import { answerReady } from '../lib/answer-ready.ts'
 import { systemClock } from '../lib/clock.ts'
 import { giveFolder } from '../lib/owner.ts'
 import { UserError, errorMessage } from '../lib/errors.ts'
+import { raceAbort } from '../lib/race-abort.ts'
 import { KubernetesApi, type KubernetesApiConfig } from '../kubernetes/api.ts'
 import { daemonCloseGraceMs } from '../limits.ts'
-import { createLogger } from '../logger.ts'
+import { type Logger, createLogger } from '../logger.ts'
 import { readBasicAuth } from '../registry/auth.ts'
 import { benchmarkCommands } from './benchmark.ts'
 import { type CommandSpec, type Surroundings, command } from './command.ts'
@@ -62,6 +63,15 @@ export const commands: readonly CommandSpec[] = [
 
 async function runRegistry(options: RegistryOptions, { stop, writeError }: Surroundings): Promise<void> {
   const logger = createLogger(options.logLevel, { write: writeError })
+  // Nothing is served before the start is complete: there is no reason to wait for it.
+  const daemon = await raceAbort(startRegistry(options, logger), stop)
+  if (!stop.aborted) await once(stop, 'abort')
+  logger.info({ graceMs: options.shutdownGrace }, 'stopping: running transfers may end')
+  await daemon.close(options.shutdownGrace)
+  logger.info('stopped')
+}
+
+async function startRegistry(options: RegistryOptions, logger: Logger): Promise<Daemon> {
   const config: DaemonConfig = {
     version: versionInfo().version,
     store:
@@ -97,11 +107,7 @@ async function runRegistry(options: RegistryOptions, { stop, writeError }: Surro
   }
   // Loaded when needed: libp2p and gRPC take most of a second, which the other commands and errors need not wait for.
   const { startDaemon } = await import('../daemon.ts')
-  const daemon = await startDaemon(config, logger)
-  if (!stop.aborted) await once(stop, 'abort')
-  logger.info({ graceMs: options.shutdownGrace }, 'stopping: running transfers may end')
-  await daemon.close(options.shutdownGrace)
-  logger.info('stopped')
+  return startDaemon(config, logger)
 }
 
 function chooseBootstrap(options: RegistryOptions): DaemonConfig['bootstrap'] {

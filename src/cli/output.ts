@@ -39,7 +39,9 @@ export class Output {
   /** Resolves when all is read, or cannot be written. */
   flushed(): Promise<void> {
     return new Promise((resolve) => {
-      this.#stream.write('', () => resolve())
+      // Nothing waits, but an error may be about to be told. Writing nothing would be an error on a full disk.
+      if (this.#stream.writableLength === 0) setImmediate(resolve)
+      else this.#stream.write('', () => resolve())
     })
   }
 }
