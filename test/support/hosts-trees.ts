@@ -74,6 +74,7 @@ const fileNames = [
   'directory.crt',
   'client.cert with client.key',
   'client.cert',
+  'both.pem',
   'broken.cert',
   'README',
   '.foreign',
@@ -207,28 +208,33 @@ const oddTopSettings = [
 ]
 
 const settings = fc.oneof(
-  { weight: 12, arbitrary: fc.constantFrom(...goodSettings) },
+  { weight: 30, arbitrary: fc.constantFrom(...goodSettings) },
   { weight: 1, arbitrary: fc.constantFrom(...oddSettings) },
 )
 const settingsList = fc.uniqueArray(settings, { maxLength: 3, selector: (line) => line.split(' ')[0] })
 const hostTable = fc
   .tuple(
-    fc.oneof({ weight: 3, arbitrary: fc.constantFrom(...hostKeys.slice(0, 5)) }, fc.constantFrom(...hostKeys)),
+    fc.oneof({ weight: 12, arbitrary: fc.constantFrom(...hostKeys.slice(0, 4)) }, fc.constantFrom(...hostKeys)),
     settingsList,
-    fc.option(fc.constantFrom("X-Header = 'a'", "X-Headers = ['a', 'b']", 'X-Number = 1'), { freq: 1 }),
+    fc.option(fc.constantFrom("X-Header = 'a'", "X-Header = 'b'", "X-Headers = ['a', 'b']", 'X-Number = 1'), {
+      freq: 1,
+    }),
     fc.constantFrom('"', '"', "'"),
   )
   .map(([key, lines, header, quote]) => [
     `[host.${quote}${key}${quote}]`,
-    ...lines,
+    // There is one table of headers, inline or with a header of its own.
+    ...lines.filter((line) => header === null || !line.startsWith('header')),
     ...(header === null ? [] : [`[host.${quote}${key}${quote}.header]`, header]),
   ])
+const hostTables = (minLength: number) =>
+  fc.uniqueArray(hostTable, { minLength, maxLength: 3, selector: ([header]) => header?.replaceAll(/["']/g, '') })
 const topLines = fc
   .tuple(fc.option(fc.constantFrom(...topSettings), { freq: 2 }), settingsList)
   .map(([server, lines]) => [...(server === null ? [] : [server]), ...lines])
 
 const usualText = fc
-  .tuple(topLines, fc.uniqueArray(hostTable, { maxLength: 3, selector: (lines) => lines[0] }))
+  .tuple(topLines, fc.oneof({ weight: 8, arbitrary: hostTables(1) }, { weight: 1, arbitrary: hostTables(0) }))
   .map(([top, tables]) => [...top, ...tables.flat()])
 /** An odd fragment somewhere in a usual text. */
 const oddText = fc
@@ -242,12 +248,14 @@ const oddText = fc
   .map(([lines, odd]) =>
     odd.reduce((all, [at, fragment]) => [...all.slice(0, at), fragment, ...all.slice(at)], lines),
   )
+const weighted = (usual: string, ...odd: string[]) =>
+  fc.oneof({ weight: 12, arbitrary: fc.constant(usual) }, { weight: odd.length, arbitrary: fc.constantFrom(...odd) })
 export const hostsText = fc
   .tuple(
-    fc.oneof({ weight: 3, arbitrary: usualText }, { weight: 2, arbitrary: oddText }),
-    fc.constantFrom('\n', '\n', '\n', '\n', '\r\n', '\n\n', '\r'),
-    fc.constantFrom('', '', '', '', '', '', '\uFEFF', ' ', '\n'),
-    fc.constantFrom('\n', '\n', '\n', '\n', '', '\n\n', '\r\n', ' ', '\n\uFFFF', '\n\t'),
+    fc.oneof({ weight: 2, arbitrary: usualText }, { weight: 1, arbitrary: oddText }),
+    weighted('\n', '\r\n', '\r\n', '\n\n', '\r'),
+    weighted('', '\uFEFF', ' ', '\n'),
+    weighted('\n', '', '\n\n', '\r\n', ' ', '\n\uFFFF', '\n\t'),
   )
   .map(([lines, newline, start, end]) => `${start}${lines.join('\n').replaceAll('\n', newline)}${end}`)
 
@@ -282,13 +290,32 @@ const hostsFile: fc.Arbitrary<HostsFile> = fc.oneof(
 )
 
 const entryName = fc.constantFrom(...entryNames, '_default', 'docker.io', 'registry.example:5000')
-const directoryEntry = fc.record({
-  kind: fc.constant('directory' as const),
-  name: entryName,
-  hosts: hostsFile,
-  files: fc.uniqueArray(fc.constantFrom(...fileNames), { maxLength: 3 }),
-  attributes: directoryAttributes,
-})
+const directoryEntry = fc
+  .record({
+    kind: fc.constant('directory' as const),
+    name: entryName,
+    hosts: hostsFile,
+    files: fc.uniqueArray(fc.constantFrom(...fileNames), { maxLength: 3 }),
+    attributes: directoryAttributes,
+    /** The certificates that hosts.toml names exist, most of the time. */
+    isComplete: fc.oneof({ weight: 6, arbitrary: fc.constant(true) }, fc.constant(false)),
+  })
+  .map(({ isComplete, ...directory }) =>
+    isComplete
+      ? { ...directory, files: [...new Set([...directory.files, ...namedFiles(directory.hosts)])] }
+      : directory,
+  )
+
+function namedFiles(hosts: HostsFile): FileName[] {
+  if (hosts.kind !== 'text') return []
+  const names: [string, FileName][] = [
+    ["'ca.crt'", 'ca.crt'],
+    ["'other.crt'", 'other.crt'],
+    ['client.key', 'client.cert with client.key'],
+    ['both.pem', 'both.pem'],
+  ]
+  return names.flatMap(([word, name]) => (hosts.text.includes(word) ? [name] : []))
+}
 const linkEntry = fc
   .record({
     kind: fc.constant('link' as const),
@@ -420,7 +447,8 @@ function fileSteps(directory: string, name: FileName, { ca, otherCa, client, cli
     case 'client.cert with client.key':
       return [file('client.cert', client), { ...file('client.key', clientKey), mode: 0o600 }]
     case 'client.cert':
-      return [file(name, `${client}${clientKey}`), file('both.pem', `${client}${clientKey}`)]
+    case 'both.pem':
+      return [file(name, `${client}${clientKey}`)]
     case 'broken.cert':
       return [file(name, 'broken')]
     case 'README':

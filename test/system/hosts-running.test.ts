@@ -3,7 +3,7 @@
  * what it does behind the mirror stays the same. SEED repeats a run, TREES sets the number of random files.
  */
 import type { ChildProcess } from 'node:child_process'
-import { mkdir, rm } from 'node:fs/promises'
+import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { pino } from 'pino'
@@ -11,6 +11,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { configureHosts, restoreHosts } from '../../src/hosts/apply.ts'
 import { errorMessage } from '../../src/lib/errors.ts'
 import { Cluster } from '../../src/testbed/cluster.ts'
+import { Authority } from '../support/authority.ts'
 import { eventually } from '../support/daemons.ts'
 import { HostsJudge, type TreeStep } from '../support/hosts-judge.ts'
 import { hostsConfig } from '../support/hosts-scenario.ts'
@@ -82,6 +83,7 @@ describe.each(['containerdOld', 'containerdNew'] as const)('a running %s', (cont
   let mirrorProcess: ChildProcess
   let mirrorRequests: string[] = []
   let reference = ''
+  let certificates: TreeStep[] = []
 
   beforeAll(async () => {
     judges = await HostsJudge.startAll()
@@ -98,6 +100,23 @@ describe.each(['containerdOld', 'containerdNew'] as const)('a running %s', (cont
       })
     })
     ;({ reference } = await cluster.publish('small:v1', { sizeBytes: 4_096, layers: 1, seed: 'small' }))
+    const authority = await Authority.create(join(cluster.folder, 'authority'))
+    const client = await authority.issue('client', '/CN=client')
+    const [ca, certificate, key] = await Promise.all(
+      [authority.certificate, client.certificate, client.key].map((path) => readFile(path, 'utf8')),
+    )
+    const files = {
+      'ca.crt': ca,
+      'other.crt': ca,
+      'client.cert': certificate,
+      'client.key': key,
+      'both.pem': `${certificate}${key}`,
+    }
+    certificates = Object.entries(files).map(([name, bytes = '']) => ({
+      op: 'file',
+      path: `DIRECTORY/${name}`,
+      bytes,
+    }))
     process.stderr.write(`hosts-running: SEED=${seed}\n`)
   })
   afterAll(async () => {
@@ -165,6 +184,10 @@ describe.each(['containerdOld', 'containerdNew'] as const)('a running %s', (cont
     { op: 'file', path: 'DIRECTORY/hosts.toml', bytes: text },
   ]
 
+  it('requests an ordinary registry from the mirror first', async () => {
+    expect(await tryTree(fileTree("server = 'http://REGISTRY'\n[host.'http://REGISTRY']\n"))).toBe('mirrored')
+  })
+
   it.each(nastyTexts)('lives on, and falls back as before, with the file %j', async (text) => {
     await tryTree(fileTree(text))
   })
@@ -174,7 +197,6 @@ describe.each(['containerdOld', 'containerdNew'] as const)('a running %s', (cont
   })
 
   it(`lives on, and falls back as before, with random files`, async () => {
-    await mkdir(cluster.node(1).folder, { recursive: true })
     const texts = fc.sample(hostsText, { seed, numRuns: randomTrees })
     const counts = new Map<unknown, number>()
     for (const text of texts) {
@@ -182,11 +204,12 @@ describe.each(['containerdOld', 'containerdNew'] as const)('a running %s', (cont
         .replaceAll('https://upstream.example', 'http://REGISTRY')
         .replaceAll('upstream.example:5000', 'REGISTRY')
         .replaceAll('{root}', cluster.folder)
-      const result = await tryTree(fileTree(reachable)).catch((cause: unknown) => {
+      const result = await tryTree([...fileTree(reachable), ...certificates]).catch((cause: unknown) => {
         throw new Error(`SEED=${seed}: ${JSON.stringify(reachable)}: ${errorMessage(cause)}`, { cause })
       })
       counts.set(result, (counts.get(result) ?? 0) + 1)
     }
+    expect(counts.get('mirrored')).toBeGreaterThan(0)
     process.stderr.write(`hosts-running ${containerd}: ${JSON.stringify([...counts])}\n`)
   })
 })
