@@ -50,7 +50,7 @@ const remedies: Readonly<Record<string, string>> = {
 }
 /** System calls of inotify report limits of their own with the codes for files and disks. */
 const watchRemedies: Readonly<Record<string, string>> = {
-  EMFILE: 'no inotify instances are left: raise sysctl fs.inotify.max_user_instances',
+  EMFILE: 'no inotify instances or open files are left: raise sysctl fs.inotify.max_user_instances, or ulimit -n',
   ENOSPC: 'no inotify watches are left: raise sysctl fs.inotify.max_user_watches',
 }
 
