@@ -32,11 +32,14 @@ import {
   linkedName,
   linkedText,
   markedName,
+  originalFilePath,
   originalLinkPath,
+  originalsName,
+  ownNames,
   partialName,
   temporaryName,
 } from './own-entries.ts'
-import { type HostsConfig, type PlannedFile, planHosts } from './plan.ts'
+import { type HostsConfig, type Plan, type PlannedFile, planHosts } from './plan.ts'
 import { isOurLink, markedFile, recordWritten, updateBackup, userNames } from './user-tree.ts'
 import { UserView } from './user-view.ts'
 
@@ -49,13 +52,16 @@ export async function configureHosts(config: HostsConfig, logger: Logger): Promi
     for (const registry of await updateBackup(directory)) {
       logger.info({ registry }, 'configuration of the registry changed since the last run, changes kept')
     }
-    const plan = await planHosts({ ...config, directory }, new UserView(directory), logger)
+    const plan = await keepLinks(
+      directory,
+      await planHosts({ ...config, directory }, new UserView(directory), logger),
+    )
     await recordWritten(directory, [...plan.keys()])
     for (const [name, file] of plan) await write(directory, name, file)
     for (const name of await userNames(directory)) {
       if (!plan.has(name)) await restore(directory, name)
     }
-    await removeUnusedLinked(directory, plan)
+    await removeUnused(directory, plan)
     await syncDirectory(directory)
     await copyTimes(join(directory, backupName), directory)
   } catch (error) {
@@ -112,7 +118,7 @@ async function removeLeftovers(directory: string): Promise<void> {
   for (const entry of await readdir(directory, { withFileTypes: true })) {
     const path = join(directory, entry.name)
     if (isTemporary(entry.name)) await rm(path, { recursive: true })
-    else if (entry.isDirectory() && entry.name !== backupName && entry.name !== linkedName) {
+    else if (entry.isDirectory() && !ownNames.has(entry.name)) {
       for (const name of (await readdir(path)).filter(isTemporary)) await rm(join(path, name), { recursive: true })
     }
   }
@@ -127,11 +133,22 @@ async function hasOwnFiles(directory: string): Promise<boolean> {
   return false
 }
 
+/** A link of ours from the last run stays one: a directory cannot take its place in one step. */
+async function keepLinks(directory: string, plan: Plan): Promise<Plan> {
+  const kept = new Map<string, PlannedFile>()
+  for (const [name, file] of plan) {
+    const isLink = file.place === 'new' && (await isOurLink(directory, name))
+    kept.set(name, isLink ? { ...file, place: 'link' } : file)
+  }
+  return kept
+}
+
 async function write(directory: string, name: string, file: PlannedFile): Promise<void> {
   const path = join(directory, name)
   switch (file.place) {
     case 'existing':
       if (await isOurLink(directory, name)) await restore(directory, name)
+      await keepOriginal(join(directory, backupName, name, hostsFile), originalFilePath(directory, name))
       await replaceFile(join(path, hostsFile), file.text, file.mode)
       await syncDirectory(path)
       await restoreTimes(join(directory, backupName, name), path)
@@ -144,9 +161,9 @@ async function write(directory: string, name: string, file: PlannedFile): Promis
     case 'nowhere': {
       const linked = join(directory, linkedName, name)
       await makeDirectory(join(directory, linkedName), 0o755)
-      const original = join(directory, backupName, name)
-      if ((await lstatOrUndefined(original)) !== undefined)
-        await copyEntry(original, originalLinkPath(directory, name))
+      await keepOriginal(join(directory, backupName, name), originalLinkPath(directory, name))
+      // A directory of ours: what containerd finds without it is _default, which this one stands for, too.
+      if ((await lstatOrUndefined(path))?.isDirectory() === true) await restore(directory, name)
       if (file.place === 'nowhere') await rm(linked, { recursive: true, force: true })
       else if ((await lstatOrUndefined(linked)) === undefined) await createOwnDirectory(linked, file, '../..')
       else await writeOwnDirectory(linked, file, '../..')
@@ -154,6 +171,14 @@ async function write(directory: string, name: string, file: PlannedFile): Promis
       await replaceEntry(path, (temporary) => symlink(linkedText(name), temporary))
     }
   }
+}
+
+/** The user's file or link, where it is found also if `_backup` is deleted. */
+async function keepOriginal(kept: string, original: string): Promise<void> {
+  const stats = await lstatOrUndefined(kept)
+  if (stats === undefined || stats.isDirectory()) return
+  await makeDirectory(dirname(original), 0o755)
+  await copyEntry(kept, original)
 }
 
 /** `up`: the way from the directory to certs.d. */
@@ -233,16 +258,22 @@ async function restoreTimes(kept: string, path: string): Promise<void> {
   await setTimes(path, was)
 }
 
-/** Directories of ours whose link is the user's again. */
-async function removeUnusedLinked(directory: string, plan: ReadonlyMap<string, PlannedFile>): Promise<void> {
-  const linked = join(directory, linkedName)
-  if ((await lstatOrUndefined(linked)) === undefined) return
-  for (const name of await readdir(linked)) {
-    const registry = name.replace(/\.original$/, '')
-    const place = plan.get(registry)?.place
-    if (place !== 'link' && place !== 'nowhere') await rm(join(linked, name), { recursive: true })
+/** Directories of ours whose link is the user's again, and originals that are in their place. */
+async function removeUnused(directory: string, plan: Plan): Promise<void> {
+  const used = new Set<string>()
+  for (const [name, { place }] of plan) {
+    if (place === 'existing') used.add(originalFilePath(directory, name))
+    if (place === 'link' || place === 'nowhere') {
+      used.add(originalLinkPath(directory, name)).add(join(directory, linkedName, name))
+    }
   }
-  if ((await readdir(linked)).length === 0) await rmdir(linked)
+  for (const parent of [linkedName, originalsName].map((name) => join(directory, name))) {
+    if ((await lstatOrUndefined(parent)) === undefined) continue
+    for (const name of await readdir(parent)) {
+      if (!used.has(join(parent, name))) await rm(join(parent, name), { recursive: true })
+    }
+    if ((await readdir(parent)).length === 0) await rmdir(parent)
+  }
 }
 
 /** False: there was nothing of ours. */
@@ -269,6 +300,7 @@ async function removeOwnEntries(
   }
   await rm(join(directory, partialName), { recursive: true, force: true })
   await rm(join(directory, linkedName), { recursive: true, force: true })
+  await rm(join(directory, originalsName), { recursive: true, force: true })
   await rm(join(directory, markedName), { force: true })
   if (!keepDirectory) await rm(absent, { force: true })
   const original = await lstatOrUndefined(done)

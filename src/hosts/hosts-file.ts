@@ -54,6 +54,15 @@ export function readHostsDocument(text: string, dialect: Dialect): HostsDocument
   if (/[^\P{Cc}\t\n\r]|\r(?!\n)/u.test(text)) {
     throw new ObstacleError('it contains control characters', 'remove them')
   }
+  if (hasToml11(text)) {
+    throw new ObstacleError(
+      'it uses TOML 1.1, which not every version of containerd reads',
+      'write it without \\e and \\x, inline tables over several lines, and times without seconds',
+    )
+  }
+  if (/"[^"\n]*\\[^"\n]*"\s*[\].=]/.test(text)) {
+    throw new ObstacleError('containerd 1 reads an escape in a key as it stands', 'write the key without a backslash')
+  }
   const document = parseToml(text)
   const { host, ...top } = document
   checkSettings(top, topSettings, 'at the top')
@@ -136,6 +145,14 @@ export function certificatePaths({ top, hosts }: HostsDocument): { ca: string[];
       )
     }),
   }
+}
+
+/** Escapes, inline tables over several lines or with a comma at the end, and times without seconds. */
+function hasToml11(text: string): boolean {
+  if (/\\[ex]/.test(text)) return true
+  const strings = /"""[^]*?"""|'''[^]*?'''|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|#[^\n]*/g
+  const bare = text.replaceAll(strings, '')
+  return /\{[^}]*\n|,\s*\}|\d\d:\d\d(?!:?\d)(?![^\n\d:])/.test(bare)
 }
 
 function parseToml(text: string): TomlTable {

@@ -13,6 +13,8 @@ export const absentName = '_absent'
 export const markedName = '_marked'
 /** Directories of ours in place of links of the user. */
 export const linkedName = '_linked'
+/** What we replaced, as in `_backup`: hard links that remain if somebody deletes that. */
+export const originalsName = '_originals'
 
 export const ownNames: ReadonlySet<string> = new Set([
   backupName,
@@ -21,6 +23,7 @@ export const ownNames: ReadonlySet<string> = new Set([
   absentName,
   markedName,
   linkedName,
+  originalsName,
 ])
 
 /** Names of the file in which a registry's hosts are. */
@@ -43,7 +46,12 @@ export function linkedText(name: string): string {
   return join(linkedName, name)
 }
 
-/** Where the user's own link is kept while it is replaced, also if `_backup` is deleted. */
+/** The user's own link to a registry's directory while it is replaced. */
 export function originalLinkPath(directory: string, name: string): string {
-  return join(directory, linkedName, `${name}.original`)
+  return join(directory, originalsName, `${name}.link`)
+}
+
+/** The user's own hosts.toml of a registry while it is replaced. */
+export function originalFilePath(directory: string, name: string): string {
+  return join(directory, originalsName, `${name}.hosts.toml`)
 }

@@ -26,6 +26,7 @@ import {
   isTemporary,
   linkedText,
   markedName,
+  originalFilePath,
   originalLinkPath,
   ownNames,
   partialName,
@@ -118,7 +119,7 @@ async function updateRegistry(
     if ((await lstatOrUndefined(kept)) === undefined && (await lstatOrUndefined(original)) !== undefined) {
       await copyEntry(original, kept)
     }
-    return adoptThroughLink(directory, name)
+    return adoptThroughLink(directory, name, kept)
   }
   if (!(await lstat(live)).isDirectory()) return updateFile(live, kept)
   const marked = await markedFile(join(live, hostsFile))
@@ -131,15 +132,24 @@ async function updateRegistry(
     // Where hosts.toml was ours and is gone, the user's own is still the one in the backup.
     kept: isOurs || written.includes(name) ? hostsFile : undefined,
   })
+  if (isOurs && marked.users === undefined) {
+    if (await recoverOriginal(originalFilePath(directory, name), join(kept, hostsFile))) isChanged = true
+  }
   if (marked?.users !== undefined && (await updateEdited(live, kept, marked.users))) isChanged = true
   return isChanged
 }
 
+/** Where `_backup` was deleted, and our file says nothing of the user's. */
+async function recoverOriginal(original: string, kept: string): Promise<boolean> {
+  if ((await lstatOrUndefined(kept)) !== undefined || (await lstatOrUndefined(original)) === undefined) return false
+  await copyEntry(original, kept)
+  return true
+}
+
 /** What the user added or edited in a directory of ours goes to where it would be without us. */
-async function adoptThroughLink(directory: string, name: string): Promise<boolean> {
+async function adoptThroughLink(directory: string, name: string, kept: string): Promise<boolean> {
   const linked = join(directory, linkedText(name))
   if ((await lstatOrUndefined(linked))?.isDirectory() !== true) return false
-  const kept = join(directory, backupName, name)
   const original = await lstatOrUndefined(kept)
   const target = original?.isSymbolicLink() === true ? resolve(directory, await readlink(kept)) : kept
   const entries = await readdir(linked, { withFileTypes: true })

@@ -19,6 +19,7 @@ export const taskNames = [
   'flight_report',
   'flight_watch',
   'http_request',
+  'identity',
   'layout_index',
   'lookup',
   'membership',

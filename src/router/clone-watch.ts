@@ -13,6 +13,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { Connection, Libp2p, PeerId, PrivateKey, PublicKey, Stream } from '@libp2p/interface'
+import { inBackground, surface } from '../lib/background.ts'
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
@@ -89,7 +90,7 @@ export class CloneWatch {
     if (this.#stop.signal.aborted || this.#due.has(id) || this.#connections(peerId).length < 2) return
     const cancel = this.#components.clock.after(delayMs, () => {
       this.#due.delete(id)
-      void this.#check(peerId)
+      void inBackground('identity', () => this.#check(peerId), { signal: this.#stop.signal })
     })
     this.#due.set(id, cancel)
   }
@@ -151,6 +152,7 @@ export class CloneWatch {
         await conversation.receive()
       })
     } catch (error) {
+      surface('identity', error)
       const peer = connection.remoteAddr.toString()
       this.#components.logger.debug({ peer, error: errorMessage(error) }, 'node could not be told of its clone')
     }
@@ -183,6 +185,7 @@ export class CloneWatch {
         }
       })
     } catch (error) {
+      surface('identity', error)
       this.#components.logger.debug({ error: errorMessage(error) }, 'identity request failed')
     }
   }

@@ -2,6 +2,7 @@
  * The router of a daemon, which replaces its identity when another running node has the same one. Only the swarm notices:
  * transfers go on, and lookups find nobody for the moment that the restart of the router takes.
  */
+import { inBackground } from '../lib/background.ts'
 import { pause } from '../lib/clock.ts'
 import { UserError, errorMessage } from '../lib/errors.ts'
 import { cloneProblemMs, identityReplaceDelayMs, identityReplaceIntervalMs, routerRestartMs } from '../limits.ts'
@@ -105,9 +106,7 @@ export class RenewableRouter implements Router {
       this.#keepIdentity(`it was replaced ${Math.round(sinceMs / 60_000)} minutes ago, and is at most once per hour`)
       return
     }
-    this.#replacing = this.#replace()
-      .catch((error: unknown) => this.#components.logger.error({ err: error }, 'bug'))
-      .finally(() => (this.#replacing = undefined))
+    this.#replacing = inBackground('identity', () => this.#replace()).finally(() => (this.#replacing = undefined))
   }
 
   #keepIdentity(reason: string): void {
