@@ -2,6 +2,7 @@
  * Every command with every option that names a file, a directory, an address or a name: missing, of another type, not
  * permitted, on a full or a read-only file system, taken, unreachable. One line each, never a stack, never a hang.
  */
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rmdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -11,6 +12,7 @@ import { describe, expect, it } from 'vitest'
 import type { MistakeResult } from '../support/operator-mistakes-process.ts'
 import { spawnInSandbox } from '../support/sandbox.ts'
 
+const spegel = join(import.meta.dirname, '../../bin/spegel-ts')
 /** Longer than the grace time of a command, on a machine that is busy with other tests. */
 const hangMs = 60_000
 
@@ -56,4 +58,26 @@ describe('mistakes of operators', () => {
     },
     240_000,
   )
+
+  it.each([
+    // A namespace of the user has limits of its own.
+    ['inotify instances', ['unshare', '--user', '--map-root-user'], 'echo 0 > /proc/sys/user/max_inotify_instances'],
+    ['open files', ['sh', '-c', 'exec "$@"', 'sh'], 'ulimit -n 24'],
+  ])('give one line where no %s are left', async (_what, inside, limit) => {
+    const layout = await mkdtemp(join(tmpdir(), 'mistakes-'))
+    const command = `${limit}; exec "$0" registry --oci-layout "$1" --bootstrap-kind static --registry-addr 127.0.0.1:0 --router-addr 127.0.0.1:0 --metrics-addr 127.0.0.1:0`
+    const [program = '', ...args] = inside
+    const child = spawn(program, [...args, 'sh', '-c', command, spegel, layout], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
+    let text = ''
+    child.stderr.on('data', (data: Buffer) => (text += data.toString()))
+    await once(child, 'close')
+    await rmdir(layout)
+    expect(text.split('\n').filter((line) => !line.startsWith('{'))).toEqual([
+      expect.stringMatching(/^spegel-ts: .*EMFILE.*(inotify|ulimit -n)/),
+      '',
+    ])
+    expect(child.exitCode).toBe(1)
+  })
 })
