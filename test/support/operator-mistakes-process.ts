@@ -1,6 +1,7 @@
 /**
  * Runs as a child process in a sandbox: every command with every option that names something outside of the command line,
  * with values that are missing, of another type, unreachable, taken, full or read-only. Prints one JSON line per run.
+ * Arguments: directory, seed, and the share of the values to try.
  */
 import { once } from 'node:events'
 import { chmod, mkdir, symlink, writeFile } from 'node:fs/promises'
@@ -11,6 +12,7 @@ import { commands } from '../../src/cli/commands.ts'
 import { StopSignal } from '../../src/lib/stop-signal.ts'
 import { badValues, specs } from './bad-values.ts'
 import { commandLine, makeFiles } from './command-lines.ts'
+import { seededRandom } from './random.ts'
 
 export interface MistakeResult {
   args: readonly string[]
@@ -34,7 +36,8 @@ const instead: Readonly<Record<string, readonly string[]>> = {
 /** Texts that differ from others only for those who parse them: test/unit/cli/bad-values.test.ts tries them. */
 const parsedOnly = new Set([' ', '日本', '\u001B[31m', '{{ .Values.x }}', '-1', 'a,b', '"', "'", '%00'])
 
-const [directory = ''] = process.argv.slice(2)
+const [directory = '', seed = '1', share = '1'] = process.argv.slice(2)
+const random = seededRandom(Number(seed))
 const bad = join(directory, 'bad')
 const listener = createServer().listen(0, '127.0.0.1')
 await once(listener, 'listening')
@@ -124,6 +127,7 @@ for (const { name, table } of commands) {
     if (['[bool]', '<number>', '<duration>'].includes(placeholder)) continue
     const odd = badValues(spec).odd.filter((value) => !parsedOnly.has(value))
     for (const value of new Set([...odd, ...outside(placeholder)])) {
+      if (random.next() >= Number(share)) continue
       argsOf.push((laneDirectory) => [
         ...commandLine(name, laneDirectory, [flag, ...(instead[flag] ?? [])]),
         `${flag}=${value}`,
