@@ -61,7 +61,7 @@ type host struct {
 	// https first, then http on the same port.
 	HTTPFallback bool `json:"httpFallback,omitempty"`
 	SkipVerify   bool `json:"skipVerify,omitempty"`
-	// Absent: the system's CAs. Otherwise the subjects of the certificates that were added to them, hashed.
+	// Absent: the system's CAs. Otherwise hashes of the certificates that were added to them.
 	CAs *[]string `json:"cas,omitempty"`
 	// Hashes of certificate chains with their keys, in order.
 	ClientCertificates []string `json:"clientCertificates,omitempty"`
@@ -162,12 +162,13 @@ func describe(found registryHost) host {
 	if config := transport.TLSClientConfig; config != nil {
 		result.SkipVerify = config.InsecureSkipVerify
 		if config.RootCAs != nil {
-			subjects := []string{}
-			for _, subject := range config.RootCAs.Subjects() {
-				subjects = append(subjects, hash(subject))
+			sums := []string{}
+			// Sets of added certificates can be told apart by the hashes that the pool keeps of them.
+			for _, sum := range reflect.ValueOf(config.RootCAs).Elem().FieldByName("haveSum").MapKeys() {
+				sums = append(sums, fmt.Sprintf("%x", sum)[:16])
 			}
-			sort.Strings(subjects)
-			result.CAs = &subjects
+			sort.Strings(sums)
+			result.CAs = &sums
 		}
 		for _, certificate := range config.Certificates {
 			key := []byte(fmt.Sprint(certificate.PrivateKey))

@@ -16,7 +16,7 @@ export interface JudgedHost {
   authHeader?: Record<string, string[]>
   httpFallback?: boolean
   skipVerify?: boolean
-  /** Absent: the system's CAs. Otherwise hashes of the subjects added to them. */
+  /** Absent: the system's CAs. Otherwise hashes of the certificates added to them. */
   cas?: string[]
   clientCertificates?: string[]
   dialTimeoutMs: number

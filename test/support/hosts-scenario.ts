@@ -103,6 +103,7 @@ const options: fc.Arbitrary<Options> = fc.record({
     ['http://127.0.0.1:30020'],
     ['http://127.0.0.1:30020', 'http://10.0.0.1:30021'],
     ['http://127.0.0.1:5000'],
+    ['http://[fd00::1]:30020'],
   ),
   prependExisting: fc.oneof({ weight: 3, arbitrary: fc.constant(true) }, fc.constant(false)),
   authorization: fc.constantFrom(undefined, undefined, undefined, 'Basic dXNlcjpwYXNz'),
@@ -223,7 +224,10 @@ class Play {
     const configured = await this.#configure(first)
     if (configured === 'refused') {
       this.#checkSame('configuration refused', before, await this.#judge())
-      await this.#restore()
+      const { error } = await this.#restoreWith(undefined)
+      if (error !== undefined && !(error instanceof UserError)) {
+        throw new Violation('cleanup after a refusal failed', { error: errorMessage(error) })
+      }
       await this.#expectTree('restored after a refusal', original)
       return
     }
@@ -413,7 +417,9 @@ class Play {
     for (const registry of registryNames) {
       const isMirrored = scopeOf(chosen, registry)
       const directory = resolved.get(registry)
-      const isWarned = warnings.some((warning) => warning.registry === registry || warning.registry === directory)
+      const isWarned = warnings.some((warning) =>
+        [registry, directory ?? '_default'].includes(warning.registry ?? ''),
+      )
       for (const [number, judge] of this.#judges.entries()) {
         const [old, now] = [verdictOf(before[number], registry), verdictOf(after[number], registry)]
         const details = { registry, containerd: judge.version, before: old, after: now, directory, warnings }
@@ -522,10 +528,11 @@ class Play {
   /** No steps where the change does not apply to the tree. Directories that are links are left alone. */
   #stepsOf(each: UserChange): TreeStep[] {
     if (each.kind === 'add registry') {
+      if (this.#scenario.tree.link === 'dangling') return []
       return [{ op: 'file', path: 'certs.d/added.example/hosts.toml', bytes: bytesOf(each.text) }]
     }
-    const { exists, entries } = this.#scenario.tree
-    const directories = exists ? entries.filter((entry) => entry.kind === 'directory') : []
+    const { exists, link, entries } = this.#scenario.tree
+    const directories = exists && link !== 'dangling' ? entries.filter((entry) => entry.kind === 'directory') : []
     const directory = directories[each.index]
     if (directory === undefined) return []
     const path = `certs.d/${directory.name}`

@@ -8,6 +8,8 @@ import type { TreeStep } from './hosts-judge.ts'
 export interface HostsTree {
   /** False: certs.d does not exist. */
   exists: boolean
+  /** certs.d is a link to a directory, or to nothing. */
+  link: 'none' | 'directory' | 'dangling'
   entries: readonly TreeEntryData[]
 }
 
@@ -351,6 +353,10 @@ const entry: fc.Arbitrary<TreeEntryData> = fc.oneof(
 
 export const hostsTree: fc.Arbitrary<HostsTree> = fc.record({
   exists: fc.oneof({ weight: 19, arbitrary: fc.constant(true) }, fc.constant(false)),
+  link: fc.oneof(
+    { weight: 18, arbitrary: fc.constant('none' as const) },
+    fc.constantFrom('directory' as const, 'directory' as const, 'dangling' as const),
+  ),
   entries: fc.uniqueArray(entry, { maxLength: 6, selector: ({ name }) => name }),
 })
 
@@ -363,7 +369,7 @@ export interface Pems {
 }
 
 /** File operations that create the tree below its parent directory `root`. */
-export function treeSteps({ exists, entries }: HostsTree, pems: Pems, root: string): TreeStep[] {
+export function treeSteps({ exists, link, entries }: HostsTree, pems: Pems, root: string): TreeStep[] {
   const certificates: TreeStep[] = ['outside/registry', 'outside'].map((directory) => ({
     op: 'file',
     path: `${directory}/ca.crt`,
@@ -383,8 +389,13 @@ export function treeSteps({ exists, entries }: HostsTree, pems: Pems, root: stri
     },
   ]
   if (!exists) return outside
+  const target = link === 'directory' ? 'outside/certs.d' : 'missing'
+  const linked: TreeStep[] = link === 'none' ? [] : [{ op: 'link', path: 'certs.d', to: target }]
+  if (link === 'dangling') return [...outside, ...linked]
+  if (link === 'directory') linked.unshift({ op: 'directory', path: target })
   const inside = entries.flatMap((each) => entrySteps(each, pems, root))
-  return [...outside, { op: 'directory', path: 'certs.d' }, ...inside, { op: 'touch', path: 'certs.d', ...someTime }]
+  const rootTime: TreeStep = { op: 'touch', path: link === 'none' ? 'certs.d' : target, ...someTime }
+  return [...outside, ...linked, { op: 'directory', path: 'certs.d' }, ...inside, rootTime]
 }
 
 /** All explicit times of a tree are in this second. */
