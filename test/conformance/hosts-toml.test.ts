@@ -1,7 +1,7 @@
 /**
  * Whatever is in certs.d, containerd is never worse off with our configuration, and gets everything back. See
- * `test/support/hosts-scenario.ts` for what is checked. HOSTS_TREES: number of trees (default: 500), HOSTS_SEED
- * repeats a run.
+ * `test/support/hosts-scenario.ts` for what is checked. HOSTS_TREES: number of trees (default: 500, or as many
+ * as 90 s allow), HOSTS_SEED repeats a run.
  */
 import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
@@ -51,16 +51,16 @@ describe('certs.d with the mirror', () => {
     async () => {
       const seed = Number(process.env['HOSTS_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
       process.stderr.write(`hosts.toml: HOSTS_SEED=${seed}\n`)
-      const property = fc.asyncProperty(scenarios, (scenario) => play(scenario, world))
-      const result = await fc.check(property, {
-        endOnFailure: process.env['NOSHRINK'] !== undefined,
-        seed,
-        numRuns: trees,
-        interruptAfterTimeLimit: timeLimitMs,
+      const endMs = performance.now() + timeLimitMs
+      let played = 0
+      // fast-check's own limit would leave the last scenario running: its faults would reach what comes next.
+      const property = fc.asyncProperty(scenarios, async (scenario) => {
+        if (performance.now() > endMs) return
+        await play(scenario, world)
+        played += 1
       })
-      process.stderr.write(
-        `hosts.toml: ${result.numRuns} trees for each of ${judges.length} releases of containerd\n`,
-      )
+      const result = await fc.check(property, { seed, numRuns: trees })
+      process.stderr.write(`hosts.toml: ${played} trees for each of ${judges.length} releases of containerd\n`)
       if (!result.failed) return
       const [shrunk] = result.counterexample ?? []
       const violation = result.errorInstance
