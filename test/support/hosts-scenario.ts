@@ -432,6 +432,9 @@ class Play {
         const fallbacks = fallbacksOf(chosen, isMirrored, old, usual, directory)
         if (now.hosts !== null && fallbacks.some((fallback) => isMirrorThen(chosen, now.hosts ?? [], fallback)))
           continue
+        // containerd 1.x cannot read an IPv6 mirror, and the user's own configuration is set aside on request.
+        const isUnreadable = judge.version.startsWith('1.') && chosen.targets.some((target) => target.includes('['))
+        if (isUnreadable && !chosen.prependExisting && isWarned && now.hosts !== null) continue
         const rule = chosen.prependExisting ? 'mirror, then as before' : "mirror, then the registry's default"
         if (!isUnchanged) throw new Violation(`${moment}: neither ${rule}, nor as before`, details)
         const without = old.hosts === null ? 'not mirrored (an error before), without' : 'not mirrored, without'
