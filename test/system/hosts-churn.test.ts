@@ -79,7 +79,7 @@ describe('nodes that pull while configuration and cleanup run and are killed', (
           await Promise.all([churn, pullOn(node, tally, () => !isChurning)])
         }),
       )
-      process.stderr.write(`hosts-churn: ${JSON.stringify({ ...tally, failedPulls: tally.failedPulls.length })}\n`)
+      report(tally)
       expect(tally.failedPulls).toEqual([])
       expect(tally.pulls).toBeGreaterThan(cluster.nodes.length)
       const lost: string[] = []
@@ -115,6 +115,7 @@ describe('nodes that pull while configuration and cleanup run and are killed', (
         },
       )
       if (wasKilled) tally.killed += 1
+      if (tally.runs % 50 === 0) report(tally)
       if (random.next() < 0.2) {
         const path = `certs.d/user-${(tally.added += 1)}.example/hosts.toml`
         const step: TreeStep = { op: 'file', path, bytes: base64("server = 'https://added.example'\n"), mode: 0o644 }
@@ -153,6 +154,10 @@ describe('nodes that pull while configuration and cleanup run and are killed', (
     ]
   }
 })
+
+function report(tally: Tally): void {
+  process.stderr.write(`hosts-churn: ${JSON.stringify({ ...tally, failedPulls: tally.failedPulls.length })}\n`)
+}
 
 /** Runs a command to its end, until it is done, or until some milliseconds after its first change of certs.d. True: it was killed. */
 async function run(
