@@ -156,7 +156,9 @@ describe('nodes that pull while configuration and cleanup run and are killed', (
 })
 
 function report(tally: Tally): void {
-  process.stderr.write(`hosts-churn: ${JSON.stringify({ ...tally, failedPulls: tally.failedPulls.length })}\n`)
+  const { failedPulls, ...counts } = tally
+  const line = JSON.stringify({ ...counts, failedPulls: failedPulls.length, firstFailure: failedPulls[0] })
+  process.stderr.write(`hosts-churn: ${line}\n`)
 }
 
 /** Runs a command to its end, until it is done, or until some milliseconds after its first change of certs.d. True: it was killed. */
