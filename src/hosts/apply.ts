@@ -6,7 +6,7 @@
  * registry either what it found before or that with the mirror in front. `_backup` holds hard links to the user's own
  * files, in the form that Spegel uses. A run that was interrupted is completed by the next one.
  */
-import { lstat, mkdir, readdir, readlink, rename, rm, rmdir, symlink } from 'node:fs/promises'
+import { lstat, mkdir, readdir, readlink, realpath, rename, rm, rmdir, symlink } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { UserError, errorCode, errorMessage } from '../lib/errors.ts'
 import { writeFileAtomic } from '../lib/atomic-file.ts'
@@ -45,9 +45,11 @@ import { UserView } from './user-view.ts'
 
 /** Throws a UserError when the directory cannot be written; a part of the registries may have the mirror then. */
 export async function configureHosts(config: HostsConfig, logger: Logger): Promise<void> {
-  const directory = resolve(config.directory)
+  const given = resolve(config.directory)
   try {
-    await createOrCheck(directory)
+    await createOrCheck(given)
+    // It may be a link itself: times are those of what it leads to.
+    const directory = await realpath(given)
     await removeLeftovers(directory)
     for (const registry of await updateBackup(directory)) {
       logger.info({ registry }, 'configuration of the registry changed since the last run, changes kept')
@@ -58,14 +60,12 @@ export async function configureHosts(config: HostsConfig, logger: Logger): Promi
     )
     await recordWritten(directory, [...plan.keys()])
     for (const [name, file] of plan) await write(directory, name, file)
-    for (const name of await userNames(directory)) {
-      if (!plan.has(name)) await restore(directory, name)
-    }
+    await restoreAll(directory, (name) => !plan.has(name))
     await removeUnused(directory, plan)
     await syncDirectory(directory)
     await copyTimes(join(directory, backupName), directory)
   } catch (error) {
-    throw explain(directory, error)
+    throw explain(given, error)
   }
 }
 
@@ -77,19 +77,21 @@ export async function restoreHosts(
   path: string,
   { keepDirectory = false }: { keepDirectory?: boolean } = {},
 ): Promise<'restored' | 'nothing to restore'> {
-  const directory = resolve(path)
+  const given = resolve(path)
   try {
-    await rm(neighbour(directory, 'done'), { recursive: true, force: true })
-    if ((await lstatOrUndefined(directory)) === undefined) return 'nothing to restore'
+    await rm(neighbour(given, 'done'), { recursive: true, force: true })
+    await rm(neighbour(given, 'partial'), { recursive: true, force: true })
+    if ((await lstatOrUndefined(given)) === undefined) return 'nothing to restore'
+    const directory = await realpath(given)
     await removeLeftovers(directory)
     const isOurs = await hasOwnFiles(directory)
     if (isOurs) {
       await updateBackup(directory)
-      for (const name of await userNames(directory)) await restore(directory, name)
+      await restoreAll(directory, () => true)
     }
     return (await removeOwnEntries(directory, { isOurs, keepDirectory })) ? 'restored' : 'nothing to restore'
   } catch (error) {
-    throw explain(directory, error)
+    throw explain(given, error)
   }
 }
 
@@ -210,6 +212,14 @@ async function writeOwnDirectory(path: string, { text, mode, links }: PlannedFil
     if (isOurs) await rm(join(path, name))
   }
   await syncDirectory(path)
+}
+
+/** Directories of ours first: a link that led nowhere must not find one when it is back. */
+async function restoreAll(directory: string, isWanted: (name: string) => boolean): Promise<void> {
+  const names = (await userNames(directory)).filter(isWanted)
+  const users = new Set(await userNames(join(directory, backupName)))
+  for (const name of names.filter((each) => !users.has(each))) await restore(directory, name)
+  for (const name of names.filter((each) => users.has(each))) await restore(directory, name)
 }
 
 /** Puts the user's hosts.toml and link back. */

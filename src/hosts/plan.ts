@@ -57,12 +57,14 @@ export async function planHosts(config: HostsConfig, view: UserView, logger: Log
     const file = await planner.mirror(name, registry, server)
     if (file !== undefined) plan.set(name, file)
   }
+  const copies = new Map<string, PlannedFile>()
   for (const name of await view.names()) {
     if (plan.has(name)) continue
     const copy = await planner.copyIfLinked(name, plan)
-    if (copy !== undefined) plan.set(name, copy)
+    if (copy !== undefined) copies.set(name, copy)
   }
-  return plan
+  // Before what they were linked to changes.
+  return new Map([...copies, ...plan])
 }
 
 interface Target {
@@ -222,8 +224,11 @@ class Planner {
     const isNewDirectory = !isOwn
     const certificates = await certificateSettings(this.#view, source.entry.location)
     if (!this.#config.prependExisting) {
-      if (text.kind === 'text' || Object.keys(certificates).length > 0) this.#warnOfSetAside(name)
-      else this.#warnOfIpv6(name)
+      const isEmpty = text.kind === 'none' && Object.keys(certificates).length === 0
+      // containerd 1 could not read our file, and would go on to the certificates.
+      if (!isEmpty && this.#isUnreadable()) throw ipv6Obstacle()
+      if (isEmpty) this.#warnOfIpv6(name)
+      else this.#warnOfSetAside(name)
       const tables = renderMirrorTables(this.#config, undefined)
       const file = generateFile({ top: serverOf(server), tables, copy: '' }, { isNewDirectory })
       return { text: file, mode: this.#mode(0o644), ...placed }
@@ -302,12 +307,13 @@ class Planner {
   }
 
   #warnOfIpv6(name: string): void {
+    if (this.#isUnreadable()) this.#warn(name, hostsFile, ipv6Obstacle(), 'mirror works with containerd 2 only')
+  }
+
+  /** Some version of containerd cannot read a hosts.toml with these targets. */
+  #isUnreadable(): boolean {
     const { containerdVersion, targets } = this.#config
-    if (dialectOf(containerdVersion).readsIpv6Tables || !targets.some((target) => target.includes(']'))) return
-    const reason = 'containerd before 2.0 cannot read the IPv6 address of the mirror and goes to the registry itself'
-    const remedy =
-      '--mirror-targets: name the mirror by a host name or an IPv4 address, unless all nodes have containerd 2'
-    this.#warn(name, hostsFile, new ObstacleError(reason, remedy), 'mirror works with containerd 2 only')
+    return !dialectOf(containerdVersion).readsIpv6Tables && targets.some((target) => target.includes(']'))
   }
 
   #warn(registry: string, file: string, { obstacle }: ObstacleError, message: string): void {
@@ -318,6 +324,13 @@ class Planner {
   #path(name: string): string {
     return join(this.#config.directory, name)
   }
+}
+
+function ipv6Obstacle(): ObstacleError {
+  return new ObstacleError(
+    'containerd before 2.0 cannot read the IPv6 address of the mirror and goes to the registry itself',
+    '--mirror-targets: name the mirror by a host name or an IPv4 address, or name containerd 2 by --containerd-sock',
+  )
 }
 
 /** Where the user has configured nothing. containerd chooses https by itself, and docker.io's server. */
