@@ -16,7 +16,8 @@ const turnAnnotation = `${tool}/turn`
 
 const clearPort = 8080
 const restorePort = 8081
-const stateFolder = 'containerd-state'
+/** Not the name of the volume that the installed mirror's writer brings. */
+const stateFolder = 'agent-containerd-state'
 const nobody = 65532
 /** Pods of the published benchmark are updated so. */
 export const updatePercent = 20

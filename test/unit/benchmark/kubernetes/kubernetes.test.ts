@@ -249,7 +249,7 @@ describe('objects', () => {
     expect(on?.containers).toHaveLength(1)
     const own = { name: 'configuration', args: writer.container.args, imagePullPolicy: 'IfNotPresent' }
     expect(on?.initContainers).toMatchObject([own])
-    expect(on?.volumes?.map(({ name }) => name)).toEqual(['containerd-state', 'parent'])
+    expect(on?.volumes?.map(({ name }) => name)).toEqual(['agent-containerd-state', 'parent'])
   })
 
   it('carry all that is needed to undo them', () => {
