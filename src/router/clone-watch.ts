@@ -27,6 +27,7 @@ import {
   identityStreamsPerPeerMax,
 } from '../limits.ts'
 import type { Logger } from '../logger.ts'
+import { isRunningIn, markRunning } from './identity.ts'
 import { ownAgent } from './kinds.ts'
 import { LengthPrefixedDecoder, lengthPrefixed } from './length-prefixed.ts'
 
@@ -43,6 +44,8 @@ export interface CloneWatchComponents {
   privateKey: PrivateKey
   clock: Clock
   logger: Logger
+  /** Where the identity is kept. A process that shares the directory is no clone: an update starts one before the other ends. */
+  dataDir?: string | undefined
   /** It is proven that another running process has this node's identity. */
   onClone: () => void
 }
@@ -67,7 +70,8 @@ export class CloneWatch {
   }
 
   async start(): Promise<void> {
-    const { libp2p } = this.#components
+    const { libp2p, dataDir } = this.#components
+    if (dataDir !== undefined) await markRunning(dataDir, this.#bootId.toString('hex'))
     const limits = { maxInboundStreams: identityStreamsPerPeerMax, maxOutboundStreams: identityStreamsPerPeerMax }
     await libp2p.handle(identityProtocol, (stream) => void this.#serve(stream), limits)
     // Each connection is identified by itself. Nodes of Spegel do not know the protocol.
@@ -200,7 +204,9 @@ export class CloneWatch {
     const nonce = randomBytes(nonceBytes)
     conversation.send(nonce)
     const { bootId } = await readStatement(await conversation.receive(), nonce, this.#components.privateKey.publicKey)
-    if (!bootId.equals(this.#bootId)) this.#components.onClone()
+    const { dataDir, onClone } = this.#components
+    const isSuccessor = dataDir !== undefined && (await isRunningIn(dataDir, bootId.toString('hex')))
+    if (!bootId.equals(this.#bootId) && !isSuccessor) onClone()
     conversation.send(Buffer.of(requestType.report))
   }
 }

@@ -4,7 +4,7 @@
  */
 import { type KeyObject, createPrivateKey, generateKeyPairSync } from 'node:crypto'
 import { constants } from 'node:fs'
-import { access, lstat, readFile, rm, rmdir, stat } from 'node:fs/promises'
+import { access, lstat, readFile, readdir, rm, rmdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { privateKeyFromRaw } from '@libp2p/crypto/keys'
 import type { Ed25519PrivateKey } from '@libp2p/interface'
@@ -13,6 +13,8 @@ import { expecting, isSystemError, UserError, errorCode, errorMessage } from '..
 import { makeDirectory } from '../lib/make-directory.ts'
 
 const keyName = 'private.key'
+/** Of earlier processes: an update has two at a time. */
+const runningKeptMax = 4
 /** Written when the key is replaced: its time is the time of the replacement. */
 const replacedName = 'private.key.replaced'
 
@@ -30,11 +32,36 @@ export async function loadIdentity(dataDir: string | undefined): Promise<Ed25519
   }
 }
 
+/** Names of processes that use the directory, or used it until they were killed. */
+const runningPrefix = 'running.'
+
+/** Leaves the boot id of this process in the directory; a read-only one stays as it is. */
+export async function markRunning(dataDir: string, bootId: string): Promise<void> {
+  try {
+    for (const name of (await runningIn(dataDir)).slice(0, -runningKeptMax))
+      await rm(join(dataDir, name), { force: true })
+    await writeFileAtomic(join(dataDir, `${runningPrefix}${Date.now()}.${bootId}`), '', 0o644)
+  } catch (error) {
+    if (!isSystemError(error)) throw error
+  }
+}
+
+export async function isRunningIn(dataDir: string, bootId: string): Promise<boolean> {
+  return (await runningIn(dataDir)).some((name) => name.endsWith(`.${bootId}`))
+}
+
+/** The latest last. */
+async function runningIn(dataDir: string): Promise<string[]> {
+  const names = await readdir(dataDir).catch(expecting(isSystemError, [] as string[]))
+  return names.filter((name) => name.startsWith(runningPrefix)).sort()
+}
+
 /** Forgets the key, and the folder if nothing else is in it. */
 export async function removeIdentity(dataDir: string): Promise<void> {
   try {
     await rm(join(dataDir, keyName), { force: true })
     await rm(join(dataDir, replacedName), { force: true })
+    for (const name of await runningIn(dataDir)) await rm(join(dataDir, name), { force: true })
     await rmdir(dataDir)
   } catch (error) {
     const code = errorCode(error)

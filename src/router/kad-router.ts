@@ -77,7 +77,11 @@ export class KadRouter implements Router {
     privateKey: PrivateKey,
     store: ProviderStore,
     addresses: readonly string[],
-    { advertisedIps, providersWanted }: Pick<KadRouterConfig, 'advertisedIps' | 'providersWanted'>,
+    {
+      advertisedIps,
+      providersWanted,
+      dataDir,
+    }: Pick<KadRouterConfig, 'advertisedIps' | 'providersWanted' | 'dataDir'>,
     components: KadRouterComponents,
   ) {
     const { libp2p, dht } = node
@@ -124,7 +128,7 @@ export class KadRouter implements Router {
       addresses,
     )
     const { onClone = () => {} } = components
-    this.#clones = new CloneWatch({ libp2p, privateKey, clock, logger, onClone })
+    this.#clones = new CloneWatch({ libp2p, privateKey, clock, logger, dataDir, onClone })
     this.#lookups = new LookupCache(async (key, depth, onPeer) => {
       const startedMs = clock.nowMs()
       let first = true
