@@ -84,7 +84,7 @@ interface World {
 }
 
 /**
- * Starts everything, or nothing. Throws a UserError for what the operator can mend. `watchClock`: the time by which the node's
+ * Starts everything, or nothing. Throws a UserError for what the operator can fix. `watchClock`: the time by which the node's
  * configuration is checked.
  */
 export async function startDaemon(config: DaemonConfig, logger: Logger, watchClock?: Clock): Promise<Daemon> {

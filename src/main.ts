@@ -8,7 +8,7 @@ import { StopSignal } from './lib/stop-signal.ts'
 import { remedyFor } from './lib/system-error.ts'
 import { exitOutputMs, logBufferBytesMax } from './limits.ts'
 
-// What a command prints is as large as its result; log lines never end.
+// The output of a command is bounded by its result; log lines have no end.
 const stdout = new Output(process.stdout, Number.POSITIVE_INFINITY)
 const stderr = new Output(process.stderr, logBufferBytesMax)
 

@@ -1,5 +1,5 @@
 /**
- * Standard output or standard error, without ever waiting for the reader: a write to a pipe that nobody reads must not
+ * Standard output or standard error, without ever waiting for the reader: a write to a pipe without a reader must not
  * keep the process from serving or from ending.
  */
 import type { Writable } from 'node:stream'

@@ -229,7 +229,7 @@ export class ConfigurationWatch {
     onCount(counts)
     const isChanged = keysOf(problems) !== keysOf(this.#reported)
     this.#reported = problems
-    // What the daemon cannot read is no news an hour later.
+    // A directory that the daemon cannot read is reported once, not every hour.
     const isDue = clock.nowMs() - this.#loggedMs >= configurationLogAgainMs
     if (!isChanged && !(isDue && problems.some(({ reason }) => reason !== 'unreadable'))) return
     this.#loggedMs = clock.nowMs()

@@ -56,7 +56,7 @@ function judge(status: number, value: string | string[] | undefined, instance: s
 function judgeError(error: Error, isConnected: boolean, isTimeout: boolean): ProbeResult {
   if (!isConnected) return { who: 'unreachable', detail: isTimeout ? 'no connection' : errorMessage(error) }
   if (isTimeout) return { who: 'silent', detail: `no response within ${mirrorProbeTimeoutMs} ms` }
-  // What came is no HTTP.
+  // The response is not HTTP.
   if (errorCode(error)?.startsWith('HPE_') === true) return { who: 'foreign', detail: errorMessage(error) }
   return { who: 'silent', detail: `the connection was closed without a response: ${errorMessage(error)}` }
 }

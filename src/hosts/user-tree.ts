@@ -73,7 +73,7 @@ async function readWritten(directory: string): Promise<readonly string[] | undef
   const path = join(directory, markedName)
   if ((await lstatOrUndefined(path)) === undefined) return undefined
   const names = parseWritten(await readFile(path, 'utf8'))
-  // Changed by somebody: every registry may be ours.
+  // The mark was edited: every registry may be ours.
   return names ?? userNames(directory)
 }
 
@@ -219,7 +219,7 @@ async function updateDirectory(
 async function updateFile(live: string, kept: string): Promise<boolean> {
   const was = await lstatOrUndefined(kept)
   if (was !== undefined && (await isSameContent(live, kept))) return false
-  // Somebody edited the backup, as an operator of Spegel may: then it is the later of the two.
+  // The backup was edited, as an operator of Spegel may do: the later edit counts.
   if (was !== undefined && !was.isDirectory() && was.ctimeMs > (await lstat(live)).ctimeMs) {
     await copyEntry(kept, live)
     return true

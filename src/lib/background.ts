@@ -1,5 +1,5 @@
 /**
- * Work whose result nobody awaits. What may fail is named where the work is started; every other error is a bug of ours:
+ * Work whose result is not awaited. Expected failures are named where the work is started; every other error is a bug of ours:
  * it is published here, and the daemon logs it with its stack and counts it by task.
  */
 import { channel } from 'node:diagnostics_channel'
@@ -82,6 +82,6 @@ export async function inBackground(
 /** In a `catch` that goes on in any case, as with another peer: reports the error unless it is of the expected kind. */
 export function surface(task: TaskName, error: unknown, isExpected = isOperationalError): void {
   if (isExpected(error) || reportInternalError(task, error)) return
-  // Where nobody listens, it surfaces as an unhandled rejection.
+  // Without a listener, it surfaces as an unhandled rejection.
   void Promise.reject(error instanceof Error ? error : new Error(String(error)))
 }

@@ -376,7 +376,7 @@ export class PeerSource implements BodySource {
       known.failures = 0
       known.state = 'waiting'
     } else if (state === 'asked') {
-      // Its old address may never answer: the new one is asked beside it.
+      // The old address may never respond: request from the new one at the same time.
       const tried = new Set([...failedAt, ...peer.addresses])
       this.#candidates.set(id, { ...newCandidate({ id, addresses: others }), failedAt: tried })
     }

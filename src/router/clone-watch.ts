@@ -5,7 +5,7 @@
  * Each process draws a boot id when it starts. Where two connections lead to one peer id, both ends are asked for their boot
  * id at the same time; only ends that answer count, so neither a restart nor a connection that is left over from before is
  * a clone. Each of two different processes is then told with proof: the statement of the other one, signed with the key
- * that both have, over a nonce that the process that is told has just drawn. Nobody without the key can make one.
+ * that both have, over a nonce that the receiver has just drawn, so it cannot be forged without the key.
  *
  * Messages on a stream of our own protocol, each with its length before it:
  * - `1, nonce` is answered with a statement: boot id and signature of the domain, the nonce and the boot id;

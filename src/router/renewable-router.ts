@@ -1,6 +1,6 @@
 /**
  * The router of a daemon, which replaces its identity when another running node has the same one. Only the swarm notices:
- * transfers go on, and lookups find nobody for the moment that the restart of the router takes.
+ * transfers go on, and lookups find no peer while the router restarts.
  */
 import { inBackground } from '../lib/background.ts'
 import { pause } from '../lib/clock.ts'
@@ -137,7 +137,7 @@ export class RenewableRouter implements Router {
     this.#current = started
     if (this.#stop.signal.aborted) started.retire()
     if (this.#announcesFlights) await started.announceFlights()
-    // What was added and removed meanwhile went to the old one.
+    // Keys added and removed during the restart went to the old router.
     started.advertise(old.advertisedKeys)
     this.#problem = undefined
     logger.warn(

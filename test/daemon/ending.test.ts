@@ -130,7 +130,7 @@ describe('a process', () => {
     expect(await within(exited, 3_000)).toSatisfy((code) => code === 1 || code === 0)
   })
 
-  it('ends quietly when nobody reads its result', async () => {
+  it('ends quietly when its output has no reader', async () => {
     for (const args of [['version'], ['--help'], ['registry', '--help'], ['benchmark', 'kubernetes', 'rights']]) {
       const child = spawn(spegel, args, { stdio: ['ignore', brokenPipe(), 'pipe'] })
       children.push(child)

@@ -501,7 +501,7 @@ class Play {
       if (contentOf(wanted, isTouched) !== contentOf(is, isTouched)) {
         throw new Violation(`${moment}: ${wanted.type} differs`, { path, wanted, is })
       }
-      // The last call sets the time of certs.d: after an interruption just before it nobody knows that time.
+      // The last call sets the time of certs.d: after an interruption just before it that time is unknown.
       const isInterrupted = path.endsWith('certs.d') && moment !== 'restored'
       if (isTimed && path !== '.' && !isInterrupted && !isSameTime(wanted, is)) {
         throw new Violation(`${moment}: time of ${wanted.type} differs`, { path, wanted, is })

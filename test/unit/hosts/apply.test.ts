@@ -271,7 +271,7 @@ describe('configuration and cleanup', () => {
     expect(await readFile(join(folder, 'broken.example/hosts.toml'), 'utf8')).toBe('[host."https://repaired"]\n')
   })
 
-  it('recognises its own files where somebody deleted the backup', async () => {
+  it('recognises its own files after the backup was deleted', async () => {
     await foreign()
     const shared = join(parent, 'shared')
     await mkdir(shared)

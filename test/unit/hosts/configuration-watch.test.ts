@@ -305,7 +305,7 @@ describe('certs.d', () => {
     expect(await checkTwice(watch)).toEqual([])
   })
 
-  it('may have files, backups and unfinished files beside the registries', async () => {
+  it('may have files, backups and unfinished files next to the registries', async () => {
     write('_backup', rewritten)
     write('_backup.partial', rewritten)
     writeFileSync(join(directory, 'README'), '')
@@ -394,7 +394,7 @@ describe('a directory that the daemon may not read', () => {
   })
 })
 
-describe('a directory that nobody configured for the mirror', () => {
+describe('a directory that was never configured for the mirror', () => {
   it.each<[string, () => void]>([
     ['does not exist', () => rmSync(directory, { recursive: true })],
     ['is empty', () => {}],

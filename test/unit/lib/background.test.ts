@@ -18,7 +18,7 @@ describe('work in the background', () => {
 
   const failing = (error: Error) => () => Promise.reject(error)
 
-  it('reports an error that nobody expects, with its task', async () => {
+  it('reports an unexpected error, with its task', async () => {
     const error = new TypeError('x is not a function')
     await inBackground('lookup', failing(error))
     expect(reported).toEqual([{ task: 'lookup', error, fields: {} }])
@@ -52,7 +52,7 @@ describe('work in the background', () => {
     expect(reported.map(({ error }) => (error as Error).message)).toEqual(['before', 'of undefined'])
   })
 
-  it('lets the error surface where nobody listens', async () => {
+  it('lets the error surface without a listener', async () => {
     stop()
     const error = new Error('unheard')
     expect(reportInternalError('lookup', error)).toBe(false)

@@ -269,7 +269,7 @@ describe('the peers for a request', () => {
     expect(asked).toEqual(['moved 10.0.0.1', 'moved 10.0.0.2'])
   })
 
-  it('are asked at another address beside the one that never answers', async () => {
+  it('are requested at another address while one never responds', async () => {
     const { answer, asked } = await askOnce(
       (depth) => [at('moved', depth === 'fresh' ? '10.0.0.2' : '10.0.0.1')],
       ({ id, addresses }) => (addresses.includes('10.0.0.2') ? Promise.resolve(answerOf(id)) : silent()),
