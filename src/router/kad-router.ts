@@ -243,6 +243,8 @@ function listenAddresses({ host, port }: HostPort): string[] {
 function explain(error: unknown, { host, port }: HostPort): unknown {
   if (!(error instanceof Error) || error.name !== 'UnsupportedListenAddressesError') return error
   const reason = /\b(?:listen|bind) E[A-Z]+.*/.exec(error.message)?.[0] ?? 'not an address of this machine'
-  const advice = reason.includes('EADDRINUSE') ? 'stop what listens there, or choose another' : 'choose another'
+  const advice = reason.includes('EADDRINUSE')
+    ? 'stop what listens there, or choose another address'
+    : 'choose another address'
   return new UserError(`--router-addr: cannot listen on ${formatHostPort(host, port)}: ${reason}: ${advice}`)
 }

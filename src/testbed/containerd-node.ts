@@ -141,6 +141,8 @@ export class ContainerdNode {
       'configuration',
       '--containerd-registry-config-path',
       this.certsFolder,
+      '--containerd-sock',
+      this.socket,
       '--mirrored-registries',
       registry,
       '--mirror-targets',

@@ -1,11 +1,12 @@
 /** A whole daemon notices that containerd no longer reaches it, within a minute by its own clock. */
 import { execFile } from 'node:child_process'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { type Server, type Socket, createServer } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { Authority } from '../support/authority.ts'
 import { DaemonGroup, type TestDaemon } from '../support/daemons.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 
@@ -91,7 +92,8 @@ describe('a daemon whose containerd is configured by hosts.toml', () => {
     await lead('docker.io', 'https://cache.example')
     await lead('reg.example_8443_', 'https://reg.example:8443')
     await mkdir(join(hostsFolder, 'certificates.example'))
-    await writeFile(join(hostsFolder, 'certificates.example/ca.crt'), '')
+    const authority = await Authority.create(join(await group.folder(), 'authority'))
+    await copyFile(authority.certificate, join(hostsFolder, 'certificates.example/ca.crt'))
     await run(spegel, ['configuration', `--containerd-registry-config-path=${hostsFolder}`, '--mirror-targets', url])
     const daemon = await group.start({ hostsFolder, mirrorTargets: [url] }, clock)
     await pass(withinMs)

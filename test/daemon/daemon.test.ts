@@ -208,7 +208,7 @@ describe('a daemon', () => {
       const taken = createServer()
       await new Promise<void>((resolve) => taken.listen(7_000, group.address(1), resolve))
       await expect(group.start({ [which]: { host: group.address(1), port: 7_000 } })).rejects.toThrow(
-        /^--(registry|metrics|router)-addr: cannot listen on 127\.\S+:7000: .*: stop what listens there, or choose another$/,
+        /^--(registry|metrics|router)-addr: cannot listen on 127\.\S+:7000: .*: stop what listens there, or choose another address$/,
       )
       await new Promise((resolve) => taken.close(resolve))
       // Nothing of the failed start is left: the same addresses can be had again.

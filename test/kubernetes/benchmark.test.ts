@@ -127,7 +127,7 @@ describe('measuring in a cluster', () => {
     expect(second.errors).toMatch(/another measurement runs there, or one was killed/)
     child.kill('SIGINT')
     const { code, errors } = await done
-    expect(code).toBe(1)
+    expect(code).toBe(130)
     expect(errors).toMatch(/broken off: the same command goes on\n$/)
     await expectAsBefore()
     await expectNothingLeft()

@@ -419,11 +419,11 @@ describe('a directory that was never configured for the mirror', () => {
 
   it('is not checked when configuration named another address, which is logged once', async () => {
     writeFileSync(join(directory, '_marked'), '')
-    write('_default', `# BEGIN spegel-ts (see _backup)\n${led('http://10.0.0.7:30020')}# END spegel-ts\n`)
+    write('_default', `# BEGIN spegel-ts (see _backup)\n${led('http://mirror.invalid:30020')}# END spegel-ts\n`)
     const watch = watchOf()
     expect(await checkTwice(watch)).toEqual([])
     expect(lines.map(({ level, msg }) => [level, msg])).toEqual([['INFO', expect.stringMatching(/--mirror-targets/)]])
-    expect(await checkTwice(watchOf({ targets: ['http://10.0.0.7:30020/'] }))).toEqual([])
+    expect(await checkTwice(watchOf({ targets: ['http://mirror.invalid:30020/'] }))).toEqual([])
   })
 
   it("is reported when a second tool put its address before the mirror's", async () => {
