@@ -159,7 +159,7 @@ async function startParts(
         }
   const instance = randomUUID()
   const watch = watchConfiguration(config, instance, { ...world, clock: world.watchClock ?? clock }, metrics)
-  const warnings = () => watch?.warnings() ?? []
+  const warnings = () => [...router.warnings(), ...(watch?.warnings() ?? [])]
   const registry = new RegistryServer(
     { listen: config.registryListen, ...config },
     {

@@ -289,8 +289,8 @@ export const identityStreamsPerPeerMax = 8
 export const identityReplaceDelayMs = 1_000
 /** And at most this often. */
 export const identityReplaceIntervalMs = 3_600_000
-/** A clone that keeps its identity is reported in the readiness page for this long after it was last told. */
-export const cloneProblemMs = 5 * cloneRecheckMs
+/** `/readyz` warns of an identity that is kept for this long after the last report. */
+export const cloneWarningMs = 5 * cloneRecheckMs
 /** With its new identity, the router is started again this often until it succeeds. */
 export const routerRestartMs = 2_000
 

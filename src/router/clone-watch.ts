@@ -4,12 +4,13 @@
  *
  * Each process draws a boot id when it starts. Where two connections lead to one peer id, both ends are asked for their boot
  * id at the same time; only ends that answer count, so neither a restart nor a connection that is left over from before is
- * a clone. Each of two different processes is then told with proof: the statement of the other one, signed with the key
- * that both have, over a nonce that the receiver has just drawn, so it cannot be forged without the key.
+ * a clone. Each of two different processes then receives a report with proof: the statement of the other one, signed with the
+ * key that both have, over a nonce that the receiver has just drawn, so it cannot be forged without the key.
  *
  * Messages on a stream of our own protocol, each with its length before it:
  * - `1, nonce` is answered with a statement: boot id and signature of the domain, the nonce and the boot id;
- * - `2` announces a report and is answered with a nonce; a statement over it by the other process follows.
+ * - `2` announces a report and is answered with a nonce; a statement over it by the other process follows, and then the
+ *   receiver's judgement: `2` for a clone, `0` for a process that shares its data directory.
  */
 import { randomBytes } from 'node:crypto'
 import type { Connection, Libp2p, PeerId, PrivateKey, PublicKey, Stream } from '@libp2p/interface'
@@ -34,6 +35,7 @@ import { LengthPrefixedDecoder, lengthPrefixed } from './length-prefixed.ts'
 export const identityProtocol = '/spegel-ts/identity/1.0.0'
 const signedDomain = Buffer.from('spegel-ts identity 1.0.0\0')
 const requestType = { state: 1, report: 2 } as const
+const judgement = { noClone: 0, clone: 2 } as const
 const nonceBytes = 32
 const bootIdBytes = 16
 const signatureBytes = 64
@@ -116,10 +118,12 @@ export class CloneWatch {
     const processes = [...new Map(alive.map((answer) => [answer.bootId, answer.connection])).values()]
     const [first, second] = processes
     if (first !== undefined && second !== undefined) {
-      this.#log(peerId.toString(), processes)
-      await Promise.all(
+      const judgements = await Promise.all(
         processes.map((connection) => this.#report(connection, connection === first ? second : first)),
       )
+      const peer = peerId.toString()
+      if (judgements.includes(true)) this.#log(peer, processes)
+      else this.#components.logger.debug({ peer }, 'two processes share an identity and are no clones')
     }
     // One of them may not have answered this time, or may not replace its identity yet.
     if (processes.length > 1 || alive.length < answers.length) this.#checkIn(cloneRecheckMs, peerId)
@@ -130,7 +134,7 @@ export class CloneWatch {
       const addresses = processes.map(({ remoteAddr }) => remoteAddr.toString())
       this.#components.logger.warn(
         { peer, addresses },
-        'two running nodes have the same identity: they were cloned with their data directory, and are told',
+        'two running nodes have the same identity: they were cloned with their data directory; reported to both',
       )
     }
     this.#logged.set(peer, true)
@@ -145,20 +149,22 @@ export class CloneWatch {
     })
   }
 
-  /** Tells the process behind one connection of the process behind the other. */
-  async #report(connection: Connection, other: Connection): Promise<void> {
+  /** Reports to the process behind one connection the process behind the other. Returns whether it judges that a clone. */
+  async #report(connection: Connection, other: Connection): Promise<boolean> {
     try {
-      await this.#open(connection, async (conversation) => {
+      return await this.#open(connection, async (conversation) => {
         conversation.send(Buffer.of(requestType.report))
         const nonce = await conversation.receive()
         const { bytes } = await this.#askForStatement(other, nonce)
         conversation.send(bytes)
-        await conversation.receive()
+        const [answer] = await conversation.receive()
+        return answer === judgement.clone
       })
     } catch (error) {
       surface('identity', error)
       const peer = connection.remoteAddr.toString()
-      this.#components.logger.debug({ peer, error: errorMessage(error) }, 'node could not be told of its clone')
+      this.#components.logger.debug({ peer, error: errorMessage(error) }, 'report of a clone failed')
+      return false
     }
   }
 
@@ -205,9 +211,10 @@ export class CloneWatch {
     conversation.send(nonce)
     const { bootId } = await readStatement(await conversation.receive(), nonce, this.#components.privateKey.publicKey)
     const { dataDir, onClone } = this.#components
-    const isSuccessor = dataDir !== undefined && (await isRunningIn(dataDir, bootId.toString('hex')))
-    if (!bootId.equals(this.#bootId) && !isSuccessor) onClone()
-    conversation.send(Buffer.of(requestType.report))
+    const sharesDirectory = dataDir !== undefined && (await isRunningIn(dataDir, bootId.toString('hex')))
+    const isClone = !bootId.equals(this.#bootId) && !sharesDirectory
+    if (isClone) onClone()
+    conversation.send(Buffer.of(isClone ? judgement.clone : judgement.noClone))
   }
 }
 

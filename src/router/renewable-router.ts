@@ -5,7 +5,7 @@
 import { inBackground } from '../lib/background.ts'
 import { pause } from '../lib/clock.ts'
 import { UserError, errorMessage } from '../lib/errors.ts'
-import { cloneProblemMs, identityReplaceDelayMs, identityReplaceIntervalMs, routerRestartMs } from '../limits.ts'
+import { cloneWarningMs, identityReplaceDelayMs, identityReplaceIntervalMs, routerRestartMs } from '../limits.ts'
 import { identityReplacedAgoMs, replaceIdentity } from './identity.ts'
 import { KadRouter, type KadRouterComponents, type KadRouterConfig } from './kad-router.ts'
 import type { LookupDepth, Peer, Router } from './router.ts'
@@ -20,7 +20,10 @@ export class RenewableRouter implements Router {
   #replacedMs: number | undefined
   /** A replacement that is due or runs. */
   #replacing: Promise<void> | undefined
-  #problem: { text: string; untilMs: number } | undefined
+  /** Why the router does not run. */
+  #problem: string | undefined
+  /** Why the identity is kept although another node has it. */
+  #warning: { text: string; untilMs: number } | undefined
 
   private constructor(config: KadRouterConfig, components: KadRouterComponents, first: KadRouter) {
     this.#config = config
@@ -78,10 +81,13 @@ export class RenewableRouter implements Router {
   }
 
   problem(): string | undefined {
+    return this.#problem ?? this.#current.problem()
+  }
+
+  /** For operators: what is wrong while the node serves. Not a reason to be unready, which would stop a rollout. */
+  warnings(): string[] {
     const { clock } = this.#components
-    const cloned =
-      this.#problem !== undefined && this.#problem.untilMs > clock.nowMs() ? this.#problem.text : undefined
-    return cloned ?? this.#current.problem()
+    return this.#warning !== undefined && this.#warning.untilMs > clock.nowMs() ? [this.#warning.text] : []
   }
 
   /** The daemon begins to stop: it keeps its identity, and the process that follows is no clone of it. */
@@ -112,8 +118,10 @@ export class RenewableRouter implements Router {
   #keepIdentity(reason: string): void {
     const { clock, logger } = this.#components
     const text = `router: another running node has the identity ${this.id}, which is kept: ${reason}`
-    if (this.problem() !== text) logger.error({ id: this.id, reason }, 'another running node has the same identity')
-    this.#problem = { text, untilMs: clock.nowMs() + cloneProblemMs }
+    if (!this.warnings().includes(text)) {
+      logger.error({ id: this.id, reason }, 'another running node has the same identity')
+    }
+    this.#warning = { text, untilMs: clock.nowMs() + cloneWarningMs }
   }
 
   async #replace(): Promise<void> {
@@ -140,6 +148,7 @@ export class RenewableRouter implements Router {
     // Keys added and removed during the restart went to the old router.
     started.advertise(old.advertisedKeys)
     this.#problem = undefined
+    this.#warning = undefined
     logger.warn(
       { oldId: old.id, newId: started.id },
       'identity replaced: another running node had the same one, copied with its data directory',
@@ -154,8 +163,8 @@ export class RenewableRouter implements Router {
         return await KadRouter.start(this.#config, this.#components)
       } catch (error) {
         const text = `router: cannot start with its new identity: ${errorMessage(error)}`
-        if (this.#problem?.text !== text) logger.error({ error: errorMessage(error) }, 'router restart failed')
-        this.#problem = { text, untilMs: Infinity }
+        if (this.#problem !== text) logger.error({ error: errorMessage(error) }, 'router restart failed')
+        this.#problem = text
         await pause(clock, routerRestartMs, this.#stop.signal)
       }
     }

@@ -117,8 +117,12 @@ describe('nodes cloned from one disk image', () => {
       await eventually(async () => {
         expect(await metric(twin, 'spegel_ts_identity_clones_total')).toBeGreaterThan(0)
         const text = await reasons(twin)
-        expect(text).toContain(`router: another running node has the identity ${id}, which is kept: `)
-        expect(text).toMatch(reason)
+        const { ready, warnings } = JSON.parse(text) as { ready: boolean; warnings?: string[] }
+        expect(ready).toBe(true)
+        expect(warnings).toEqual([
+          expect.stringContaining(`router: another running node has the identity ${id}, which is kept: `),
+        ])
+        expect(warnings?.[0]).toMatch(reason)
       }, 20_000)
       expect(twin.daemon.id).toBe(id)
       expect(logged(twin, 'another running node has the same identity')).toHaveLength(1)
@@ -136,6 +140,19 @@ describe('nodes cloned from one disk image', () => {
     const twins = await startTwins()
     for (const twin of twins)
       await eventually(() => expect(logged(twin, 'identity replaced')).toHaveLength(1), 20_000)
+  })
+
+  it('are not two daemons of one node during an update, which share its data directory', async () => {
+    const before = await readFile(join(image, 'private.key'))
+    const pair = [await group.start({ dataDir: image }), await group.start({ dataDir: image })] as const
+    await eventually(() => expect(logged(third, 'two processes share an identity')).not.toEqual([]), 20_000)
+    for (const one of pair) {
+      expect(await metric(one, 'spegel_ts_identity_clones_total')).toBe(0)
+      expect(JSON.parse(await reasons(one))).toEqual({ ready: true, reasons: [] })
+      expect(logged(one, 'identity replaced')).toEqual([])
+    }
+    expect(await readFile(join(image, 'private.key'))).toEqual(before)
+    expect(logged(third, 'two running nodes')).toEqual([])
   })
 
   it('is not what a node is that was restarted', async () => {
