@@ -153,9 +153,13 @@ export const busyPauseMs = 200
 /** In a long body: who failed before is worth another try when all others have failed, after this time. */
 export const forgiveFailureMs = 5_000
 
-/** A peer that failed is asked only when nobody else has it; one whose blob was wrong, for longer (and never for that). */
+/** A peer that failed receives requests only when no other peer has the content. */
 export const peerAvoidMs = 30_000
-export const peerWrongAvoidMs = 10 * 60_000
+/**
+ * After wrong bytes: the digest is not mirrored on this node, its holders are avoided, and the relays receive no request for
+ * it. So at most one pull per digest, node and this time fails, however many peers send wrong bytes.
+ */
+export const wrongBytesMs = 10 * 60_000
 /**
  * A blob that was delivered whole and is not in the store by then was wrong, unless it is still a download: containerd writes
  * it to the disk before it looks, one after the other, which takes a slow disk a minute for gigabytes.

@@ -94,8 +94,8 @@ export const metricSpecs = {
   mirrorMisses: {
     type: 'counter',
     name: 'spegel_mirror_misses_total',
-    help: 'Requests of containerd that send it upstream, by 404 or by a redirect. reason: no-provider, providers-failed, timeout or given-up (the rest of a body that no peer could finish).',
-    labels: { reason: ['no-provider', 'providers-failed', 'timeout', 'given-up'] },
+    help: 'Requests of containerd that send it upstream, by 404 or by a redirect. reason: no-provider, providers-failed, timeout, given-up (the rest of a body that no peer could finish) or wrong-bytes (containerd discarded the blob before).',
+    labels: { reason: ['no-provider', 'providers-failed', 'timeout', 'given-up', 'wrong-bytes'] },
   },
   firstByte: {
     type: 'histogram',
@@ -113,7 +113,7 @@ export const metricSpecs = {
   wrongBlobs: {
     type: 'counter',
     name: 'spegel_wrong_blobs_total',
-    help: 'Blobs from peers that were delivered whole but not accepted by containerd; the peers that gave them are avoided.',
+    help: 'Blobs from peers that containerd discarded. The digest is not mirrored on this node for 10 minutes; its holders are avoided.',
     labels: {},
   },
   refusals: {

@@ -35,8 +35,8 @@ export interface FlightSourceComponents {
   client: Pick<PeerClient, 'open' | 'post'>
   clock: Clock
   logger: Logger
-  /** Its blob of this digest was thrown away by containerd before. */
-  isWrong: (peerId: string) => boolean
+  /** The peer delivered wrong bytes of this digest before. */
+  isWrong: (peer: FlightNode) => boolean
   /** Asks the coordinator. Undefined: there is none. */
   join: (
     question: { haveBytes: number; waitMs: number } & Pick<Join, 'avoid' | 'gone' | 'keep' | 'isSlow' | 'holder'>,
@@ -109,7 +109,7 @@ export class FlightSource implements BodySource {
         // Another question of this node took the place of this one, or the coordinator is not well: no storm.
         if (!isNew) await clock.sleep(Math.max(0, askedMs + flightAskAgainMs - clock.nowMs()), signal)
         if (answer.kind !== 'source') continue
-        if (this.#components.isWrong(answer.source.id)) {
+        if (this.#components.isWrong(answer.source)) {
           // For this flight it has nothing.
           this.#gone = answer.source.id
           failedId = answer.source.id

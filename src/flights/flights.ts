@@ -143,7 +143,7 @@ export class Flights {
     request: ContentRequest,
     digest: Digest,
     by404: boolean,
-    isWrong: (peerId: string) => boolean,
+    isWrong: (peer: FlightNode) => boolean,
     holder: Join['holder'],
   ): FlightSource {
     const { client, clock, logger, metrics, self, transfers } = this.#components

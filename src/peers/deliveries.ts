@@ -1,7 +1,8 @@
 /**
- * Finds out which peers gave wrong bytes. Blobs are passed on as they come, so only containerd sees that one is wrong,
- * and says nothing: it fails the pull and throws the blob away. Two signs are left: a blob that was delivered whole is
- * asked for again from its first byte, or it is not in the store some time later. All that gave bytes of it count.
+ * Finds out which digests were delivered with wrong bytes. Blobs are passed on as they arrive, so only containerd notices, and
+ * it does not report it: it fails the pull and discards the blob. Two signs remain: containerd requests the blob again from its
+ * first byte (a pull that broke off is resumed at its last byte), or a blob that was delivered whole is not in the store some
+ * time later. All peers that sent bytes of it count, whatever their headers say.
  */
 import { inBackground } from '../lib/background.ts'
 import { BoundedMap } from '../lib/bounded-map.ts'
@@ -16,12 +17,20 @@ import {
 } from '../limits.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { ByteRange } from '../oci/range.ts'
+import type { Peer } from '../router/router.ts'
 import { type ContentStore, isContentNotFound } from '../store/store.ts'
+
+export interface Deliverer {
+  peer: Peer
+  /** By its own word: it was still receiving the blob itself. */
+  isRelay: boolean
+}
 
 interface Delivery {
   sinceMs: number
   size: number
-  peers: Set<string>
+  /** By id. */
+  deliverers: Map<string, Deliverer>
   /** What was delivered: disjoint, in order. */
   ranges: ByteRange[]
   /** Requests that are being answered. */
@@ -36,7 +45,7 @@ export interface DeliveriesComponents {
   store: Pick<ContentStore, 'wasStoredSince' | 'open'>
   /** containerd has neither accepted nor given up what it was given, as far as can be seen. */
   isDownloading: (digest: Digest) => boolean
-  onWrong: (digest: Digest, peerIds: readonly string[]) => void
+  onWrong: (digest: Digest, deliverers: readonly Deliverer[]) => void
 }
 
 export class Deliveries {
@@ -47,20 +56,19 @@ export class Deliveries {
     this.#components = components
   }
 
-  /** containerd asks for the blob, which is not in the store. */
-  noteAsked(digest: Digest, firstByte: number): void {
+  /** containerd requests the blob, which is not in the store. */
+  noteRequest(digest: Digest, firstByte: number): void {
     const delivery = this.#deliveries.get(digest)
-    if (delivery !== undefined && firstByte === 0 && delivery.running === 0 && isWhole(delivery)) {
-      this.#judge(digest, delivery)
-    }
+    const isAgain = delivery?.ranges[0]?.first === 0
+    if (delivery !== undefined && firstByte === 0 && delivery.running === 0 && isAgain) this.#judge(digest, delivery)
   }
 
   /** An answer begins. Call the returned function at its end with what each peer gave. */
-  begin(digest: Digest, size: number): (given: readonly (ByteRange & { peerId: string })[]) => void {
+  begin(digest: Digest, size: number): (given: readonly (ByteRange & Deliverer)[]) => void {
     const delivery = this.#deliveries.get(digest) ?? {
       sinceMs: this.#components.clock.nowMs(),
       size,
-      peers: new Set(),
+      deliverers: new Map(),
       ranges: [],
       running: 0,
       wholeMs: undefined,
@@ -70,12 +78,13 @@ export class Deliveries {
     this.#deliveries.set(digest, delivery)
     return (given) => {
       delivery.running -= 1
-      for (const { peerId, first, last } of given) {
-        delivery.peers.add(peerId)
+      for (const { peer, isRelay, first, last } of given) {
+        const isOnlyRelay = isRelay && delivery.deliverers.get(peer.id)?.isRelay !== false
+        delivery.deliverers.set(peer.id, { peer, isRelay: isOnlyRelay })
         delivery.ranges = merged([...delivery.ranges, { first, last }])
       }
-      if (delivery.ranges.length > deliveryRangesMax) this.#deliveries.delete(digest)
-      else if (isWhole(delivery)) this.#checkLater(digest, delivery)
+      delivery.ranges = delivery.ranges.slice(0, deliveryRangesMax)
+      if (isWhole(delivery)) this.#checkLater(digest, delivery)
     }
   }
 
@@ -103,7 +112,9 @@ export class Deliveries {
     delivery.cancelCheck?.()
     this.#deliveries.delete(digest)
     const wasStored = this.#components.store.wasStoredSince(digest, delivery.sinceMs)
-    if (!wasStored) this.#components.onWrong(digest, [...delivery.peers])
+    // Without all of the bytes, the wrong ones may have come from elsewhere.
+    const deliverers = isWhole(delivery) ? [...delivery.deliverers.values()] : []
+    if (!wasStored) this.#components.onWrong(digest, deliverers)
   }
 }
 

@@ -174,7 +174,7 @@ export class PeerSource implements BodySource {
     if (error.reason !== 'moved') metrics.peerFailures.inc({ reason: error.reason })
     logger.debug({ peer: peer.addresses, error: errorMessage(error) }, 'peer failed')
     // That it does not have something is no fault.
-    if (error.reason !== 'not-found') standing.noteFailure(peer.id)
+    if (error.reason !== 'not-found') standing.noteFailure(peer)
     const candidate = this.#candidates.get(peer.id)
     // After it was found at another address meanwhile, a failure at the old one says nothing about it.
     if (candidate === undefined || !isAtSameAddress(candidate.peer, peer)) return
@@ -212,7 +212,7 @@ export class PeerSource implements BodySource {
 
   #isAnsweringSlowly({ running }: Round): boolean {
     const { standing } = this.#components
-    return [...running].some(({ peer, connected }) => connected && !standing.isAvoided(peer.id))
+    return [...running].some(({ peer, connected }) => connected && !standing.isAvoided(peer))
   }
 
   /** Who has not answered until now is not waited for as long next time, and what led to it is looked up again. */
@@ -236,7 +236,7 @@ export class PeerSource implements BodySource {
   #choose(): Candidate | undefined {
     const { standing, client, random } = this.#components
     const rank = ({ peer, load }: Candidate) =>
-      (standing.isAvoided(peer.id) ? 1e6 : 0) + (load === undefined ? client.load(peer) : 1e3 + load)
+      (standing.isAvoided(peer) ? 1e6 : 0) + (load === undefined ? client.load(peer) : 1e3 + load)
     const [best] = shuffled(this.#waiting, random).sort((a, b) => rank(a) - rank(b))
     return best
   }
@@ -349,7 +349,7 @@ export class PeerSource implements BodySource {
     this.#searching += 1
     try {
       for await (const peer of router.lookup(this.#request.key, this.#stop.signal, depth)) {
-        if (standing.isWrong(peer.id, this.#request.digest)) continue
+        if (standing.isWrong(peer, this.#request.digest)) continue
         const known = this.#candidates.get(peer.id)
         const forgiven = known?.state === 'failed' && clock.nowMs() - known.failedMs > forgiveFailureMs
         if (known === undefined || forgiven) this.#candidates.set(peer.id, newCandidate(peer))

@@ -29,7 +29,7 @@ export class MirrorNotes {
   miss(
     request: ContentRequest,
     exchange: Exchange,
-    reason: MissReason | 'given-up',
+    reason: MissReason | 'given-up' | 'wrong-bytes',
     how: 'redirected' | 'nothing',
   ): void {
     this.#metrics.mirrorRequests.inc({ registry: this.#registries.label(request.registry ?? ''), cache: 'miss' })

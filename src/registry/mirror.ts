@@ -31,10 +31,11 @@ import type { Flights } from '../flights/flights.ts'
 import { AnswerTimes } from '../peers/answer-times.ts'
 import type { BodySource } from '../peers/body-source.ts'
 import type { PeerClient } from '../peers/client.ts'
-import { Deliveries } from '../peers/deliveries.ts'
+import { type Deliverer, Deliveries } from '../peers/deliveries.ts'
 import { PeerFailure, type PeerResponse, type RangeRefused, blobContentType } from '../peers/protocol.ts'
 import { type Looking, PeerSource, type PeerSourceComponents } from '../peers/source.ts'
 import { PeerStanding } from '../peers/standing.ts'
+import type { Peer } from '../router/router.ts'
 import type { ContentStore, WriteChunk } from '../store/store.ts'
 import type { Exchange } from './exchange.ts'
 import {
@@ -91,13 +92,17 @@ export class Mirror {
       clock,
       store: components.store,
       isDownloading: (digest) => components.flight?.flights.isDownloading(digest) === true,
-      onWrong: (digest, peerIds) => this.#onWrongBlob(digest, peerIds),
+      onWrong: (digest, deliverers) => this.#onWrongBlob(digest, deliverers),
     })
   }
 
   /** False when no peer gave a good answer in time and nothing was sent. */
   async serve(request: ContentRequest, exchange: Exchange, reply: FastifyReply): Promise<boolean> {
     const { shutdown } = this.#components
+    if (this.#isSpoiled(request, exchange)) {
+      this.#notes.miss(request, exchange, 'wrong-bytes', 'nothing')
+      return false
+    }
     const givenUp = this.#isGivenUp(request, exchange)
     const flight = this.#flightFor(request, exchange)
     if (givenUp && flight === undefined) {
@@ -208,7 +213,7 @@ export class Mirror {
     const { flights, digest, holders } = flight
     const { standing } = this.#components
     const origin = await flight.upstreamOrigin(flight.registry)
-    const isWrong = (peerId: string) => standing.isWrong(peerId, digest)
+    const isWrong = (peer: Peer) => standing.isWrong(peer, digest)
     const source = flights.follow(request, digest, origin === undefined, isWrong, holders?.busyPeer)
     const plan = flightPlan(source, asked, flights, digest, restMs(exchange, flightHeadersMs - flightHoldersMs))
     const isFed =
@@ -285,9 +290,6 @@ export class Mirror {
     signal: AbortSignal,
   ): Promise<boolean> {
     const isOurs = this.#isForOurStore(request, exchange)
-    if (isOurs && request.digest !== undefined && !exchange.isHead) {
-      this.#deliveries.noteAsked(request.digest, exchange.firstAskedByte)
-    }
     const first = await this.#firstAnswer(request, { source, spec, budgetMs }, isOurs, signal)
     if (first !== undefined && 'refusedSize' in first) {
       sendRangeError(reply, first.refusedSize)
@@ -320,9 +322,12 @@ export class Mirror {
     try {
       result = await sendBody(reply, head, send, clock, shutdown)
     } finally {
-      // Who was still receiving it passed on what somebody else gave.
-      const given = body.parts.filter((part) => part.last >= part.first && !part.response.isArriving)
-      onEnd(given.map(({ response, first: from, last }) => ({ peerId: response.peer.id, first: from, last })))
+      const given = body.parts.filter((part) => part.last >= part.first)
+      onEnd(
+        given.map(({ response: { peer, isArriving }, first: from, last }) => {
+          return { peer, isRelay: isArriving, first: from, last }
+        }),
+      )
     }
     if (result.outcome === 'client-gone' && isOurs) flight?.flights.noteClientGone(digest as Digest)
     // So that containerd, which comes back for the rest, finds upstream and not the same peers.
@@ -376,11 +381,26 @@ export class Mirror {
     return (this.#givenUpUntilMs.get(`${key} ${exchange.firstAskedByte}`) ?? 0) > this.#components.clock.nowMs()
   }
 
-  #onWrongBlob(digest: Digest, peerIds: readonly string[]): void {
+  /** Whether wrong bytes were delivered for the blob. This request may be the sign of it: it starts at the first byte again. */
+  #isSpoiled(request: ContentRequest, exchange: Exchange): boolean {
+    const { kind, digest } = request
+    if (kind !== 'blob' || digest === undefined) return false
+    if (!exchange.isHead && this.#isForOurStore(request, exchange)) {
+      this.#deliveries.noteRequest(digest, exchange.firstAskedByte)
+    }
+    return this.#components.standing.isSpoiled(digest)
+  }
+
+  #onWrongBlob(digest: Digest, deliverers: readonly Deliverer[]): void {
     const { standing, metrics, logger } = this.#components
-    for (const peerId of peerIds) standing.noteWrong(peerId, digest)
+    standing.noteSpoiled(digest)
+    for (const { peer, isRelay } of deliverers) {
+      if (isRelay) standing.noteWrongRelay(peer, digest)
+      else standing.noteWrongHolder(peer, digest)
+    }
     metrics.wrongBlobs.inc()
-    logger.warn({ key: digest, peers: peerIds }, 'containerd did not keep a blob that peers gave: they are avoided')
+    const peers = deliverers.map(({ peer, isRelay }) => ({ id: peer.id, addresses: peer.addresses, isRelay }))
+    logger.warn({ key: digest, peers }, 'containerd discarded a blob from peers: it is not mirrored for 10 minutes')
   }
 }
 

@@ -234,16 +234,35 @@ describe('peers that fail', () => {
     expect(peers[0]?.requests).toHaveLength(1)
   })
 
-  it('does not ask a peer again whose blob containerd threw away', async () => {
-    const wrong = Buffer.from(content)
-    wrong[1_000] = (wrong[1_000] ?? 0) ^ 1
-    await has(digest, (socket, request) => void socket.write(honest(request, wrong, digest)))
-    const first = await pull(own, 'user-agent: containerd/2.3.4\r\n')
-    expect(first.body.equals(wrong)).toBe(true)
-    expect((await pull(own, 'user-agent: containerd/2.3.4\r\n')).head).toMatch(/^HTTP\/1\.1 404/)
-    await has(digest, good)
-    expect((await pull(own, 'user-agent: containerd/2.3.4\r\n')).body.equals(content)).toBe(true)
-    expect(peers[0]?.requests).toHaveLength(1)
+  const wrong = Buffer.from(content)
+  wrong[1_000] = (wrong[1_000] ?? 0) ^ 1
+  const wrongBytes: [string, PeerScript][] = [
+    ['a holder', (socket, request) => void socket.write(honest(request, wrong, digest))],
+    [
+      'a peer that states that the blob is still arriving there',
+      (socket) => {
+        const headers = { 'content-length': wrong.length, 'docker-content-digest': digest }
+        socket.write(answer(200, { ...headers, 'x-spegel-ts-arriving': 'true' }, wrong))
+      },
+    ],
+    [
+      'a peer that breaks off before the last byte',
+      (socket, request) => void socket.end(honest(request, wrong, digest, wrong.length - 1)),
+    ],
+  ]
+  const asContainerd = 'user-agent: containerd/2.3.4\r\n'
+
+  it.each(wrongBytes)('fails one pull at most by wrong bytes of %s, whoever has the blob', async (_name, script) => {
+    await has(digest, script)
+    expect((await pull(own, asContainerd)).head).toMatch(/^HTTP\/1\.1 200/)
+    await has(digest, script, script, good)
+    const requests = () => peers.reduce((sum, peer) => sum + peer.requests.length, 0)
+    const before = requests()
+    for (let attempt = 0; attempt < 10; attempt++) {
+      expect((await pull(own, asContainerd)).head).toMatch(/^HTTP\/1\.1 404/)
+    }
+    expect(requests()).toBe(before)
+    expect(await missReasons(metrics)).toMatchObject({ 'wrong-bytes': 10 })
   })
 
   it('goes on at the next peer when one cannot be reached', async () => {

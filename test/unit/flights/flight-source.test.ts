@@ -53,7 +53,7 @@ class Script {
       onMoved: (kind) => void this.moves.push(kind),
       onFailed: (reason) => void this.failures.push(reason),
       holder,
-      isWrong: (peerId) => this.wrong.has(peerId),
+      isWrong: ({ id }) => this.wrong.has(id),
       join: ({ waitMs, avoid, gone, isSlow, holder: told }) => {
         this.asked.push(
           `${waitMs} ${avoid ?? '-'}${gone === undefined ? '' : ` gone: ${gone}`}${isSlow ? ' slow' : ''}${told === undefined ? '' : ` holder: ${told.node.id}`}`,

@@ -8,7 +8,7 @@ import {
   hedgeDelayMaxMs,
   hedgeDelayMinMs,
   peerAvoidMs,
-  peerWrongAvoidMs,
+  wrongBytesMs,
 } from '../../../src/limits.ts'
 import { type Digest, digestOf } from '../../../src/oci/digest.ts'
 import { UnusualAnswer, parseAnswerHead } from '../../../src/peers/answer-head.ts'
@@ -74,29 +74,65 @@ describe('the wait for a further answer', () => {
 })
 
 describe('the standing of a peer', () => {
-  it('recovers, later when its blob was wrong, and not at all for that blob before', () => {
+  const [a, b, c] = ['10.0.0.1', '10.0.0.2', '10.0.0.3'].map((address) => ({ addresses: [address] })) as [
+    { addresses: string[] },
+    { addresses: string[] },
+    { addresses: string[] },
+  ]
+
+  it('recovers, later after wrong bytes', () => {
     const clock = new ManualClock()
     const standing = new PeerStanding(clock)
-    standing.noteFailure('a')
-    standing.noteWrong('b', digest)
+    standing.noteFailure(a)
+    standing.noteWrongHolder(b, digest)
     // A failure does not shorten it.
-    standing.noteFailure('b')
-    expect([standing.isAvoided('a'), standing.isAvoided('b'), standing.isAvoided('c')]).toEqual([true, true, false])
-    expect([standing.isWrong('b', digest), standing.isWrong('a', digest)]).toEqual([true, false])
-    expect(standing.isWrong('b', digestOf(Buffer.from('other')))).toBe(false)
+    standing.noteFailure(b)
+    expect([a, b, c].map((peer) => standing.isAvoided(peer))).toEqual([true, true, false])
+    expect([b, a].map((peer) => standing.isWrong(peer, digest))).toEqual([true, false])
+    expect(standing.isWrong(b, digestOf(Buffer.from('other')))).toBe(false)
     clock.advance(peerAvoidMs)
-    expect([standing.isAvoided('a'), standing.isAvoided('b')]).toEqual([false, true])
-    clock.advance(peerWrongAvoidMs)
-    expect([standing.isAvoided('b'), standing.isWrong('b', digest)]).toEqual([false, false])
+    expect([a, b].map((peer) => standing.isAvoided(peer))).toEqual([false, true])
+    clock.advance(wrongBytesMs)
+    expect([standing.isAvoided(b), standing.isWrong(b, digest)]).toEqual([false, false])
+  })
+
+  it('of a relay suffers only for the digest', () => {
+    const standing = new PeerStanding(new ManualClock())
+    standing.noteWrongRelay(a, digest)
+    expect([standing.isWrong(a, digest), standing.isAvoided(a)]).toEqual([true, false])
+  })
+
+  it('belongs to the address, so that a new id is no new start', () => {
+    const standing = new PeerStanding(new ManualClock())
+    standing.noteWrongHolder({ addresses: ['10.0.0.1'] }, digest)
+    expect(standing.isWrong({ addresses: ['10.0.0.1', 'fd00::1'] }, digest)).toBe(true)
+    // It can still be reached where it did not fail.
+    expect(standing.isAvoided({ addresses: ['10.0.0.1', 'fd00::1'] })).toBe(false)
+    expect(standing.isAvoided({ addresses: [] })).toBe(false)
+  })
+
+  it('has nothing to do with a digest that was spoiled, which ends by itself', () => {
+    const clock = new ManualClock()
+    const standing = new PeerStanding(clock)
+    standing.noteSpoiled(digest)
+    expect([standing.isSpoiled(digest), standing.isSpoiled(undefined), standing.isAvoided(a)]).toEqual([
+      true,
+      false,
+      false,
+    ])
+    clock.advance(wrongBytesMs)
+    expect(standing.isSpoiled(digest)).toBe(false)
   })
 })
 
 describe('deliveries', () => {
+  const byHolder = (id: string) => ({ peer: { id, addresses: [] }, isRelay: false })
   const size = 100
   const setUp = (blobBytes = size) => {
     const storedMs = new Map<Digest, number>()
     const clock = new ManualClock()
     const wrong: (readonly string[])[] = []
+    const deliveredBy = (id: string, first: number, last: number) => ({ ...byHolder(id), first, last })
     const downloading = new Set<Digest>()
     const deliveries = new Deliveries({
       clock,
@@ -105,31 +141,35 @@ describe('deliveries', () => {
         open: () => Promise.reject(new ContentNotFound('gone')),
         wasStoredSince: (asked, sinceMs) => (storedMs.get(asked) ?? -1) >= sinceMs,
       },
-      onWrong: (_digest, peerIds) => wrong.push([...peerIds].sort()),
+      onWrong: (_digest, deliverers) => wrong.push(deliverers.map(({ peer }) => peer.id).sort()),
     })
     const deliver = (...given: [peerId: string, first: number, last: number][]) =>
-      deliveries.begin(digest, blobBytes)(given.map(([peerId, first, last]) => ({ peerId, first, last })))
+      deliveries.begin(digest, blobBytes)(given.map(([id, first, last]) => deliveredBy(id, first, last)))
     return { clock, wrong, deliveries, deliver, storedMs, downloading }
   }
 
   it('blames all that gave bytes when the blob is asked for again from its start', () => {
     const { wrong, deliveries, deliver } = setUp()
     deliver(['a', 0, 49], ['b', 50, 99])
-    deliveries.noteAsked(digest, 50)
+    deliveries.noteRequest(digest, 50)
     expect(wrong).toEqual([])
-    deliveries.noteAsked(digest, 0)
+    deliveries.noteRequest(digest, 0)
     expect(wrong).toEqual([['a', 'b']])
-    deliveries.noteAsked(digest, 0)
+    deliveries.noteRequest(digest, 0)
     expect(wrong).toHaveLength(1)
   })
 
-  it('blames nobody for a blob that was not delivered whole', async () => {
+  it('suspects no peer of a part after which containerd starts again, only the digest', async () => {
     const { wrong, deliveries, deliver, clock } = setUp()
     deliver(['a', 0, 98])
-    deliveries.noteAsked(digest, 0)
     clock.advance(deliveryCheckMs)
     await new Promise((resolve) => setImmediate(resolve))
     expect(wrong).toEqual([])
+    // It resumes where the body ended.
+    deliveries.noteRequest(digest, 99)
+    expect(wrong).toEqual([])
+    deliveries.noteRequest(digest, 0)
+    expect(wrong).toEqual([[]])
   })
 
   it('adds up what several requests brought, in any order', () => {
@@ -137,18 +177,18 @@ describe('deliveries', () => {
     deliver(['b', 60, 99])
     deliver(['a', 0, 30])
     deliver(['c', 20, 59])
-    deliveries.noteAsked(digest, 0)
+    deliveries.noteRequest(digest, 0)
     expect(wrong).toEqual([['a', 'b', 'c']])
   })
 
   it('does not remember more pieces than anybody needs', () => {
     const { wrong, deliveries, deliver } = setUp()
     const end = deliveries.begin(digest, 10_000)
-    end(Array.from({ length: deliveryRangesMax + 1 }, (_, at) => ({ peerId: 'a', first: 3 * at, last: 3 * at })))
+    end(Array.from({ length: deliveryRangesMax + 1 }, (_, at) => ({ ...byHolder('a'), first: 3 * at, last: 3 * at })))
     deliver(['b', 0, 99])
-    deliveries.noteAsked(digest, 0)
-    // What came before is forgotten, not added.
-    expect(wrong).toEqual([['b']])
+    deliveries.noteRequest(digest, 0)
+    // Not known to be whole.
+    expect(wrong).toEqual([[]])
   })
 
   it('blames when the blob is not in the store some time later', async () => {
@@ -163,7 +203,7 @@ describe('deliveries', () => {
     const { wrong, deliver, deliveries, clock, storedMs } = setUp()
     deliver(['a', 0, 99])
     storedMs.set(digest, clock.nowMs())
-    deliveries.noteAsked(digest, 0)
+    deliveries.noteRequest(digest, 0)
     expect(wrong).toEqual([])
     // What was stored before does not speak for what is delivered now.
     clock.advance(1_000)
@@ -215,7 +255,7 @@ describe('deliveries', () => {
     const { wrong, deliver, deliveries, clock } = setUp()
     const end = deliveries.begin(digest, size)
     deliver(['a', 0, 99])
-    deliveries.noteAsked(digest, 0)
+    deliveries.noteRequest(digest, 0)
     clock.advance(deliveryCheckMs)
     await new Promise((resolve) => setImmediate(resolve))
     expect(wrong).toEqual([])
