@@ -36,8 +36,17 @@ export const headersAloneMs = 5
 
 // --- Bodies ----------------------------------------------------------------------------------------------------
 
-/** containerd refuses manifests over about 4 MB; above this a manifest counts as not there. */
-export const manifestBytesMax = 8 * MiB
+/**
+ * containerd refuses larger manifests. Above: the manifest counts as missing. Parsing one takes up to 25 times its size in
+ * memory and a second of CPU, so the daemon parses one of its own at a time.
+ */
+export const manifestBytesMax = 4 * MiB
+/** Digests whose media type is known, or that are known to be no manifest. Full: the least recent is forgotten. */
+export const manifestTypesRememberedMax = 4_096
+/** With filters: digests that containerd requested here. Full: blobs that arrive are not passed on before they are complete. */
+export const namedDigestsRememberedMax = 4_096
+/** Manifests that are being received from peers, together. Above: that peer counts as failed. */
+export const manifestReadsBytesMax = 16 * MiB
 
 /**
  * Two buffers per stream. 1 MiB costs 0.47 CPU s/GiB, 256 KiB 0.65; but small requests wait behind large chunks:

@@ -10,7 +10,7 @@ import {
   containerdReconnectLastMs,
 } from '../limits.ts'
 import type { Envelope } from './generated/containerd.ts'
-import { ContentClient, type Info } from './generated/content.ts'
+import { ContentClient, type Info, type LabelledInfo } from './generated/content.ts'
 import { EventsClient } from './generated/events.ts'
 import { type Image, ImagesClient } from './generated/images.ts'
 import { IntrospectionClient } from './generated/introspection.ts'
@@ -79,8 +79,8 @@ export class ContainerdClient {
   }
 
   /** What the namespace knows of a complete blob; undefined when it is not there. */
-  async contentInfo(digest: string): Promise<Info | undefined> {
-    const response = await this.#optional<{ info: Info | undefined }>((...rest) =>
+  async contentInfo(digest: string): Promise<LabelledInfo | undefined> {
+    const response = await this.#optional<{ info: LabelledInfo | undefined }>((...rest) =>
       this.#content.info({ digest }, ...rest),
     )
     return response?.info

@@ -2,6 +2,8 @@
 import { tagKey } from './reference.ts'
 
 export interface NameFilter {
+  /** False when every name is allowed. */
+  readonly isRestricted: boolean
   /** True when a request for this name may be answered, or this tag advertised. */
   allows(name: { registry: string | undefined; repository: string; tag: string | undefined }): boolean
 }
@@ -13,6 +15,7 @@ export interface NameFilter {
 export function nameFilter(mirroredRegistries: readonly string[], excluded: readonly RegExp[]): NameFilter {
   const hosts = new Set(mirroredRegistries)
   return {
+    isRestricted: hosts.size > 0 || excluded.length > 0,
     allows({ registry, repository, tag }) {
       if (registry === undefined) return true
       if (hosts.size > 0 && !hosts.has(registry)) return false

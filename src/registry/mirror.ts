@@ -47,7 +47,7 @@ import {
   restMs,
 } from './flight-request.ts'
 import { MirrorNotes } from './mirror-notes.ts'
-import { type Manifest, readManifest } from './read-manifest.ts'
+import { type Manifest, ManifestReader } from './read-manifest.ts'
 import { ResumableBody } from './resumable-body.ts'
 import { type BodyResult, type SendChunks, sendBody, sendHead } from './send-body.ts'
 import { sendRangeError } from './send-error.ts'
@@ -80,6 +80,7 @@ export class Mirror {
   readonly #resolveTimeoutMs: number
   readonly #deliveries: Deliveries
   readonly #notes: MirrorNotes
+  readonly #manifests: ManifestReader
   /** Until when: blobs whose body no peer could finish, each with the byte that was missing first. */
   readonly #givenUpUntilMs = new BoundedMap<string, number>(givenUpRememberedMax)
 
@@ -88,6 +89,7 @@ export class Mirror {
     this.#components = { ...components, standing: new PeerStanding(clock), answerTimes: new AnswerTimes() }
     this.#resolveTimeoutMs = config.resolveTimeoutMs
     this.#notes = new MirrorNotes(components)
+    this.#manifests = new ManifestReader(clock)
     this.#deliveries = new Deliveries({
       clock,
       store: components.store,
@@ -252,7 +254,7 @@ export class Mirror {
       if (response === undefined || 'refusedSize' in response) return false
       let manifest: Manifest
       try {
-        manifest = await readManifest(response, request, this.#components.clock)
+        manifest = await this.#manifests.read(response, request)
       } catch (error) {
         source.noteFailure(response.peer, error)
         continue

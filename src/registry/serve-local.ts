@@ -1,21 +1,18 @@
 /** Answers from this node's own store, for containerd and for peers alike. */
 import type { FastifyReply } from 'fastify'
-import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
-import { manifestBytesMax } from '../limits.ts'
 import type { Metrics } from '../metrics.ts'
 import type { ContentRequest } from '../oci/content-request.ts'
 import type { Digest } from '../oci/digest.ts'
-import { manifestMediaType } from '../oci/manifest.ts'
 import { planBody } from '../oci/range.ts'
 import { blobContentType, loadHeader } from '../peers/protocol.ts'
-import { type Content, ContentNotFound, type ContentStore, readContent } from '../store/store.ts'
+import { type Content, ContentNotFound, type ContentStore } from '../store/store.ts'
 import type { Transfers } from '../store/transfers.ts'
 import type { Exchange } from './exchange.ts'
+import { ManifestTypes } from './manifest-types.ts'
+import type { NameCheck } from './name-check.ts'
 import { type SendChunks, sendBody, sendHead } from './send-body.ts'
 import { sendRangeError } from './send-error.ts'
-
-const mediaTypesKept = 4_096
 
 export interface ServeLocalComponents {
   store: ContentStore
@@ -24,12 +21,12 @@ export interface ServeLocalComponents {
   shutdown: AbortSignal
   /** What peers may be fed from while it arrives; undefined: nothing. */
   transfers: Transfers | undefined
+  names: NameCheck
 }
 
 export class ServeLocal {
   readonly #components: ServeLocalComponents
-  /** Media types of manifests by digest: they never change. */
-  readonly #mediaTypes = new BoundedMap<Digest, string>(mediaTypesKept)
+  readonly #manifestTypes: ManifestTypes
 
   /** Of blobs that are here. */
   #transfersToPeers = 0
@@ -38,6 +35,7 @@ export class ServeLocal {
 
   constructor(components: ServeLocalComponents) {
     this.#components = components
+    this.#manifestTypes = new ManifestTypes(components.store, components.clock)
   }
 
   /** Bodies of blobs that are being sent to peers. */
@@ -53,7 +51,8 @@ export class ServeLocal {
     let contentType: string
     try {
       digest = request.digest ?? (await store.resolve(request.key))
-      contentType = request.kind === 'blob' ? blobContentType : await this.#mediaType(digest)
+      contentType = request.kind === 'blob' ? blobContentType : await this.#manifestTypes.get(digest)
+      if (!(await this.#components.names.allowsStored(digest))) return false
       content = await store.open(digest)
     } catch (error) {
       if (error instanceof ContentNotFound) return this.#serveTransfer(request, exchange, reply)
@@ -77,6 +76,7 @@ export class ServeLocal {
     const { transfers, metrics, clock, shutdown } = this.#components
     const { digest, kind } = request
     if (!exchange.fromPeer || exchange.isHead || kind !== 'blob' || digest === undefined) return false
+    if (!this.#components.names.allowsArriving(digest)) return false
     const transfer = transfers?.find(digest)
     if (transfer === undefined || transfer.state === 'failed') return false
     const plan = planBody(exchange.rangeHeader, transfer.size)
@@ -143,16 +143,5 @@ export class ServeLocal {
     )
     exchange.sentBytes = sentBytes
     metrics.sentBytes.inc({ source: 'store', to: exchange.fromPeer ? 'peer' : 'containerd' }, sentBytes)
-  }
-
-  /** Rejects with ContentNotFound when the content is not a manifest. */
-  async #mediaType(digest: Digest): Promise<string> {
-    const known = this.#mediaTypes.get(digest)
-    if (known !== undefined) return known
-    const bytes = await readContent(this.#components.store, digest, manifestBytesMax, this.#components.shutdown)
-    const mediaType = manifestMediaType(bytes)
-    if (mediaType === undefined) throw new ContentNotFound(`${digest} is not a manifest`)
-    this.#mediaTypes.set(digest, mediaType)
-    return mediaType
   }
 }

@@ -31,6 +31,7 @@ import { Exchange } from './exchange.ts'
 import type { FlightParts } from './flight-request.ts'
 import { Mirror } from './mirror.ts'
 import { sendError, sendNotFound } from './send-error.ts'
+import { NameCheck } from './name-check.ts'
 import { ServeLocal } from './serve-local.ts'
 
 export interface RegistryConfig {
@@ -70,6 +71,7 @@ export class RegistryServer {
   readonly #config: RegistryConfig
   readonly #components: RegistryComponents
   readonly #local: ServeLocal
+  readonly #names: NameCheck
   readonly #mirror: Mirror | undefined
   readonly #client: PeerClient
   readonly #flight: FlightParts | undefined
@@ -84,7 +86,9 @@ export class RegistryServer {
     const shutdown = this.#shutdown.signal
     this.#config = config
     this.#components = components
-    this.#local = new ServeLocal({ store, clock, metrics, shutdown, transfers: components.flight?.transfers })
+    this.#names = new NameCheck(components.filter, store)
+    const { transfers: arriving } = components.flight ?? {}
+    this.#local = new ServeLocal({ store, clock, metrics, shutdown, transfers: arriving, names: this.#names })
     this.#client = new PeerClient(
       { registryPort: config.listen.port, stallTimeoutMs: config.stallTimeoutMs, authorization: auth?.header },
       clock,
@@ -181,7 +185,6 @@ export class RegistryServer {
   }
 
   async #onContent(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-    const { filter } = this.#components
     const exchange = request.exchange
     if (exchange === undefined) throw new Error('a request without an exchange')
     this.#idleMemory.noteWork()
@@ -197,10 +200,11 @@ export class RegistryServer {
     }
     const content = parsed.request
     if (exchange.isHead || content.kind === 'manifest') noteSmallRequest()
-    if (!filter.allows(content)) {
+    if (!this.#names.allowsRequest(content)) {
       sendNotFound(reply, content.kind, `${content.repository} is not mirrored here`, exchange.fromPeer)
       return
     }
+    if (exchange.fromContainerd) this.#names.noteOwnRequest(content)
     if (this.#bodies >= (exchange.fromPeer ? streamsMax - streamsReserved : streamsMax)) {
       this.#components.metrics.refusals.inc({ reason: 'streams' })
       void reply.header(loadHeader, this.#bodies)

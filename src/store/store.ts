@@ -26,11 +26,21 @@ export interface StoreChange {
   removed: readonly string[]
 }
 
+/** What a store knows of a blob without reading it. */
+export interface ContentFacts {
+  /** False only when the store knows that the blob is neither a manifest nor an index. */
+  isManifest: boolean
+  /** `registry/repository` of each repository that the blob was pulled from; empty when that is not known. */
+  repositories: readonly string[]
+}
+
 export interface ContentStore {
   /** The digest that `registry/repository:tag` stands for here. Rejects with ContentNotFound. */
   resolve(name: string): Promise<Digest>
   /** Opens a complete blob. Rejects with ContentNotFound, also when the store cannot be asked. */
   open(digest: Digest): Promise<Content>
+  /** Rejects with ContentNotFound, also when the store cannot be reached. */
+  facts(digest: Digest): Promise<ContentFacts>
   /** Whether the blob is there, as far as the store has told. */
   isStored(digest: Digest): boolean
   /**

@@ -56,6 +56,7 @@ const faults: Record<string, (store: ContentStore) => Partial<ContentStore>> = {
     watch: (signal) =>
       mapped(store.watch(signal), (change) => ({ ...change, added: [...change.added, ...change.added] })),
   }),
+  'lists every blob as a manifest': () => ({ facts: () => Promise.resolve({ isManifest: true, repositories: [] }) }),
   'says that what was removed is stored': () => ({ isStored: () => true }),
   'says nothing when it is empty': (store) => ({
     async *watch(signal) {

@@ -140,6 +140,16 @@ export const storeCases: readonly StoreCase[] = [
     },
   },
   {
+    name: 'knows which blobs are manifests, and of none that is missing (large layers parsed as manifests)',
+    async run({ store, addImage }) {
+      const { manifest, config, layer } = await addImage('reg.test/a:v1', 'facts')
+      await soon(async () => expect(await store.resolve('reg.test/a:v1')).toBe(manifest))
+      await soon(async () => expect((await store.facts(manifest)).isManifest).toBe(true))
+      for (const digest of [config, layer]) expect((await store.facts(digest)).isManifest).toBe(false)
+      await expect(store.facts(digestOf(Buffer.from('missing')))).rejects.toBeInstanceOf(ContentNotFound)
+    },
+  },
+  {
     name: 'watches: first what is there, then what comes and goes, nothing twice (missed or doubled changes)',
     async run({ store, addImage, removeImage }) {
       const startedMs = systemClock.nowMs()

@@ -31,6 +31,7 @@ beforeEach(async () => {
   const store: ContentStore = {
     resolve: nothing,
     open: nothing,
+    facts: () => Promise.reject(new ContentNotFound('none')),
     isStored: () => false,
     wasStoredSince: () => false,
     async *watch() {},

@@ -2,7 +2,7 @@
 import type { EventEmitter } from 'node:events'
 import { Server, ServerCredentials, type ServiceError, status } from '@grpc/grpc-js'
 import type { Envelope } from '../../src/containerd/generated/containerd.ts'
-import { ContentService, type Info } from '../../src/containerd/generated/content.ts'
+import { ContentService, type Info, type LabelledInfo } from '../../src/containerd/generated/content.ts'
 import { EventsService } from '../../src/containerd/generated/events.ts'
 import { type Image, ImagesService } from '../../src/containerd/generated/images.ts'
 
@@ -28,6 +28,8 @@ type Callback<Response> = (error: Partial<ServiceError> | null, response?: Respo
 
 export class ContainerdDouble {
   inventory: Inventory = { content: [], images: [] }
+  /** Of blobs, by digest. */
+  readonly labels = new Map<string, Record<string, string>>()
   /** Bytes of each blob that can be read. */
   readableBytes = Infinity
   /** Complete listings that were asked for. */
@@ -41,7 +43,7 @@ export class ContainerdDouble {
     const double = new ContainerdDouble()
     const server = double.#server
     server.addService(ContentService, {
-      info: ({ request }: Call<{ digest: string }>, callback: Callback<{ info: Info }>) =>
+      info: ({ request }: Call<{ digest: string }>, callback: Callback<{ info: LabelledInfo }>) =>
         double.#info(request, callback),
       list: (call: Stream<unknown, { info: Info[] }>) => double.#list(call),
       read: (call: Stream<{ offset: number; size: number }, { offset: number; data: Buffer }>) => double.#read(call),
@@ -91,12 +93,12 @@ export class ContainerdDouble {
     this.#server.forceShutdown()
   }
 
-  #info({ digest }: { digest: string }, callback: Callback<{ info: Info }>): void {
+  #info({ digest }: { digest: string }, callback: Callback<{ info: LabelledInfo }>): void {
     const { content } = this.inventory
     const found = 'code' in content ? content : content.find((info) => info.digest === digest)
     if (found === undefined) callback({ code: status.NOT_FOUND, details: 'no such content' })
     else if ('code' in found) callback(found)
-    else callback(null, { info: found })
+    else callback(null, { info: { ...found, labels: this.labels.get(digest) ?? {} } })
   }
 
   #list(call: Stream<unknown, { info: Info[] }>): void {

@@ -61,8 +61,12 @@ export class DaemonProcess {
   }
 
   get residentMiB(): number {
-    const status = readFileSync(`/proc/${this.#child.pid}/status`, 'utf8')
-    return Math.round(Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) / 1024)
+    return this.#statusMiB('VmRSS')
+  }
+
+  /** The most that was resident since the start. */
+  get residentPeakMiB(): number {
+    return this.#statusMiB('VmHWM')
   }
 
   /** Log lines that tell of a bug, and whatever Node itself says when it crashes. */
@@ -77,5 +81,10 @@ export class DaemonProcess {
 
   stop(): Promise<void> {
     return end(this.#child)
+  }
+
+  #statusMiB(field: string): number {
+    const status = readFileSync(`/proc/${this.#child.pid}/status`, 'utf8')
+    return Math.round(Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1]) / 1024)
   }
 }

@@ -25,6 +25,8 @@ import {
 } from '../../src/peers/protocol.ts'
 import { Exchange } from '../../src/registry/exchange.ts'
 import { Mirror } from '../../src/registry/mirror.ts'
+import { nameFilter } from '../../src/oci/filter.ts'
+import { NameCheck } from '../../src/registry/name-check.ts'
 import { ServeLocal } from '../../src/registry/serve-local.ts'
 import type { Peer, Router } from '../../src/router/router.ts'
 import { type Content, ContentNotFound, type ContentStore, type WriteChunk } from '../../src/store/store.ts'
@@ -343,7 +345,8 @@ export class SimulatedNode {
       },
       { resolveTimeoutMs: 20 },
     )
-    this.#local = new ServeLocal({ store, clock, metrics, shutdown, transfers: this.downloads })
+    const names = new NameCheck(nameFilter([], []), store)
+    this.#local = new ServeLocal({ store, clock, metrics, shutdown, transfers: this.downloads, names })
   }
 
   kill(): void {

@@ -35,7 +35,7 @@ import { type Digest, isDigest } from '../../oci/digest.ts'
 import { parseImageReference, tagKey } from '../../oci/reference.ts'
 import type { BlobFolder } from '../blob-folder.ts'
 import { ChangeQueue } from '../change-queue.ts'
-import { type Content, ContentNotFound, type ContentStore, type StoreChange } from '../store.ts'
+import { type Content, type ContentFacts, ContentNotFound, type ContentStore, type StoreChange } from '../store.ts'
 import { WrongSizes } from '../wrong-sizes.ts'
 import { GrpcContent } from './grpc-content.ts'
 
@@ -123,6 +123,15 @@ export class ContainerdStore implements ContentStore {
     if (size === undefined) throw new ContentNotFound(`${digest} is not in namespace ${this.#namespace}`)
     this.#noteWrongSize(digest, content.size, size)
     throw new ContentNotFound(`${digest} has ${content.size} of ${size} bytes`)
+  }
+
+  async facts(digest: Digest): Promise<ContentFacts> {
+    const info = await this.#client.contentInfo(digest).catch((error: unknown) => {
+      if (!isContainerdError(error)) throw error
+      throw new ContentNotFound(`${digest}: containerd does not respond`, { cause: error })
+    })
+    if (info === undefined) throw new ContentNotFound(`${digest} is not in containerd`)
+    return factsOf(info.labels)
   }
 
   isStored(digest: Digest): boolean {
@@ -362,5 +371,20 @@ export class ContainerdStore implements ContentStore {
   /** A tag is only worth offering with its manifest. */
   #offerTags(): void {
     for (const [name, digest] of this.#tags) this.#changes.set([name], this.#blobs.has(digest))
+  }
+}
+
+/**
+ * containerd labels a manifest or an index with the blobs that it refers to, and each blob with the repositories that it was
+ * pulled from (containerd docs/garbage-collection.md, core/remotes/docker/handler.go).
+ */
+function factsOf(labels: Readonly<Record<string, string>>): ContentFacts {
+  const names = Object.entries(labels)
+  return {
+    isManifest: names.some(([name]) => name.startsWith('containerd.io/gc.ref.content')),
+    repositories: names.flatMap(([name, value]) => {
+      const registry = /^containerd\.io\/distribution\.source\.(.+)$/.exec(name)?.[1]
+      return registry === undefined ? [] : value.split(',').map((repository) => `${registry}/${repository}`)
+    }),
   }
 }

@@ -35,6 +35,11 @@ export class DeclaredSizes {
     return this.#sizes.get(digest)?.includes(size) !== false
   }
 
+  /** False when index.json and the manifests refer to the blob as something else. */
+  isManifest(digest: Digest): boolean {
+    return this.#manifests.has(digest) || !this.#sizes.has(digest)
+  }
+
   /** One of the declared sizes. */
   get(digest: Digest): number | undefined {
     return this.#sizes.get(digest)?.[0]

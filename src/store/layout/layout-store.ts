@@ -20,7 +20,7 @@ import { type Digest, isDigest } from '../../oci/digest.ts'
 import { parseImageReference, tagKey } from '../../oci/reference.ts'
 import { BlobFolder } from '../blob-folder.ts'
 import { ChangeQueue } from '../change-queue.ts'
-import { type Content, ContentNotFound, type ContentStore, type StoreChange } from '../store.ts'
+import { type Content, type ContentFacts, ContentNotFound, type ContentStore, type StoreChange } from '../store.ts'
 import { WrongSizes } from '../wrong-sizes.ts'
 import { DeclaredSizes } from './declared-sizes.ts'
 
@@ -97,6 +97,11 @@ export class LayoutStore implements ContentStore {
     await content.close()
     this.#offer([digest])
     throw new ContentNotFound(`${digest} has ${content.size} bytes, other than ${this.#path} declares`)
+  }
+
+  facts(digest: Digest): Promise<ContentFacts> {
+    if (!this.isStored(digest)) return Promise.reject(new ContentNotFound(`${digest} is not in ${this.#path}`))
+    return Promise.resolve({ isManifest: this.#declaredSizes.isManifest(digest), repositories: [] })
   }
 
   isStored(digest: Digest): boolean {

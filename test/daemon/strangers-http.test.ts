@@ -1,0 +1,61 @@
+/**
+ * What a program can do that reaches the registry port without being a node of the cluster. Each attack worked once. The daemons
+ * are processes of their own, so that their memory can be measured.
+ */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { addToIndex, writeBlob, writeJson } from '../../src/images/layout.ts'
+import { writeImage } from '../../src/images/image.ts'
+import { mediaTypes } from '../../src/images/media-types.ts'
+import { DaemonProcess } from '../support/daemon-process.ts'
+import { DaemonGroup, eventually } from '../support/daemons.ts'
+
+const MiB = 1024 * 1024
+/** JSON that takes many times its size to parse. */
+const deepJson = (bytes: number) => Buffer.from(`{"x":[${'[],'.repeat(Math.floor((bytes - 30) / 3))}[]]}`)
+
+describe('a stranger at the registry port', () => {
+  const group = new DaemonGroup()
+  let folder = ''
+  let daemon: DaemonProcess | undefined
+
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'strangers-'))
+  })
+  afterEach(async () => {
+    await daemon?.stop()
+    await rm(folder, { recursive: true, force: true })
+  })
+
+  const start = async (...options: string[]) =>
+    (daemon = await DaemonProcess.start(folder, group.address(1), undefined, options))
+
+  it('cannot fill the memory by requesting layers as manifests', async () => {
+    const target = await start()
+    const { url, layout } = target
+    const layer = await writeBlob(layout, deepJson(4 * MiB - 1))
+    const config = await writeJson(layout, mediaTypes.oci.config, { architecture: 'amd64', os: 'linux' })
+    const layers = [{ mediaType: mediaTypes.oci.layer, ...layer }]
+    const manifest = await writeJson(layout, mediaTypes.oci.manifest, { schemaVersion: 2, config, layers })
+    await addToIndex(layout, manifest, 'reg.test/app:v1')
+    const status = async (path: string) => (await fetch(`${url}/v2/app/${path}?ns=reg.test`)).status
+    await eventually(async () => expect(await status('manifests/v1')).toBe(200))
+    const before = target.residentPeakMiB
+    const answers = await Promise.all(Array.from({ length: 100 }, () => status(`manifests/${layer.digest}`)))
+    expect(new Set(answers)).toEqual(new Set([404]))
+    expect(target.residentPeakMiB - before).toBeLessThan(20)
+  })
+
+  it('cannot read filtered content by a digest without a registry', async () => {
+    const { url, layout } = await start('--registry-filters=^reg\\.test/private/')
+    const image = await writeImage(layout, { name: 'reg.test/app:v1', sizeBytes: MiB, layers: 1, seed: 'filtered' })
+    const digest = image.layers[0]?.digest
+    const status = async (path: string) => (await fetch(`${url}/v2/${path}`)).status
+    await eventually(async () => expect(await status(`app/blobs/${digest}?ns=reg.test`)).toBe(200))
+    expect(await status(`app/blobs/${digest}`)).toBe(404)
+    expect(await status(`private/app/blobs/${digest}?ns=reg.test`)).toBe(404)
+    expect(await status(`app/manifests/${image.manifest.digest}`)).toBe(404)
+  })
+})
