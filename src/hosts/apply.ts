@@ -9,7 +9,6 @@
 import { lstat, mkdir, readdir, readlink, realpath, rename, rm, rmdir, symlink } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { UserError, errorCode, errorMessage } from '../lib/errors.ts'
-import { writeFileAtomic } from '../lib/atomic-file.ts'
 import { makeDirectory } from '../lib/make-directory.ts'
 import type { Logger } from '../logger.ts'
 import {
@@ -102,7 +101,7 @@ async function createOrCheck(directory: string): Promise<void> {
     const partial = neighbour(directory, 'partial')
     await rm(partial, { recursive: true, force: true })
     await makeDirectory(partial, 0o755)
-    await writeFileAtomic(join(partial, absentName), '', 0o644)
+    await replaceFile(join(partial, absentName), '', 0o644)
     await rename(partial, directory)
     return
   }

@@ -6,7 +6,6 @@
 import { chmod, lchown, lstat, mkdir, readFile, readdir, readlink, rename, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { parse } from 'smol-toml'
-import { writeFileAtomic } from '../lib/atomic-file.ts'
 import { parseJsonObject, parsed } from '../lib/foreign.ts'
 import {
   copyDirectoryStats,
@@ -65,7 +64,7 @@ export async function recordWritten(directory: string, names: readonly string[])
   const text = `${JSON.stringify({ written: names })}\n`
   const path = join(directory, markedName)
   const isThere = (await lstatOrUndefined(path)) !== undefined
-  if (!isThere || (await readFile(path, 'utf8')) !== text) await writeFileAtomic(path, text, 0o644)
+  if (!isThere || (await readFile(path, 'utf8')) !== text) await replaceFile(path, text, 0o644)
 }
 
 /** Undefined: the backup, if there is one, is not of this program. */
