@@ -20,6 +20,7 @@ import { finLingerMs } from './limits.ts'
 import { ownAddress } from './lib/own-address.ts'
 import { type Random, systemRandom } from './lib/random.ts'
 import type { Logger } from './logger.ts'
+import { OwnNode } from './lib/own-node.ts'
 import { type Metrics, collectProcessMetrics, createMetrics, initRegistry } from './metrics.ts'
 import { nameFilter } from './oci/filter.ts'
 import type { BasicAuth } from './registry/auth.ts'
@@ -52,6 +53,8 @@ export interface DaemonConfig {
   /** Empty: found out. */
   advertisedIps: readonly string[]
   dataDir: string | undefined
+  /** Addresses that this node's containerd connects from, beyond those that `OwnNode` finds. */
+  nodeIps?: readonly string[]
   /** Hosts; empty means all. */
   mirroredRegistries: readonly string[]
   registryFilters: readonly RegExp[]
@@ -157,6 +160,8 @@ async function startParts(
               : upstreamOrigin(config.hostsFolder, registry),
           upstreamRefuses: refusesConnections,
         }
+  const ownNode = new OwnNode(config.nodeIps ?? [])
+  const isOwnNode = (remoteAddress: string | undefined) => ownNode.has(remoteAddress)
   const instance = randomUUID()
   const watch = watchConfiguration(config, instance, { ...world, clock: world.watchClock ?? clock }, metrics)
   const warnings = () => [...router.warnings(), ...(watch?.warnings() ?? [])]
@@ -170,6 +175,7 @@ async function startParts(
       notReady,
       warnings,
       instance,
+      isOwnNode,
       flight,
       clock,
       random,
@@ -184,6 +190,7 @@ async function startParts(
     metrics,
     notReady,
     warnings,
+    isOwnNode,
     beforeScrape: () => {
       const { peers, keys, records } = router.stats()
       metrics.dhtPeers.set(peers)

@@ -16,17 +16,26 @@ export const requestHeadersTimeoutMs = 10_000
 /** Idle keep-alive. containerd drops idle connections after 30 s: ours must live longer, or requests race the close. */
 export const keepAliveTimeoutMs = 75_000
 
-/** Open connections to the registry port. Above: a new connection is closed at once, and containerd goes upstream. */
+/**
+ * Open connections to the registry port, from one address, and reserved for this node. Above: the client that holds most loses
+ * its oldest idle connection. A node keeps about one connection to a peer for each of its running downloads there.
+ */
 export const registryConnectionsMax = 2048
+export const registryConnectionsPerAddressMax = 256
+export const registryConnectionsReserved = 256
 
-/** Open connections to the metrics port: Prometheus and probes. */
+/** The same for the metrics port: Prometheus and probes. */
 export const metricsConnectionsMax = 64
+export const metricsConnectionsPerAddressMax = 32
+export const metricsConnectionsReserved = 16
 
 /** Requests of one connection that wait for the one before. No client of ours sends ahead. Above: it is closed. */
 export const pipelinedRequestsMax = 16
 
 /** A client that takes no byte for this long is gone (containerd itself gives up after 5 minutes). */
 export const clientStallTimeoutMs = 300_000
+/** The same for a client on another node. Peers of ours give up sooner. */
+export const peerStallTimeoutMs = 30_000
 
 /** Time for a client to close its side after our FIN, before the socket is destroyed. */
 export const finLingerMs = 5_000
@@ -65,8 +74,10 @@ export const streamsWithLargeBuffers = 16
  * containerd goes to its next host, and a peer to another.
  */
 export const streamsMax = 128
-/** Of these for our own containerd: a seed that feeds many must not send its own node upstream. */
+/** Of these only for this node: a node that serves many peers must not send its own containerd upstream. */
 export const streamsReserved = 16
+/** Of these for one address other than this node's. Above: 503, and the peer requests the blob elsewhere. */
+export const streamsPerAddressMax = 32
 /** Buffers of each size kept for reuse; the others are left to the garbage collector. */
 export const buffersKeptMax = 32
 

@@ -91,6 +91,7 @@ async function startRegistry(options: RegistryOptions, logger: Logger): Promise<
     routerListen: options.routerAddr,
     metricsListen: options.metricsAddr,
     advertisedIps: options.advertiseAddr,
+    nodeIps: options.nodeIp,
     dataDir: options.dataDir,
     mirroredRegistries: options.mirroredRegistries.some(({ host }) => host === wildcardRegistry)
       ? []

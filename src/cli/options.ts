@@ -118,6 +118,7 @@ export interface RegistryOptions extends ApiServerOptions {
   dataDir: string | undefined
   routerAddr: HostPort
   advertiseAddr: readonly string[]
+  nodeIp: readonly string[]
   registryAddr: HostPort
   mirroredRegistries: MirroredRegistry[]
   registryFilters: readonly RegExp[]
@@ -252,6 +253,15 @@ export const registryOptions: OptionTable<RegistryOptions> = {
       env: 'ADVERTISE_ADDR',
       placeholder: '<ip...>',
       help: 'IP addresses that other nodes reach this one at. Without it: that of --router-addr, else of the default route.',
+    }),
+    (values, flag) => values.map((value) => parsePeerIp(value, flag)),
+  ),
+  nodeIp: mapOption(
+    listOption({
+      flag: '--node-ip',
+      env: 'NODE_IP',
+      placeholder: '<ip...>',
+      help: "Further IP addresses that this node's containerd connects from. Known without it: loopback, this network namespace's own addresses and its gateway.",
     }),
     (values, flag) => values.map((value) => parsePeerIp(value, flag)),
   ),

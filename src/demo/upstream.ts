@@ -16,6 +16,7 @@ const server = new RegistryServer(
     filter: nameFilter([], []),
     auth: undefined,
     notReady: () => [],
+    isOwnNode: () => true,
     flight: undefined,
     clock: systemClock,
     random: systemRandom,

@@ -3,6 +3,8 @@
  * - Pipelining. Node starts all requests of a connection at once, and a response that has not had its turn when the
  *   connection breaks is never closed: what was opened for it stays open. Here one request runs at a time, few wait.
  * - Bodies. Nobody has a reason to send one. Node would read it to its end, however long, to keep the connection.
+ * - Clients. Each has a share of the connections (`connection-shares.ts`), and one that takes no byte is closed, sooner if it
+ *   is not on this node.
  * - Garbage behind a request. The answer to it would be written into the body that is being sent.
  */
 import {
@@ -21,7 +23,9 @@ import {
   requestHeaderBytesMax,
   requestHeadersTimeoutMs,
   clientStallTimeoutMs,
+  peerStallTimeoutMs,
 } from '../limits.ts'
+import { type ConnectionLimits, ConnectionShares } from './connection-shares.ts'
 
 interface Turn {
   response: ServerResponse
@@ -35,8 +39,9 @@ interface Line {
   last: boolean
 }
 
-export function createHttpServer(listener: RequestListener, connectionsMax: number): Server {
+export function createHttpServer(listener: RequestListener, limits: ConnectionLimits): Server {
   const lines = new WeakMap<Duplex, Line>()
+  const shares = new ConnectionShares(limits, (socket) => !lines.has(socket))
   const server = createServer(
     {
       maxHeaderSize: requestHeaderBytesMax,
@@ -46,10 +51,11 @@ export function createHttpServer(listener: RequestListener, connectionsMax: numb
     },
     (request, response) => {
       if (hasBody(request)) response.shouldKeepAlive = false
+      if (!limits.isOwnNode(request.socket.remoteAddress)) request.socket.setTimeout(peerStallTimeoutMs)
       takeTurn(lines, request.socket, { response, start: () => listener(request, response) })
     },
   )
-  server.maxConnections = connectionsMax
+  server.on('connection', (socket: Socket) => void shares.admit(socket))
   server.setTimeout(clientStallTimeoutMs)
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     const line = lines.get(socket)

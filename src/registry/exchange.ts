@@ -2,7 +2,8 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Clock } from '../lib/clock.ts'
 import { parseRange } from '../oci/range.ts'
-import { loadMaxHeader, mirroredHeader } from '../peers/protocol.ts'
+import { loadMaxHeader } from '../peers/protocol.ts'
+import type { Caller } from './callers.ts'
 
 export class Exchange {
   readonly startedMs: number
@@ -17,13 +18,17 @@ export class Exchange {
   firstByteMs: number | undefined
   readonly #clock: Clock
 
-  constructor(clock: Clock, { method, headers }: { method: string; headers: IncomingHttpHeaders }) {
+  constructor(
+    clock: Clock,
+    { method, headers }: { method: string; headers: IncomingHttpHeaders },
+    { isPeer, isContainerd }: Caller,
+  ) {
     const loadMax = headers[loadMaxHeader]
     this.#clock = clock
     this.startedMs = clock.nowMs()
-    this.fromPeer = headers[mirroredHeader] === 'true'
+    this.fromPeer = isPeer
     this.loadMax = typeof loadMax === 'string' && /^\d{1,9}$/.test(loadMax) ? Number(loadMax) : undefined
-    this.fromContainerd = !this.fromPeer && (headers['user-agent'] ?? '').startsWith('containerd/')
+    this.fromContainerd = isContainerd
     this.isHead = method === 'HEAD'
     this.rangeHeader = headers.range
   }

@@ -13,7 +13,13 @@ import type { Clock } from '../lib/clock.ts'
 import { errorMessage, errorStack } from '../lib/errors.ts'
 import { IdleMemory } from '../lib/idle-memory.ts'
 import type { Random } from '../lib/random.ts'
-import { finLingerMs, registryConnectionsMax, requestHeaderBytesMax, streamsMax, streamsReserved } from '../limits.ts'
+import {
+  finLingerMs,
+  registryConnectionsMax,
+  registryConnectionsPerAddressMax,
+  registryConnectionsReserved,
+  requestHeaderBytesMax,
+} from '../limits.ts'
 import type { Logger } from '../logger.ts'
 import type { Metrics, metricSpecs } from '../metrics.ts'
 import { parseContentRequest } from '../oci/content-request.ts'
@@ -27,6 +33,8 @@ import type { Router } from '../router/router.ts'
 import type { ContentStore } from '../store/store.ts'
 import type { Transfers } from '../store/transfers.ts'
 import type { BasicAuth } from './auth.ts'
+import { BodyShares } from './body-shares.ts'
+import { Callers } from './callers.ts'
 import { Exchange } from './exchange.ts'
 import type { FlightParts } from './flight-request.ts'
 import { Mirror } from './mirror.ts'
@@ -52,12 +60,20 @@ export interface RegistryComponents extends HealthExtras {
   auth: BasicAuth | undefined
   /** Why the daemon is not ready; empty when it is. */
   notReady: () => string[]
+  /** Whether a connection from this address comes from the node itself: see `lib/own-node.ts`. */
+  isOwnNode: (remoteAddress: string | undefined) => boolean
   /** Undefined: no flights. */
   flight: ({ transfers: Transfers; self: FlightNode } & Omit<FlightParts, 'flights'>) | undefined
   clock: Clock
   random: Random
   metrics: Metrics
   logger: Logger
+}
+
+const connectionLimits = {
+  connectionsMax: registryConnectionsMax,
+  perAddressMax: registryConnectionsPerAddressMax,
+  reserved: registryConnectionsReserved,
 }
 
 declare module 'fastify' {
@@ -77,14 +93,17 @@ export class RegistryServer {
   readonly #flight: FlightParts | undefined
   readonly #shutdown = new AbortController()
   readonly #idleMemory: IdleMemory
-  #stopping = false
+  readonly #callers: Callers
   /** Requests for content that are being answered. */
-  #bodies = 0
+  readonly #bodies: BodyShares
+  #stopping = false
 
   constructor(config: RegistryConfig, components: RegistryComponents) {
     const { store, router, clock, random, metrics, logger, auth } = components
     const shutdown = this.#shutdown.signal
     this.#config = config
+    this.#callers = new Callers(components.isOwnNode, components.logger)
+    this.#bodies = new BodyShares(components.isOwnNode)
     this.#components = components
     this.#names = new NameCheck(components.filter, store)
     const { transfers: arriving } = components.flight ?? {}
@@ -108,7 +127,7 @@ export class RegistryServer {
             { router, client, store, clock, random, metrics, logger, shutdown, flight: this.#flight },
             config,
           )
-    this.#idleMemory = new IdleMemory(clock, () => this.#bodies > 0)
+    this.#idleMemory = new IdleMemory(clock, () => this.#bodies.total > 0)
     this.#app = this.#createApp()
   }
 
@@ -142,12 +161,12 @@ export class RegistryServer {
   }
 
   #createApp(): FastifyInstance {
-    const { metrics, clock } = this.#components
+    const { metrics, clock, isOwnNode } = this.#components
     const app = fastify({
       logger: false,
       exposeHeadRoutes: false,
       forceCloseConnections: 'idle',
-      serverFactory: (listener) => createHttpServer(listener, registryConnectionsMax),
+      serverFactory: (listener) => createHttpServer(listener, { ...connectionLimits, isOwnNode }),
       clientErrorHandler: leaveClientError,
       // Paths are parsed once, by parseContentRequest.
       routerOptions: { maxParamLength: requestHeaderBytesMax },
@@ -157,7 +176,7 @@ export class RegistryServer {
       metrics.httpInflight.inc({ handler: handlerOf(request) })
       // 'close' comes once for every response, hijacked or not, finished or not.
       reply.raw.once('close', () => metrics.httpInflight.dec({ handler: handlerOf(request) }))
-      request.exchange = new Exchange(clock, request)
+      request.exchange = new Exchange(clock, request, this.#callers.judge(request))
       // Here, before fastify reads the body, of which it would complain instead.
       if (request.method === 'GET' || request.method === 'HEAD' || this.#isMessage(request)) done()
       else sendError(reply, 405, 'UNSUPPORTED', 'this registry only answers GET and HEAD')
@@ -205,21 +224,21 @@ export class RegistryServer {
       return
     }
     if (exchange.fromContainerd) this.#names.noteOwnRequest(content)
-    if (this.#bodies >= (exchange.fromPeer ? streamsMax - streamsReserved : streamsMax)) {
+    const release = this.#bodies.take(request.socket.remoteAddress)
+    if (release === undefined) {
       this.#components.metrics.refusals.inc({ reason: 'streams' })
-      void reply.header(loadHeader, this.#bodies)
+      void reply.header(loadHeader, this.#bodies.total)
       // Without a body for peers, so that the connection is kept.
       if (exchange.fromPeer) void reply.code(503).send()
-      else sendError(reply, 503, 'UNAVAILABLE', `${streamsMax} requests are under way`)
+      else sendError(reply, 503, 'UNAVAILABLE', `${this.#bodies.total} requests are under way`)
       return
     }
-    this.#bodies += 1
     try {
       if (await this.#local.serve(content, exchange, reply)) return
       const mirrored = !exchange.fromPeer && (await this.#mirror?.serve(content, exchange, reply)) === true
       if (!mirrored) sendNotFound(reply, content.kind, `no peer has ${content.key}`, exchange.fromPeer)
     } finally {
-      this.#bodies -= 1
+      release()
       this.#idleMemory.noteWork()
     }
   }

@@ -251,6 +251,8 @@ export class Download implements Transfer {
   }
 }
 
+const asContainerd = { isPeer: false, isContainerd: true }
+
 class Downloads implements Transfers {
   latest: Download | undefined
   readonly #listeners = new Set<(event: TransferEvent) => void>()
@@ -421,7 +423,7 @@ export class SimulatedNode {
     const headers = { 'user-agent': 'containerd/2.3.4', ...range }
     const served = this.#mirror.serve(
       request,
-      new Exchange(this.world.clock, { method: 'GET', headers }),
+      new Exchange(this.world.clock, { method: 'GET', headers }, asContainerd),
       wire.reply(),
     )
     await wire.head.then(() => wire.read(() => Promise.resolve())).catch(() => undefined)
@@ -458,7 +460,7 @@ export class SimulatedNode {
     let takenBytes = first
     const headers = { 'user-agent': 'containerd/2.3.4', ...(first === 0 ? {} : { range: `bytes=${first}-` }) }
     const wire = this.#wire()
-    const [exchange, reply] = [new Exchange(world.clock, { method: 'GET', headers }), wire.reply()]
+    const [exchange, reply] = [new Exchange(world.clock, { method: 'GET', headers }, asContainerd), wire.reply()]
     void this.#local
       .serve(request, exchange, reply)
       .then((served) => served || this.#mirror.serve(request, exchange, reply))
@@ -603,10 +605,8 @@ export class SimulatedNode {
     if (!this.#reaches(target)) await settledOrAborted(Promise.withResolvers<void>().promise, signal)
     const wire = target.#wire()
     wire.reader = this
-    const exchange = new Exchange(world.clock, {
-      method: question.method,
-      headers: questionHeaders(question, undefined),
-    })
+    const asked = { method: question.method, headers: questionHeaders(question, undefined) }
+    const exchange = new Exchange(world.clock, asked, { isPeer: true, isContainerd: false })
     void target.#local
       .serve(question.request, exchange, wire.reply())
       .then((served) => served || wire.answer(404, {}))

@@ -15,6 +15,7 @@ export async function startRegistry(
       filter: nameFilter([], []),
       auth: undefined,
       notReady: () => [],
+      isOwnNode: () => true,
       flight: undefined,
       clock: systemClock,
       // Peers are asked in the order in which they are found.
