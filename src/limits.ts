@@ -271,6 +271,10 @@ export const undialableEntriesRememberedMax = 256
 export const bootstrapEntryCharactersMax = 200
 /** Of a server that is asked seldom: a bootstrap source, the Kubernetes API. */
 export const answerBytesMax = MiB
+/** The list of addresses that the bootstrap source names is read again when it is older, so that new nodes are found. */
+export const namedAddressesMs = 10_000
+/** Limit of one read of that list, because a pull waits for it. Above: the last list is used. */
+export const namedAddressesTimeoutMs = 1_000
 /** EndpointSlices to ask Kubernetes for: 100 addresses in each, 50 KiB. All nodes get the same, so a split heals. */
 export const bootstrapSlicesMax = 4
 
