@@ -179,6 +179,13 @@ export const peerConnectionsMax = 1_024
 export const peerIdleConnectionsMax = 256
 export const peerIdleConnectionMs = 30_000
 
+/** Body of a 401 response, which is read so that the connection can be used again. Above: the connection is closed. */
+export const refusalBytesMax = 4 * 1024
+/** Size of the key that proves knowledge of the shared password. */
+export const proofKeyBytes = 32
+/** scrypt, once per process: each guess of a password costs 32 MiB and about 0.15 s of CPU. */
+export const proofKeyCost = { N: 2 ** 15, r: 8, p: 1, maxmem: 64 * MiB }
+
 /** Connections to one peer whose answers are out of the ordinary. Above: questions wait within their budget. */
 export const libraryConnectionsMax = 16
 

@@ -302,6 +302,7 @@ export class SimulatedNode {
       post: (peer: Peer, path: string, signal: AbortSignal) => this.#post(peer, path, signal),
       open: (peer: Peer, question: PeerQuestion, signal: AbortSignal) => this.#open(peer, question, signal),
       load: () => 0,
+      isLeftOut: () => false,
     } as unknown as PeerClient
     const router = {
       flightNodes: () =>
@@ -602,7 +603,7 @@ export class SimulatedNode {
     wire.reader = this
     const exchange = new Exchange(world.clock, {
       method: question.method,
-      headers: questionHeaders(question, undefined),
+      headers: questionHeaders(question),
     })
     void target.#local
       .serve(question.request, exchange, wire.reply())
