@@ -8,6 +8,7 @@ import { type Bootstrapper } from './bootstrap/bootstrapper.ts'
 import { dnsBootstrapper } from './bootstrap/dns.ts'
 import { type Certificates, httpBootstrapper, serveIdentity } from './bootstrap/http.ts'
 import { type KubernetesBootstrapConfig, kubernetesBootstrapper } from './bootstrap/kubernetes.ts'
+import { NamedAddresses } from './bootstrap/named-addresses.ts'
 import { staticBootstrapper } from './bootstrap/static.ts'
 import { ContainerdClient, isContainerdError } from './containerd/client.ts'
 import { startMetricsServer } from './http/metrics-server.ts'
@@ -25,6 +26,7 @@ import { type Metrics, collectProcessMetrics, createMetrics, initRegistry } from
 import { nameFilter } from './oci/filter.ts'
 import type { BasicAuth } from './registry/auth.ts'
 import { RegistryServer } from './registry/server.ts'
+import { SharedPassword } from './registry/shared-password.ts'
 import { RenewableRouter } from './router/renewable-router.ts'
 import { BlobFolder } from './store/blob-folder.ts'
 import { IngestFolder } from './store/ingest-folder.ts'
@@ -128,7 +130,8 @@ async function startParts(
   const { store, transfers } = await openStore(config, world)
   closers.add({ name: 'store', close: () => store.close() })
 
-  const router = await startRouter(config, world, metrics)
+  const bootstrapper = createBootstrapper(config)
+  const router = await startRouter(config, bootstrapper, world, metrics)
   closers.add({ name: 'router', close: () => router.close() })
 
   let inventoryComplete = false
@@ -162,6 +165,7 @@ async function startParts(
         }
   const ownNode = new OwnNode(config.nodeIps ?? [])
   const isOwnNode = (remoteAddress: string | undefined) => ownNode.has(remoteAddress)
+  const auth = await sharedPassword(config, bootstrapper, router, world)
   const instance = randomUUID()
   const watch = watchConfiguration(config, instance, { ...world, clock: world.watchClock ?? clock }, metrics)
   const warnings = () => [...router.warnings(), ...(watch?.warnings() ?? [])]
@@ -171,7 +175,7 @@ async function startParts(
       store,
       router,
       filter,
-      auth: config.auth,
+      auth,
       notReady,
       warnings,
       instance,
@@ -326,6 +330,7 @@ async function contentFolder(
 
 async function startRouter(
   config: DaemonConfig,
+  bootstrapper: Bootstrapper,
   { clock, random, logger }: World,
   metrics: Metrics,
 ): Promise<RenewableRouter> {
@@ -344,8 +349,25 @@ async function startRouter(
       version: config.version,
       providersWanted: config.providersWanted,
     },
-    { bootstrapper: createBootstrapper(config), clock, random, logger, metrics },
+    { bootstrapper, clock, random, logger, metrics },
   )
+}
+
+function sharedPassword(
+  { auth }: DaemonConfig,
+  bootstrapper: Bootstrapper,
+  router: RenewableRouter,
+  world: World,
+): Promise<SharedPassword> | undefined {
+  if (auth === undefined) return undefined
+  const named = new NamedAddresses(bootstrapper, world.clock)
+  const config = {
+    bootstrap: bootstrapper.name,
+    isOurs: (peerId: string) => router.isOurs(peerId),
+    isNamed: (ip: string) => named.has(ip),
+    ownIps: () => router.ips,
+  }
+  return SharedPassword.derive(auth, config, world)
 }
 
 function createBootstrapper({ bootstrap, bootstrapCertificates, routerListen }: DaemonConfig): Bootstrapper {

@@ -203,6 +203,13 @@ export const peerConnectionsMax = 1_024
 export const peerIdleConnectionsMax = 256
 export const peerIdleConnectionMs = 30_000
 
+/** Body of a 401 response, which is read so that the connection can be used again. Above: the connection is closed. */
+export const refusalBytesMax = 4 * 1024
+/** Size of the key that proves knowledge of the shared password. */
+export const proofKeyBytes = 32
+/** scrypt, once per process: each guess of a password costs 32 MiB and about 0.15 s of CPU. */
+export const proofKeyCost = { N: 2 ** 15, r: 8, p: 1, maxmem: 64 * MiB }
+
 /** Connections to one peer whose answers are out of the ordinary. Above: questions wait within their budget. */
 export const libraryConnectionsMax = 16
 
@@ -295,6 +302,10 @@ export const undialableEntriesRememberedMax = 256
 export const bootstrapEntryCharactersMax = 200
 /** Of a server that is asked seldom: a bootstrap source, the Kubernetes API. */
 export const answerBytesMax = MiB
+/** The list of addresses that the bootstrap source names is read again when it is older, so that new nodes are found. */
+export const namedAddressesMs = 10_000
+/** Limit of one read of that list, because a pull waits for it. Above: the last list is used. */
+export const namedAddressesTimeoutMs = 1_000
 /** EndpointSlices to ask Kubernetes for: 100 addresses in each, 50 KiB. All nodes get the same, so a split heals. */
 export const bootstrapSlicesMax = 4
 

@@ -5,7 +5,7 @@ import { type Bootstrapper, toMultiaddr } from './bootstrapper.ts'
 /** All addresses of a name. getaddrinfo, so /etc/hosts and search domains count as they do for other programs. */
 export type LookupAddresses = (name: string) => Promise<string[]>
 
-const systemLookup: LookupAddresses = async (name) =>
+export const systemLookup: LookupAddresses = async (name) =>
   (await lookup(name, { all: true })).map(({ address }) => address)
 
 export function dnsBootstrapper(

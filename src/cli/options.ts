@@ -53,7 +53,7 @@ const basicAuthFolder = textOption({
   env: 'BASIC_AUTH_DIR',
   placeholder: '<folder>',
   default: '/etc/secrets/basic-auth',
-  help: 'Folder with files username and password, needed to ask the mirror. Without the files: no authentication.',
+  help: 'Folder with files username and password, which requests to the mirror require. Without the files: no authentication.',
 })
 
 const mirroredRegistries = mapOption(

@@ -45,3 +45,18 @@ export function parsePeerIp(text: string, option: string): string {
 export function formatHostPort(host: string, port: number): string {
   return isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`
 }
+
+/** One spelling for each IP address: IPv4-mapped addresses as IPv4, IPv6 compressed, without a zone. */
+export function canonicalIp(ip: string): string {
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(ip)?.[1]
+  if (mapped !== undefined) return mapped
+  if (isIP(ip) !== 6) return ip
+  return new URL(`http://[${ip.replace(/%.*/, '')}]`).hostname.slice(1, -1)
+}
+
+/** The IP address in a Host header, in its canonical spelling. Undefined when the header names no IP address. */
+export function parseHostHeader(host: string): string | undefined {
+  const [, ipv6, ipv4] = /^(?:\[([0-9a-f:.]+)\]|([\d.]+))(?::\d{1,5})?$/i.exec(host) ?? []
+  const ip = ipv6 ?? ipv4 ?? ''
+  return isIP(ip) === 0 ? undefined : canonicalIp(ip)
+}

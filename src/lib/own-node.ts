@@ -63,7 +63,7 @@ function gatewaysV4(text: string): string[] {
         .replace(/../g, (byte) => `${Number.parseInt(byte, 16)}.`)
         .replace(/\.$/, '')
         .split('.')
-        .reverse()
+        .toReversed()
         .join('.'),
     ]
   })

@@ -1,16 +1,23 @@
-/** One question to one peer: over our own connection, through a library where the answer is out of the ordinary. */
+/**
+ * One request to one peer: over our own connection, through a library where the response is out of the ordinary. The first
+ * request on a connection carries no credentials. A peer that refuses it receives those that are meant for it, once for each
+ * connection; later requests on the connection carry them at once.
+ */
 import { formatHostPort } from '../lib/address.ts'
 import { surface } from '../lib/background.ts'
 import type { Clock } from '../lib/clock.ts'
 import { errorMessage } from '../lib/errors.ts'
 import { afterAwake } from '../lib/patience.ts'
-import { flightMessageBytesMax, peerDoubtMs } from '../limits.ts'
+import { raceAbort } from '../lib/race-abort.ts'
+import { flightMessageBytesMax, peerDoubtMs, refusalBytesMax } from '../limits.ts'
 import type { Peer } from '../router/router.ts'
 import type { WriteChunk } from '../store/store.ts'
 import { type AnswerHead, UnusualAnswer } from './answer-head.ts'
 import type { PeerConnection } from './connection.ts'
 import { Connections, type ConnectionsConfig } from './connections.ts'
+import type { PeerCredentials } from './credentials.ts'
 import { LibraryClient } from './library-client.ts'
+import { nonceHeader } from './proof.ts'
 import {
   PeerFailure,
   type PeerQuestion,
@@ -23,8 +30,16 @@ import {
 } from './protocol.ts'
 
 export interface PeerClientConfig extends ConnectionsConfig {
-  /** What all nodes send as Authorization. */
-  authorization: string | undefined
+  /** Undefined: there is no shared password. */
+  credentials: PeerCredentials | undefined
+}
+
+/** A request before it has a connection, and credentials for it. */
+interface Outgoing {
+  method: 'GET' | 'HEAD' | 'POST'
+  /** Path and query. */
+  target: string
+  headers: Record<string, string>
 }
 
 export class PeerClient {
@@ -46,6 +61,11 @@ export class PeerClient {
     return this.#running.get(peer.id) ?? 0
   }
 
+  /** True while the peer is not used as a holder: it accepts only the password, which it must not receive. */
+  isLeftOut(peer: Peer): boolean {
+    return this.#config.credentials?.isLeftOut(peer) === true
+  }
+
   /**
    * Rejects with PeerFailure, PeerBusy, or with the signal's reason. `onConnected` is given the address that is asked: the
    * peer is alive at least.
@@ -56,17 +76,21 @@ export class PeerClient {
     signal: AbortSignal,
     onConnected: (address: string) => void,
   ): Promise<PeerResponse | RangeRefused> {
-    let address = peer.addresses[0] ?? ''
-    const noteConnected = (connectedTo: string) => {
-      address = connectedTo
-      onConnected(connectedTo)
+    let connected: PeerConnection | undefined
+    const noteConnected = (to: PeerConnection) => {
+      connected = to
+      onConnected(to.ip)
     }
-    const { connection, head } = await this.#ask(peer, question, signal, noteConnected).catch((error: unknown) => {
-      if (error instanceof UnusualAnswer) return { connection: undefined, head: undefined }
-      throw error
-    })
+    const outgoing = { method: question.method, target: questionPath(question), headers: questionHeaders(question) }
+    const { connection, head } = await this.#request(peer, outgoing, signal, noteConnected).catch(
+      (error: unknown) => {
+        if (error instanceof UnusualAnswer) return { connection: undefined, head: undefined }
+        throw error
+      },
+    )
     if (connection === undefined) {
-      const answer = await this.#library.open(peer, address, question, signal)
+      const address = connected?.ip ?? peer.addresses[0] ?? ''
+      const answer = await this.#library.open(peer, address, connected?.authorizer?.basicHeader, question, signal)
       if ('refusedSize' in answer) return answer
       return { ...answer, send: (write) => this.#counted(peer, () => answer.send(write)) }
     }
@@ -97,7 +121,9 @@ export class PeerClient {
    * signal's reason.
    */
   async post(peer: Peer, path: string, signal: AbortSignal): Promise<string> {
-    const { connection, head } = await this.#request(peer, 'GET', this.#postText(peer, path), signal, () => {})
+    const headers = { [mirroredHeader]: 'true', 'content-length': '0' }
+    const outgoing = { method: 'POST' as const, target: path, headers }
+    const { connection, head } = await this.#request(peer, outgoing, signal, () => {})
     const leave = () => connection.destroy()
     signal.addEventListener('abort', leave, { once: true })
     try {
@@ -130,35 +156,62 @@ export class PeerClient {
     await this.#library.close()
   }
 
-  async #ask(
-    peer: Peer,
-    question: PeerQuestion,
-    signal: AbortSignal,
-    onConnected: (address: string) => void,
-  ): Promise<{ connection: PeerConnection; head: AnswerHead }> {
-    return this.#request(peer, question.method, this.#text(peer, question), signal, onConnected)
-  }
-
   async #request(
     peer: Peer,
-    method: 'GET' | 'HEAD',
-    text: string,
+    outgoing: Outgoing,
     signal: AbortSignal,
-    onConnected: (address: string) => void,
+    onConnected: (connection: PeerConnection) => void,
   ): Promise<{ connection: PeerConnection; head: AnswerHead }> {
+    const method = outgoing.method === 'HEAD' ? 'HEAD' : 'GET'
     const idle = this.#connections.takeIdle(peer)
     if (idle !== undefined) {
       try {
-        onConnected(idle.ip)
-        return { connection: idle, head: await this.#askIdle(peer, idle, method, text, signal) }
+        onConnected(idle)
+        const send = (text: string) => this.#askIdle(peer, idle, method, text, signal)
+        return { connection: idle, head: await this.#exchange(peer, idle, outgoing, send, signal) }
       } catch (error) {
         // The peer may have closed it in the same moment: that is no answer yet.
         if (!(error instanceof PeerFailure && error.retryable)) throw error
       }
     }
     const connection = await this.#connections.open(peer, signal)
-    onConnected(connection.ip)
-    return { connection, head: await connection.ask(method, text, signal) }
+    onConnected(connection)
+    const send = (text: string) => connection.ask(method, text, signal)
+    return { connection, head: await this.#exchange(peer, connection, outgoing, send, signal) }
+  }
+
+  /** Sends the request, and once more with credentials when the peer refuses it. */
+  async #exchange(
+    peer: Peer,
+    connection: PeerConnection,
+    outgoing: Outgoing,
+    send: (text: string) => Promise<AnswerHead>,
+    signal: AbortSignal,
+  ): Promise<AnswerHead> {
+    const { credentials } = this.#config
+    const head = await send(this.#text(connection, outgoing))
+    if (head.status !== 401 || credentials === undefined) return head
+    const leave = () => connection.destroy()
+    signal.addEventListener('abort', leave, { once: true })
+    try {
+      signal.throwIfAborted()
+      if (connection.authorizer !== undefined) throw refused('the peer does not accept the shared password')
+      if (head.bodyBytes > refusalBytesMax) throw refused(`the peer refuses with ${head.bodyBytes} bytes`)
+      if (head.bodyBytes > 0) await connection.send(nothing, false)
+      const nonce = head.headers.get(nonceHeader)
+      connection.authorizer = await raceAbort(credentials.authorizer(peer, connection.ip, nonce), signal)
+      if (connection.authorizer === undefined) throw refused('the peer must not receive the shared password')
+    } catch (error) {
+      connection.destroy()
+      signal.throwIfAborted()
+      throw error
+    } finally {
+      signal.removeEventListener('abort', leave)
+    }
+    const answer = await send(this.#text(connection, outgoing))
+    if (answer.status !== 401) return answer
+    connection.destroy()
+    throw refused('the peer does not accept the shared password')
   }
 
   /**
@@ -191,18 +244,12 @@ export class PeerClient {
     }
   }
 
-  #text(peer: Peer, question: PeerQuestion): string {
-    const host = formatHostPort(peer.addresses[0] ?? '', this.#config.registryPort)
-    const headers = Object.entries({ host, ...questionHeaders(question, this.#config.authorization) })
-    const lines = headers.map(([name, value]) => `${name}: ${value}\r\n`)
-    return `${question.method} ${questionPath(question)} HTTP/1.1\r\n${lines.join('')}\r\n`
-  }
-
-  #postText(peer: Peer, path: string): string {
-    const { registryPort, authorization } = this.#config
-    const auth = authorization === undefined ? '' : `authorization: ${authorization}\r\n`
-    const host = formatHostPort(peer.addresses[0] ?? '', registryPort)
-    return `POST ${path} HTTP/1.1\r\nhost: ${host}\r\n${mirroredHeader}: true\r\ncontent-length: 0\r\n${auth}\r\n`
+  #text({ ip, authorizer }: PeerConnection, { method, target, headers }: Outgoing): string {
+    const host = formatHostPort(ip, this.#config.registryPort)
+    const authorization = authorizer?.header({ method, target, host, range: headers['range'] })
+    const all = { host, ...headers, ...(authorization === undefined ? {} : { authorization }) }
+    const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`)
+    return `${method} ${target} HTTP/1.1\r\n${lines.join('')}\r\n`
   }
 
   async #send(peer: Peer, connection: PeerConnection, write: WriteChunk, isArriving: boolean): Promise<void> {
@@ -222,7 +269,11 @@ export class PeerClient {
   }
 }
 
-/** The body of HEAD, and of an empty blob. */
+function refused(message: string): PeerFailure {
+  return new PeerFailure('status', message)
+}
+
+/** Writes nothing: for the body of HEAD, of an empty blob, and of a refusal. */
 function nothing(): Promise<void> {
   return Promise.resolve()
 }

@@ -10,6 +10,7 @@ import { afterAwake } from '../lib/patience.ts'
 import { arrivingStallMs, peerConnectTimeoutMs, peerHeaderBytesMax, peerStallBytesMin } from '../limits.ts'
 import type { WriteChunk } from '../store/store.ts'
 import { type AnswerHead, parseAnswerHead } from './answer-head.ts'
+import type { Authorizer } from './credentials.ts'
 import { Gathering } from './gathering.ts'
 import { PeerFailure } from './protocol.ts'
 
@@ -27,6 +28,8 @@ export interface ConnectionInit {
 
 export class PeerConnection {
   readonly ip: string
+  /** Undefined: the peer has not refused a request on this connection. */
+  authorizer: Authorizer | undefined
   readonly #clock: Clock
   readonly #stallTimeoutMs: number
   readonly #socket: Socket

@@ -19,7 +19,6 @@ import {
 export interface LibraryClientConfig {
   registryPort: number
   stallTimeoutMs: number
-  authorization: string | undefined
 }
 
 export class LibraryClient {
@@ -30,10 +29,11 @@ export class LibraryClient {
     this.#config = config
   }
 
-  /** `address` is where the peer answered before. Rejects with PeerFailure, PeerBusy or the signal's reason. */
+  /** `address` is where the peer answered before; `authorization` is what it accepts there. Rejects with PeerFailure, PeerBusy or the signal's reason. */
   async open(
     peer: Peer,
     address: string,
+    authorization: string | undefined,
     question: PeerQuestion,
     signal: AbortSignal,
   ): Promise<PeerResponse | RangeRefused> {
@@ -50,7 +50,7 @@ export class LibraryClient {
         path: questionPath(question),
         method: question.method,
         signal: untilHeaders.signal,
-        headers: questionHeaders(question, this.#config.authorization),
+        headers: { ...questionHeaders(question), ...(authorization === undefined ? {} : { authorization }) },
       })
       .catch((error: unknown) => {
         throw signal.aborted ? signal.reason : toFailure(error, 'headers')

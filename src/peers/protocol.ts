@@ -98,17 +98,13 @@ export function questionPath({ request }: PeerQuestion): string {
   return `/v2/${request.repository}/${section}/${request.digest ?? request.tag}${ns}`
 }
 
-export function questionHeaders(
-  { request, range, loadMax }: PeerQuestion,
-  authorization: string | undefined,
-): Record<string, string> {
+export function questionHeaders({ request, range, loadMax }: PeerQuestion): Record<string, string> {
   return {
     [mirroredHeader]: 'true',
     'user-agent': 'spegel-ts',
     accept: request.kind === 'manifest' ? manifestMediaTypes.join(', ') : '*/*',
     ...(range === undefined ? {} : { range: formatRange(range) }),
     ...(loadMax === undefined ? {} : { [loadMaxHeader]: String(loadMax) }),
-    ...(authorization === undefined ? {} : { authorization }),
   }
 }
 

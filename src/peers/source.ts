@@ -30,7 +30,7 @@ import type { PeerStanding } from './standing.ts'
 
 export interface PeerSourceComponents {
   router: Pick<Router, 'lookup'>
-  client: Pick<PeerClient, 'open' | 'load'>
+  client: Pick<PeerClient, 'open' | 'load' | 'isLeftOut'>
   standing: PeerStanding
   answerTimes: AnswerTimes
   clock: Clock
@@ -345,11 +345,11 @@ export class PeerSource implements BodySource {
   }
 
   async #search(depth: LookupDepth): Promise<void> {
-    const { router, standing, clock } = this.#components
+    const { router, client, standing, clock } = this.#components
     this.#searching += 1
     try {
       for await (const peer of router.lookup(this.#request.key, this.#stop.signal, depth)) {
-        if (standing.isWrong(peer, this.#request.digest)) continue
+        if (standing.isWrong(peer, this.#request.digest) || client.isLeftOut(peer)) continue
         const known = this.#candidates.get(peer.id)
         const forgiven = known?.state === 'failed' && clock.nowMs() - known.failedMs > forgiveFailureMs
         if (known === undefined || forgiven) this.#candidates.set(peer.id, newCandidate(peer))

@@ -2,10 +2,10 @@
  * HTTP Basic with one shared secret, as Spegel reads it: files `username` and `password` in a folder. Absent: off.
  * A refusal carries no WWW-Authenticate: a challenge would make containerd send the pull secret to the mirror.
  */
-import { timingSafeEqual } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { UserError, errorCode, errorMessage } from '../lib/errors.ts'
+import { equalHeaders } from '../peers/proof.ts'
 
 export interface BasicAuth {
   /** The value of an Authorization header. */
@@ -15,15 +15,7 @@ export interface BasicAuth {
 
 export function basicAuth(username: string, password: string): BasicAuth {
   const header = `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`
-  const expected = Buffer.from(header)
-  return {
-    header,
-    accepts(given) {
-      const actual = Buffer.from(given ?? '')
-      // Lengths are no secret; equal lengths are compared in constant time.
-      return actual.length === expected.length && timingSafeEqual(actual, expected)
-    },
-  }
+  return { header, accepts: (given) => equalHeaders(given ?? '', header) }
 }
 
 /** Undefined when neither file is there. Throws a UserError when only one is, or when they cannot be read. */

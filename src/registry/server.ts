@@ -28,11 +28,11 @@ import type { NameFilter } from '../oci/filter.ts'
 import { Flights } from '../flights/flights.ts'
 import { type FlightNode, flightsRoute } from '../flights/protocol.ts'
 import { PeerClient } from '../peers/client.ts'
+import { nonceHeader } from '../peers/proof.ts'
 import { loadHeader } from '../peers/protocol.ts'
 import type { Router } from '../router/router.ts'
 import type { ContentStore } from '../store/store.ts'
 import type { Transfers } from '../store/transfers.ts'
-import type { BasicAuth } from './auth.ts'
 import { BodyShares } from './body-shares.ts'
 import { Callers } from './callers.ts'
 import { Exchange } from './exchange.ts'
@@ -41,6 +41,7 @@ import { Mirror } from './mirror.ts'
 import { sendError, sendNotFound } from './send-error.ts'
 import { NameCheck } from './name-check.ts'
 import { ServeLocal } from './serve-local.ts'
+import type { SharedPassword } from './shared-password.ts'
 
 export interface RegistryConfig {
   listen: HostPort
@@ -57,7 +58,7 @@ export interface RegistryComponents extends HealthExtras {
   /** Undefined: a plain registry that answers from its store only. */
   router: Router | undefined
   filter: NameFilter
-  auth: BasicAuth | undefined
+  auth: SharedPassword | undefined
   /** Why the daemon is not ready; empty when it is. */
   notReady: () => string[]
   /** Whether a connection from this address comes from the node itself: see `lib/own-node.ts`. */
@@ -109,7 +110,7 @@ export class RegistryServer {
     const { transfers: arriving } = components.flight ?? {}
     this.#local = new ServeLocal({ store, clock, metrics, shutdown, transfers: arriving, names: this.#names })
     this.#client = new PeerClient(
-      { registryPort: config.listen.port, stallTimeoutMs: config.stallTimeoutMs, authorization: auth?.header },
+      { registryPort: config.listen.port, stallTimeoutMs: config.stallTimeoutMs, credentials: auth?.credentials },
       clock,
     )
     const client = this.#client
@@ -244,10 +245,12 @@ export class RegistryServer {
   }
 
   /** True when it was answered already. */
-  #isRefused({ headers }: FastifyRequest, reply: FastifyReply): boolean {
+  #isRefused({ raw, exchange }: FastifyRequest, reply: FastifyReply): boolean {
     const { auth } = this.#components
-    if (auth === undefined || auth.accepts(headers.authorization)) return false
-    sendError(reply, 401, 'UNAUTHORIZED', 'the shared user name and password are needed')
+    if (auth === undefined || auth.accepts(raw)) return false
+    // Without a body for peers, so that the connection is kept.
+    if (exchange?.fromPeer === true) void reply.code(401).header(nonceHeader, auth.nonceOf(raw.socket)).send()
+    else sendError(reply, 401, 'UNAUTHORIZED', 'the shared user name and password are needed')
     return true
   }
 

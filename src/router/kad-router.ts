@@ -189,6 +189,11 @@ export class KadRouter implements Router {
     return this.#lookups.lookup(key, signal, depth)
   }
 
+  /** True when the peer identified itself as a node of ours, which is its own word. */
+  isOurs(peerId: string): boolean {
+    return this.#kinds.isOurs(peerId)
+  }
+
   async flightNodes(key: string, count: number): Promise<Peer[]> {
     const { kadId: target } = dhtKey(key)
     const known = [...this.#table.closest(target, replication), ...(this.#closest.get(key) ?? [])]

@@ -68,6 +68,10 @@ export class RenewableRouter implements Router {
     return this.#current.lookup(key, signal, depth)
   }
 
+  isOurs(peerId: string): boolean {
+    return this.#current.isOurs(peerId)
+  }
+
   flightNodes(key: string, count: number): Promise<Peer[]> {
     return this.#current.flightNodes(key, count)
   }

@@ -234,20 +234,20 @@ describe('peers that fail', () => {
     expect(peers[0]?.requests).toHaveLength(1)
   })
 
-  const wrong = Buffer.from(content)
-  wrong[1_000] = (wrong[1_000] ?? 0) ^ 1
+  const spoiled = Buffer.from(content)
+  spoiled[1_000] = (spoiled[1_000] ?? 0) ^ 1
   const wrongBytes: [string, PeerScript][] = [
-    ['a holder', (socket, request) => void socket.write(honest(request, wrong, digest))],
+    ['a holder', (socket, request) => void socket.write(honest(request, spoiled, digest))],
     [
       'a peer that states that the blob is still arriving there',
       (socket) => {
-        const headers = { 'content-length': wrong.length, 'docker-content-digest': digest }
-        socket.write(answer(200, { ...headers, 'x-spegel-ts-arriving': 'true' }, wrong))
+        const headers = { 'content-length': spoiled.length, 'docker-content-digest': digest }
+        socket.write(answer(200, { ...headers, 'x-spegel-ts-arriving': 'true' }, spoiled))
       },
     ],
     [
       'a peer that breaks off before the last byte',
-      (socket, request) => void socket.end(honest(request, wrong, digest, wrong.length - 1)),
+      (socket, request) => void socket.end(honest(request, spoiled, digest, spoiled.length - 1)),
     ],
   ]
   const asContainerd = 'user-agent: containerd/2.3.4\r\n'

@@ -21,8 +21,10 @@ export class BadNode {
     this.#libp2p = libp2p
   }
 
-  static async start(ip: string): Promise<BadNode> {
+  /** `userAgent`: the agent version that identify sends; undefined: that of libp2p. */
+  static async start(ip: string, userAgent?: string): Promise<BadNode> {
     const libp2p = await createLibp2p({
+      ...(userAgent === undefined ? {} : { nodeInfo: { userAgent } }),
       addresses: { listen: [`/ip4/${ip}/tcp/5001`] },
       transports: [tcp()],
       streamMuxers: [yamux()],

@@ -306,6 +306,7 @@ export class SimulatedNode {
       post: (peer: Peer, path: string, signal: AbortSignal) => this.#post(peer, path, signal),
       open: (peer: Peer, question: PeerQuestion, signal: AbortSignal) => this.#open(peer, question, signal),
       load: () => 0,
+      isLeftOut: () => false,
     } as unknown as PeerClient
     const router = {
       flightNodes: () =>
@@ -605,7 +606,7 @@ export class SimulatedNode {
     if (!this.#reaches(target)) await settledOrAborted(Promise.withResolvers<void>().promise, signal)
     const wire = target.#wire()
     wire.reader = this
-    const asked = { method: question.method, headers: questionHeaders(question, undefined) }
+    const asked = { method: question.method, headers: questionHeaders(question) }
     const exchange = new Exchange(world.clock, asked, { isPeer: true, isContainerd: false })
     void target.#local
       .serve(question.request, exchange, wire.reply())

@@ -25,10 +25,7 @@ describe('a connection that lay idle', () => {
       else script(socket, request)
       isFirst = false
     })
-    const client = new PeerClient(
-      { registryPort: port, stallTimeoutMs: 10_000, authorization: undefined },
-      systemClock,
-    )
+    const client = new PeerClient({ registryPort: port, stallTimeoutMs: 10_000, credentials: undefined }, systemClock)
     cleanUps.push(
       () => peer.close(),
       () => client.close(),
@@ -76,7 +73,7 @@ describe('a peer with several addresses', () => {
   })
 
   const newClient = () => {
-    const config = { registryPort: port, stallTimeoutMs: 10_000, authorization: undefined }
+    const config = { registryPort: port, stallTimeoutMs: 10_000, credentials: undefined }
     const client = new PeerClient(config, systemClock)
     cleanUps.push(() => client.close())
     return client
@@ -128,10 +125,7 @@ describe('a message', () => {
       // Nothing tells when the head is read.
       setTimeout(() => over.abort(new Error('over')), 200)
     })
-    const client = new PeerClient(
-      { registryPort: port, stallTimeoutMs: 60_000, authorization: undefined },
-      systemClock,
-    )
+    const client = new PeerClient({ registryPort: port, stallTimeoutMs: 60_000, credentials: undefined }, systemClock)
     const posted = client.post({ id: 'peer', addresses: [ip] }, '/', over.signal)
     await expect(posted).rejects.toThrow('over')
     await client.close()
@@ -150,7 +144,7 @@ describe('a body', () => {
       socket.write(whole.subarray(0, whole.length / 2))
       sendRest = () => void socket.write(whole.subarray(whole.length / 2))
     })
-    const client = new PeerClient({ registryPort: port, stallTimeoutMs: 10_000, authorization: undefined }, clock)
+    const client = new PeerClient({ registryPort: port, stallTimeoutMs: 10_000, credentials: undefined }, clock)
     try {
       const request = { kind: 'blob' as const, registry: 'r', repository: 'n', tag: undefined, digest, key: digest }
       const opening = client.open(

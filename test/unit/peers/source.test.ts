@@ -56,6 +56,7 @@ describe('the peers for a request', () => {
       },
       client: {
         load: () => 0,
+        isLeftOut: () => false,
         open: async ({ id }: Peer) => {
           if (id === 'silent') await Promise.withResolvers<void>().promise
           return answerOf(id)
@@ -78,6 +79,39 @@ describe('the peers for a request', () => {
     expect(answer).toMatchObject({ peer: { id: 'living' } })
   })
 
+  it('do not include a peer that is left out', async () => {
+    const clock = new ManualClock()
+    const requested: string[] = []
+    const source = new PeerSource(
+      request,
+      { method: 'GET', resolveTimeoutMs: 20, depth: 'usual', idleOnly: false, isPatient: true },
+      {
+        ...parts(clock),
+        router: {
+          async *lookup() {
+            await settled()
+            yield peer('left-out')
+          },
+        },
+        client: {
+          load: () => 0,
+          isLeftOut: ({ id }: Peer) => id === 'left-out',
+          open: ({ id }: Peer) => {
+            requested.push(id)
+            return Promise.resolve(answerOf(id))
+          },
+        },
+      },
+    )
+    const answered = source.next(undefined, blobFindBudgetMs, new AbortController().signal)
+    for (let turn = 0; turn < 5; turn++) await settled()
+    clock.advance(blobFindBudgetMs)
+    expect(await answered).toBeUndefined()
+    source.close()
+    expect(requested).toEqual([])
+    expect(source.missReason).toBe('no-provider')
+  })
+
   it('are given up at once when the lookup fails, and the error is reported', async () => {
     const clock = new ManualClock()
     const bug = new TypeError('x is not iterable')
@@ -92,7 +126,7 @@ describe('the peers for a request', () => {
           yield peer('never')
         },
       },
-      client: { load: () => 0, open: () => Promise.reject(new Error('not asked')) },
+      client: { load: () => 0, isLeftOut: () => false, open: () => Promise.reject(new Error('not asked')) },
     }
     const source = new PeerSource(
       request,
@@ -120,6 +154,7 @@ describe('the peers for a request', () => {
       },
       client: {
         load: () => 0,
+        isLeftOut: () => false,
         open: (
           _peer: Peer,
           _question: PeerQuestion,
@@ -173,6 +208,7 @@ describe('the peers for a request', () => {
         },
         client: {
           load: () => 0,
+          isLeftOut: () => false,
           open: async ({ id }: Peer, { loadMax }: PeerQuestion) => {
             asked += 1
             await settled()
@@ -230,6 +266,7 @@ describe('the peers for a request', () => {
       },
       client: {
         load: () => 0,
+        isLeftOut: () => false,
         open: async (
           who: Peer,
           _question: PeerQuestion,

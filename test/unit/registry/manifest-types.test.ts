@@ -79,9 +79,10 @@ describe('the media type of a manifest', () => {
     const missing = digestOf(Buffer.from('missing'))
     for (const digest of [...digests, missing]) store.manifests.add(digest)
     const types = new ManifestTypes(store, systemClock)
-    const failed = expect(types.get(missing)).rejects.toThrow(ContentNotFound)
-    await Promise.all(digests.map((digest) => types.get(digest)))
-    await failed
+    await Promise.all([
+      expect(types.get(missing)).rejects.toThrow(ContentNotFound),
+      ...digests.map((digest) => types.get(digest)),
+    ])
     expect(store.openAtOnceMax).toBe(1)
   })
 })
