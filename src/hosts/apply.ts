@@ -39,6 +39,7 @@ import {
   temporaryName,
 } from './own-entries.ts'
 import { type HostsConfig, type Plan, type PlannedFile, planHosts } from './plan.ts'
+import { wildcardRegistry } from './registry-url.ts'
 import { isOurLink, markedFile, recordWritten, updateBackup, userNames } from './user-tree.ts'
 import { UserView } from './user-view.ts'
 
@@ -213,11 +214,16 @@ async function writeOwnDirectory(path: string, { text, mode, links }: PlannedFil
   await syncDirectory(path)
 }
 
-/** Directories of ours first: a link that led nowhere must not find one when it is back. */
+/**
+ * Directories of ours first: a link that led nowhere must not find one when it is back. Of these `_default` first: a registry
+ * without a directory would find the mirror there, with another host behind it than its own file named.
+ */
 async function restoreAll(directory: string, isWanted: (name: string) => boolean): Promise<void> {
   const names = (await userNames(directory)).filter(isWanted)
   const users = new Set(await userNames(join(directory, backupName)))
-  for (const name of names.filter((each) => !users.has(each))) await restore(directory, name)
+  const ours = names.filter((each) => !users.has(each))
+  const defaultFirst = [...ours.filter((each) => each === wildcardRegistry), ...ours]
+  for (const name of new Set(defaultFirst)) await restore(directory, name)
   for (const name of names.filter((each) => users.has(each))) await restore(directory, name)
 }
 
