@@ -472,6 +472,8 @@ export const flightsMax = 4_096
 export const flightGoneMax = 64
 /** Nodes of one flight. Above: a node is told to go upstream. */
 export const flightMembersMax = 10_000
+/** Nodes of all flights, 64 MiB. Full: the flight that was quiet for longest is forgotten; its nodes join again. */
+export const flightNodesMax = 16_384
 
 /** Questions of one node about one blob that wait at a time: two pulls, a parallel fetch, messages that came twice. */
 export const flightQuestionsMax = 8

@@ -5,7 +5,14 @@
 import { inBackground } from '../lib/background.ts'
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
-import { flightFailedSourceMs, flightGoneMax, flightMembersMax, flightQuestionsMax, flightsMax } from '../limits.ts'
+import {
+  flightFailedSourceMs,
+  flightGoneMax,
+  flightMembersMax,
+  flightNodesMax,
+  flightQuestionsMax,
+  flightsMax,
+} from '../limits.ts'
 import type { Digest } from '../oci/digest.ts'
 import { Flight } from './flight.ts'
 import type { NodeId } from './member.ts'
@@ -40,6 +47,8 @@ export class Coordinator {
   readonly #components: CoordinatorComponents
   /** In the order of use, the least recent first. */
   readonly #entries = new Map<Digest, Entry>()
+  /** Nodes of all flights were added since they were counted: there may be fewer. */
+  #nodesAtMost = 0
 
   constructor(components: CoordinatorComponents) {
     this.#clock = components.clock
@@ -65,11 +74,13 @@ export class Coordinator {
     if (entry.flight.memberCount >= flightMembersMax && !entry.nodes.has(node.id)) {
       return Promise.resolve({ kind: 'lease' })
     }
-    entry.nodes.set(node.id, node)
+    this.#addNode(entry, node)
     const nowMs = this.#clock.nowMs()
+    // This node serves it, but not to the follower, which has to help itself. Nothing changes for the others.
+    if (gone === this.#components.self.id && gone !== node.id) return Promise.resolve({ kind: 'lease' })
     if (gone !== undefined && gone !== node.id) {
-      entry.flight.vanished(gone, nowMs)
-      entry.goneUntilMs.set(gone, nowMs + flightFailedSourceMs)
+      entry.flight.sourceFailed(node.id, gone, nowMs)
+      void inBackground('flight_leader_check', () => this.#checkGone(digest, entry, gone))
     }
     if (avoid !== undefined) entry.flight.sourceFailed(node.id, avoid, nowMs)
     if (keep !== undefined) {
@@ -86,7 +97,7 @@ export class Coordinator {
     entry.flight.join(node.id, haveBytes, size, nowMs, image)
     entry.flight.noteLoad(node.id, load, nowMs)
     if (holder !== undefined) this.#noteHolder(entry, holder, nowMs)
-    if (gone !== this.#components.self.id) this.#lookHere(digest, entry, node.id, nowMs)
+    this.#lookHere(digest, entry, node.id, nowMs)
     const { promise, resolve } = Promise.withResolvers<Answer>()
     const others = entry.waiters.get(node.id) ?? []
     if (others.length >= flightQuestionsMax) others.shift()?.({ kind: 'wait' })
@@ -117,7 +128,7 @@ export class Coordinator {
     if (known === undefined && (report.kind === 'left' || report.kind === 'failed')) return
     const entry = known ?? this.#entry(digest)
     if (entry.flight.memberCount >= flightMembersMax && !entry.nodes.has(node.id)) return
-    entry.nodes.set(node.id, node)
+    this.#addNode(entry, node)
     const nowMs = this.#clock.nowMs()
     if (report.kind === 'progress') entry.flight.progress(node.id, haveBytes, size, busy, nowMs)
     else if (report.kind === 'complete') entry.flight.complete(node.id, size, nowMs)
@@ -164,15 +175,32 @@ export class Coordinator {
   }
 
   /** One that the asker knows, and found busy. */
-  #noteHolder(
-    { flight, nodes, goneUntilMs }: Entry,
-    { node, feeds }: NonNullable<Join['holder']>,
-    nowMs: number,
-  ): void {
+  #noteHolder(entry: Entry, { node, feeds }: NonNullable<Join['holder']>, nowMs: number): void {
+    const { flight, goneUntilMs } = entry
     const isKnown = flight.describe(node.id) !== undefined
     if ((goneUntilMs.get(node.id) ?? 0) > nowMs || (!isKnown && flight.memberCount >= flightMembersMax)) return
-    if (!isKnown) nodes.set(node.id, node)
+    if (!isKnown) this.#addNode(entry, node)
     flight.hearsay(node.id, feeds, nowMs)
+  }
+
+  /** Over all flights there is a limit, too: at about 4 KiB each, nodes of many flights would fill the memory. */
+  #addNode(entry: Entry, node: FlightNode): void {
+    if (!entry.nodes.has(node.id)) {
+      this.#nodesAtMost += 1
+      if (this.#nodesAtMost > flightNodesMax) this.#makeRoomForNodes(entry)
+    }
+    entry.nodes.set(node.id, node)
+  }
+
+  #makeRoomForNodes(current: Entry): void {
+    this.#nodesAtMost = this.nodeCount + 1
+    for (const [digest, entry] of this.#entries) {
+      if (this.#nodesAtMost <= flightNodesMax) return
+      if (entry === current) continue
+      this.#nodesAtMost -= entry.nodes.size
+      this.#forget(entry)
+      this.#entries.delete(digest)
+    }
   }
 
   #makeRoom(): void {
@@ -212,22 +240,37 @@ export class Coordinator {
   }
 
   async #askLeader(digest: Digest, entry: Entry, id: NodeId): Promise<void> {
-    const { self, isAlive } = this.#components
-    const node = entry.nodes.get(id)
-    if (node === undefined || entry.asked.has(id)) return
-    entry.asked.add(id)
-    let isThere: boolean
-    try {
-      isThere = id === self.id || (await isAlive(node, digest))
-    } finally {
-      entry.asked.delete(id)
-    }
-    if (this.#entries.get(digest) !== entry) return
+    const isThere = await this.#isThere(digest, entry, id)
+    if (isThere === undefined || this.#entries.get(digest) !== entry) return
     const nowMs = this.#clock.nowMs()
     // It may have spoken meanwhile.
     if (isThere || !entry.flight.quietLeaders(nowMs).includes(id)) entry.flight.heard(id, nowMs)
     else entry.flight.vanished(id, nowMs)
     this.#decide(digest, entry)
+  }
+
+  /** A follower reports that a node is gone. The node loses its place and its lease only if this coordinator finds it gone, too. */
+  async #checkGone(digest: Digest, entry: Entry, id: NodeId): Promise<void> {
+    const isThere = await this.#isThere(digest, entry, id)
+    if (isThere !== false || this.#entries.get(digest) !== entry) return
+    const nowMs = this.#clock.nowMs()
+    entry.flight.vanished(id, nowMs)
+    entry.goneUntilMs.set(id, nowMs + flightFailedSourceMs)
+    this.#decide(digest, entry)
+  }
+
+  /** Undefined: not known here, or being checked already. */
+  async #isThere(digest: Digest, { nodes, asked }: Entry, id: NodeId): Promise<boolean | undefined> {
+    const { self, isAlive } = this.#components
+    const node = nodes.get(id)
+    if (node === undefined || asked.has(id)) return undefined
+    if (id === self.id) return true
+    asked.add(id)
+    try {
+      return await isAlive(node, digest)
+    } finally {
+      asked.delete(id)
+    }
   }
 
   #answer(entry: Entry, id: NodeId, answer: Answer): void {

@@ -6,6 +6,7 @@ import {
   flightFailedSourceMs,
   flightForgetMs,
   flightMembersMax,
+  flightNodesMax,
   flightQuietLeaderMs,
   flightQuestionsMax,
   flightsMax,
@@ -249,13 +250,57 @@ describe('a coordinator', () => {
     const a = script.asks('a', { holder })
     await script.passes(0)
     expect(a.answer).toEqual({ kind: 'source', source: nodeOf('h') })
-    const [again, b] = [script.asks('a', { gone: 'h' }), script.asks('b', { holder })]
+    script.dead.add('h')
+    const again = script.asks('a', { gone: 'h' })
+    await script.passes(0)
+    const b = script.asks('b', { holder })
     await script.passes(0)
     expect([again.answer, b.answer]).toEqual([{ kind: 'lease' }, undefined])
     await script.passes(flightFailedSourceMs)
     const c = script.asks('c', { holder })
     await script.passes(0)
     expect(c.answer).toEqual({ kind: 'source', source: nodeOf('h') })
+  })
+
+  it('takes no lease from a node that is alive, whoever reports that it is gone', async () => {
+    const script = new Script()
+    const [leader, follower] = [script.asks('leader'), script.asks('follower')]
+    await script.passes(0)
+    expect([leader.answer, follower.answer]).toEqual([{ kind: 'lease' }, undefined])
+    const liar = script.asks('liar', { gone: 'leader' })
+    await script.passes(0)
+    expect(script.probed).toEqual(['leader'])
+    expect([liar.answer, follower.answer]).toEqual([undefined, undefined])
+    expect(script.leases).toEqual(['leader'])
+    // The same report of a leader that is gone moves the lease.
+    script.dead.add('leader')
+    script.asks('liar', { gone: 'leader' })
+    await script.passes(0)
+    expect(script.leases).toEqual(['leader', 'follower'])
+  })
+
+  it('checks a node once at a time, however often it is reported gone', async () => {
+    const script = new Script()
+    script.asks('leader')
+    await script.passes(0)
+    for (let i = 0; i < 100; i++) script.asks(`liar${i}`, { gone: 'leader' })
+    expect(script.probed).toHaveLength(1)
+  })
+
+  it('forgets the quietest flights when nodes join very many, and never the newest', async () => {
+    const script = new Script()
+    const perFlight = 4_000
+    const digests = Array.from({ length: 8 }, (_, at) => digestOf(Buffer.from(`blob ${at}`)))
+    for (const digest of digests) {
+      for (let i = 0; i < perFlight; i++) script.says(`n${i}`, 'progress', MiB, digest)
+      expect(script.coordinator.nodeCount).toBeLessThanOrEqual(flightNodesMax)
+    }
+    expect(script.coordinator.flightCount).toBe(Math.floor(flightNodesMax / perFlight))
+    await script.passes(0)
+    // The newest flight is still known.
+    const follower = script.asks('follower', {}, digests.at(-1))
+    await script.passes(0)
+    expect(follower.answer?.kind).toBe('source')
   })
 
   it('keeps nothing of nodes that failed or left, however many they say they are', async () => {
