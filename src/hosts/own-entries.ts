@@ -55,8 +55,3 @@ export function originalLinkPath(directory: string, name: string): string {
 export function originalFilePath(directory: string, name: string): string {
   return join(directory, originalsName, `${name}.hosts.toml`)
 }
-
-/** The mode of a hosts.toml of ours: the daemon belongs to group root and reads it, too. With a password nobody else does. */
-export function writtenMode(usersMode: number, { hasPassword }: { hasPassword: boolean }): number {
-  return (usersMode & (hasPassword ? 0o640 : 0o644)) | 0o040
-}

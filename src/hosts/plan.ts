@@ -16,7 +16,7 @@ import {
   redirectCa,
 } from './hosts-file.ts'
 import { type MirrorTables, generateFile, insertBlock, renderMirrorTables } from './mirror-block.ts'
-import { hostsFile, writtenMode } from './own-entries.ts'
+import { hostsFile } from './own-entries.ts'
 import { type MirroredRegistry, wildcardRegistry } from './registry-url.ts'
 import { directoryNames } from './upstream.ts'
 import type { Entry, UserView } from './user-view.ts'
@@ -290,8 +290,9 @@ class Planner {
     return new Map(links)
   }
 
+  /** A password is for root, and for group root, which the daemon belongs to: it reads the file, too. */
   #mode(mode: number): number {
-    return writtenMode(mode, { hasPassword: this.#config.authorization !== undefined })
+    return (mode & (this.#config.authorization === undefined ? 0o644 : 0o640)) | 0o040
   }
 
   #warnOfSetAside(name: string): void {

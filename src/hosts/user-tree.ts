@@ -29,7 +29,6 @@ import {
   originalLinkPath,
   ownNames,
   partialName,
-  writtenMode,
 } from './own-entries.ts'
 
 /** Returns the names of registries for which the user changed something since the last run. */
@@ -224,15 +223,8 @@ async function updateFile(live: string, kept: string): Promise<boolean> {
     await copyEntry(kept, live)
     return true
   }
-  // An edit in place leaves the mode that `configuration` gave the file.
-  const isModeOurs = was?.isFile() === true && isWrittenMode((await lstat(live)).mode, was.mode)
   await copyEntry(live, kept)
-  if (isModeOurs) await chmod(kept, was.mode & 0o7777)
   return true
-}
-
-function isWrittenMode(mode: number, usersMode: number): boolean {
-  return [true, false].some((hasPassword) => (mode & 0o7777) === writtenMode(usersMode, { hasPassword }))
 }
 
 /** The user's part of a file with our block was edited, here or in the backup. */

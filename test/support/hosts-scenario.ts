@@ -519,10 +519,11 @@ class Play {
       await this.#files.make(this.#model, steps)
       await this.#files.make(this.#root, steps)
       for (const { path } of steps) {
-        touched.add(path)
-        touched.add(path.slice(0, path.lastIndexOf('/')))
-        touched.add('certs.d')
-        touched.add('.')
+        for (const one of [path, path.slice(0, path.lastIndexOf('/')), 'certs.d', '.']) {
+          touched.add(one)
+          // Where certs.d is a link, this is what the path leads to.
+          if (this.#scenario.tree.link === 'directory') touched.add(join('outside', one))
+        }
       }
     }
     return touched
