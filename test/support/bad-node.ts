@@ -21,10 +21,12 @@ export class BadNode {
     this.#libp2p = libp2p
   }
 
-  static async start(ip: string): Promise<BadNode> {
+  /** Connects from its own address, as a node of a cluster does. Many identities of one address do not all listen. */
+  static async start(ip: string, { listens = true } = {}): Promise<BadNode> {
     const libp2p = await createLibp2p({
-      addresses: { listen: [`/ip4/${ip}/tcp/5001`] },
-      transports: [tcp()],
+      addresses: { listen: listens ? [`/ip4/${ip}/tcp/5001`] : [] },
+      // libp2p passes on all options of net.connect, though its types name a few.
+      transports: [tcp({ dialOpts: { localAddress: ip } as object })],
       streamMuxers: [yamux()],
       connectionEncrypters: [noise()],
       services: { identify: identify(), ping: ping() },
