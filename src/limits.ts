@@ -263,8 +263,36 @@ export const provideDelayMs = 20
  */
 export const provideBlobsFlightsMs = 5_000
 
-/** Connections of the swarm. Above: libp2p closes those of the least value. */
+/**
+ * Connections of the swarm. Full: the oldest connection of the largest holder, by remote address and then by peer, is closed for
+ * a new one. SNAT puts several members behind one address.
+ */
 export const swarmConnectionsMax = 1_000
+export const swarmConnectionShares = {
+  totalMax: swarmConnectionsMax,
+  addressMax: 256,
+  peerMax: 16,
+  peersPerAddressMax: 256,
+  holderSize: 0,
+  replacementMs: 0,
+} as const
+/**
+ * Inbound connections that have not proven an identity yet. Full: the oldest one of the address with the most is closed. A
+ * handshake takes some milliseconds, on a busy machine more, and all nodes of a cluster may start at once.
+ */
+export const pendingHandshakeShares = {
+  totalMax: 512,
+  addressMax: 64,
+  peerMax: 64,
+  peersPerAddressMax: 1,
+  holderSize: 0,
+  replacementMs: 0,
+} as const
+/** libp2p has bounds of its own, which refuse new connections. They must not be reached before ours close old ones. */
+export const libp2pConnectionsMax = 2 * swarmConnectionsMax
+export const libp2pPendingHandshakesMax = 4 * pendingHandshakeShares.totalMax
+/** From an inbound TCP connection to a proven identity. Nodes of ours give up a dial after 2 s. */
+export const handshakeTimeoutMs = 5_000
 
 /** Asking around for more peers: this soon after joining, doubling to the last. A round costs three messages. */
 export const membershipFirstMs = 300

@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
+import { type Socket, connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { multiaddr } from '@multiformats/multiaddr'
@@ -19,6 +20,8 @@ import { DaemonGroup, eventually } from '../support/daemons.ts'
 
 const floodRecords = 510_000
 const residentMiBMax = 200
+const silentConnections = 400
+const renewalMs = 250
 const blobsBefore = 50
 const blobsAfter = 50
 
@@ -26,6 +29,46 @@ const blobsAfter = 50
 function announcement(key: Uint8Array, peer: BadNode, address: string): Uint8Array {
   const providers = [{ id: peer.id, multiaddrs: [multiaddr(`/ip4/${address}/tcp/5001`).bytes] }]
   return lengthPrefixed(Message.encode({ type: messageType.addProvider, key, closer: [], providers }).finish())
+}
+
+/** TCP connections to the swarm port that send nothing. Those that the daemon closes are opened again. */
+class SilentConnections {
+  readonly #sockets = new Set<Socket>()
+  readonly #host: string
+  readonly #localAddress: string
+  #closed = 0
+  readonly #renewal: NodeJS.Timeout
+
+  constructor(host: string, localAddress: string) {
+    this.#host = host
+    this.#localAddress = localAddress
+    this.#renewal = setInterval(() => {
+      for (; this.#closed > 0; this.#closed--) void this.#connect()
+    }, renewalMs)
+  }
+
+  async open(count: number): Promise<void> {
+    await Promise.all(Array.from({ length: count }, () => this.#connect()))
+  }
+
+  close(): void {
+    clearInterval(this.#renewal)
+    for (const socket of this.#sockets) socket.destroy()
+  }
+
+  #connect(): Promise<void> {
+    const socket = connect({ host: this.#host, port: 5001, localAddress: this.#localAddress })
+    this.#sockets.add(socket)
+    socket.on('error', () => undefined)
+    socket.on('close', () => {
+      this.#sockets.delete(socket)
+      this.#closed += 1
+    })
+    return new Promise((resolve) => {
+      socket.on('connect', resolve)
+      socket.on('close', resolve)
+    })
+  }
 }
 
 describe('strangers in the swarm', () => {
@@ -68,6 +111,17 @@ describe('strangers in the swarm', () => {
     expect(found.filter((ids) => ids.length > 0)).toHaveLength(digests.length)
     return found.flat()
   }
+
+  it(`cannot keep a new node out with ${silentConnections} silent connections`, async () => {
+    const silent = new SilentConnections(first.ip, strangerIp)
+    try {
+      await silent.open(silentConnections)
+      const third = await DaemonProcess.start(folder, group.address(3), first.ip, ['--flights=false'])
+      await third.stop()
+    } finally {
+      silent.close()
+    }
+  })
 
   it(`cannot use up the memory for records with ${floodRecords} records, nor displace those of others`, async () => {
     const before = await newBlobs(blobsBefore)
