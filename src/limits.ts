@@ -225,14 +225,30 @@ export const replication = 20
 export const recordValidityMs = 19 * 60_000
 export const reprovideIntervalMs = 15 * 60_000
 
-/** Records kept for others, about 250 bytes each. Full: new keys are refused, known ones still refreshed. */
-export const recordsMax = 500_000
+/** Memory of one provider record of another node, the bytes of its key apart (measured with one provider per key). */
+export const recordBytes = 270
+/**
+ * Records of other nodes: 220,000. In a cluster of 1,000 nodes with 1,000 keys each, a node holds 20,000 on average. One peer
+ * may hold 55,000 records, one remote address 110,000: SNAT puts several members behind one address. Full: the oldest record of
+ * the largest holder makes room. The largest holder itself replaces 100 records per second.
+ */
+export const recordShares = {
+  totalMax: 64 * MiB,
+  addressMax: 32 * MiB,
+  peerMax: 16 * MiB,
+  peersPerAddressMax: 256,
+  /** A peer and its address, records apart. */
+  holderSize: 1_024,
+  replacementMs: 10,
+} as const
 /** A node that has joined is handed older records by their owners within about a second; on a busy machine later. */
 export const recordsCompleteAfterMs = 30_000
 /** Bytes of a key's multihash: sha2-256 has 34, the longest of sha2 66, a peer id up to 42. Longer: the stream is ended. */
 export const recordKeyBytesMax = 66
-/** Providers kept per key. Full: the record that expires first makes room. */
+/** Providers kept per key. Full: the oldest record of the remote address with the most records of the key makes room. */
 export const providersPerKeyMax = 100
+/** Of these, from one remote address. Full: its oldest record makes room. */
+export const providersPerKeyAddressMax = 25
 
 /** Found providers, and the knowledge that there are none. A miss must not hide a node that just got the content. */
 export const lookupCacheMs = 5_000
@@ -278,8 +294,36 @@ export const provideDelayMs = 20
  */
 export const provideBlobsFlightsMs = 5_000
 
-/** Connections of the swarm. Above: libp2p closes those of the least value. */
+/**
+ * Connections of the swarm. Full: the oldest connection of the largest holder, by remote address and then by peer, is closed for
+ * a new one. SNAT puts several members behind one address.
+ */
 export const swarmConnectionsMax = 1_000
+export const swarmConnectionShares = {
+  totalMax: swarmConnectionsMax,
+  addressMax: 256,
+  peerMax: 16,
+  peersPerAddressMax: 256,
+  holderSize: 0,
+  replacementMs: 0,
+} as const
+/**
+ * Inbound connections that have not proven an identity yet. Full: the oldest one of the address with the most is closed. A
+ * handshake takes some milliseconds, on a busy machine more, and all nodes of a cluster may start at once.
+ */
+export const pendingHandshakeShares = {
+  totalMax: 512,
+  addressMax: 64,
+  peerMax: 64,
+  peersPerAddressMax: 1,
+  holderSize: 0,
+  replacementMs: 0,
+} as const
+/** libp2p has bounds of its own, which refuse new connections. They must not be reached before ours close old ones. */
+export const libp2pConnectionsMax = 2 * swarmConnectionsMax
+export const libp2pPendingHandshakesMax = 4 * pendingHandshakeShares.totalMax
+/** From an inbound TCP connection to a proven identity. Nodes of ours give up a dial after 2 s. */
+export const handshakeTimeoutMs = 5_000
 
 /** Asking around for more peers: this soon after joining, doubling to the last. A round costs three messages. */
 export const membershipFirstMs = 300

@@ -198,6 +198,12 @@ export const metricSpecs = {
     help: 'Provider records of other nodes that this node keeps.',
     labels: {},
   },
+  recordDrops: {
+    type: 'counter',
+    name: 'spegel_ts_provider_record_drops_total',
+    help: 'Provider records of other nodes dropped before they expired, because the share of a peer, of an address or of all was full.',
+    labels: {},
+  },
   identityClones: {
     type: 'counter',
     name: 'spegel_ts_identity_clones_total',

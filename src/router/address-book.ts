@@ -19,12 +19,21 @@ export interface AddressBookEntry {
   readonly ips: readonly string[]
 }
 
+/** What a peer announced of itself. */
+interface Learned {
+  readonly id: string
+  readonly addresses: string
+  readonly untilMs: number
+}
+
 export class AddressBook {
   readonly #libp2p: Libp2p
   readonly #clock: Clock
   readonly #entries = new BoundedMap<string, AddressBookEntry | Promise<AddressBookEntry>>(addressBookEntriesMax)
   /** What peers said last of themselves. */
-  readonly #said = new BoundedMap<string, { addresses: string; untilMs: number }>(addressBookEntriesMax)
+  readonly #said = new BoundedMap<string, Learned>(addressBookEntriesMax)
+  /** Announcements come in bulk, and each lookup in a bounded map leaves garbage. */
+  #latest: Learned | undefined
   /** Ids as text, by their bytes: base58 costs more than the rest of reading an answer. */
   readonly #names = new BoundedMap<string, string>(addressBookEntriesMax)
 
@@ -63,12 +72,16 @@ export class AddressBook {
    */
   async learn(peerId: PeerId, id: string, multiaddrs: readonly Uint8Array[]): Promise<void> {
     const addresses = Buffer.concat(multiaddrs).toString('latin1')
-    const said = this.#said.get(id)
-    if (said !== undefined && said.addresses === addresses && said.untilMs > this.#clock.nowMs()) return
+    const said = id === this.#latest?.id ? this.#latest : this.#said.get(id)
+    if (said !== undefined && said.addresses === addresses && said.untilMs > this.#clock.nowMs()) {
+      this.#latest = said
+      return
+    }
     const reachableAddresses = readReachable(multiaddrs)
     if (reachableAddresses.length === 0) return
     await this.#libp2p.peerStore.patch(peerId, { multiaddrs: reachableAddresses })
-    this.#said.set(id, { addresses, untilMs: this.#clock.nowMs() + addressRefreshMs })
+    this.#latest = { id, addresses, untilMs: this.#clock.nowMs() + addressRefreshMs }
+    this.#said.set(id, this.#latest)
   }
 
   async #read(peerId: PeerId): Promise<AddressBookEntry> {
@@ -83,12 +96,12 @@ export class AddressBook {
 
 /** Each once. */
 export function ipsOf(addresses: readonly Multiaddr[]): string[] {
-  return [...new Set(addresses.flatMap(ipOf))]
+  return [...new Set(addresses.flatMap((address) => ipOf(address) ?? []))]
 }
 
-function ipOf(address: Multiaddr): string[] {
-  return address
-    .getComponents()
-    .slice(0, 1)
-    .flatMap(({ name, value }) => ((name === 'ip4' || name === 'ip6') && value !== undefined ? [value] : []))
+/** The IP address; IPv4 in an IPv6 address, as a socket for both reports it, as IPv4. */
+export function ipOf(address: Multiaddr): string | undefined {
+  const [host] = address.getComponents()
+  if (host?.value === undefined || (host.name !== 'ip4' && host.name !== 'ip6')) return undefined
+  return /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(host.value)?.[1] ?? host.value
 }

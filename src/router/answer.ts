@@ -14,7 +14,7 @@ import {
   recordKeyBytesMax,
   replication,
 } from '../limits.ts'
-import type { AddressBook } from './address-book.ts'
+import { type AddressBook, ipOf } from './address-book.ts'
 import { kadId } from './content-cid.ts'
 import { drained } from './drained.ts'
 import { Message, type Peer as PeerMessage } from './generated/kad-dht.ts'
@@ -52,9 +52,10 @@ export class Answerer {
     })
   }
 
-  #serve(stream: Stream, { remotePeer }: Connection): void {
+  #serve(stream: Stream, { remotePeer, remoteAddr }: Connection): void {
     const { clock, table } = this.#components
     const peer = remotePeer.toString()
+    const address = ipOf(remoteAddr) ?? ''
     const decoder = new LengthPrefixedDecoder(dhtMessageBytesMax)
     const fail = (error: unknown) => {
       surface('dht_stream', error)
@@ -71,7 +72,7 @@ export class Answerer {
       for (const bytes of decoder.decode(data)) {
         const question = parsed(() => Message.decode(bytes))
         if (question === undefined) throw new Error('a message that cannot be read')
-        const answer = this.#answer(remotePeer, question)
+        const answer = this.#answer(remotePeer, address, question)
         const message = answer instanceof Promise ? await answer : answer
         if (message === undefined) continue
         if (!stream.send(lengthPrefixed(Message.encode(message).finish()))) await drained(stream)
@@ -107,12 +108,12 @@ export class Answerer {
     restartIdle()
   }
 
-  #answer(from: PeerId, message: Message): Message | undefined | Promise<Message | undefined> {
+  #answer(from: PeerId, address: string, message: Message): Message | undefined | Promise<Message | undefined> {
     const { type, key } = message
     if (key.length > recordKeyBytesMax) throw new Error(`a key of ${key.length} bytes`)
     switch (type) {
       case messageType.addProvider:
-        return this.#addProvider(from, message)
+        return this.#addProvider(from, address, message)
       case messageType.getProviders:
         return this.#describe(message, this.#components.store.providers(key), from)
       case messageType.findNode:
@@ -127,17 +128,20 @@ export class Answerer {
   }
 
   /** Peers speak for themselves only. */
-  #addProvider(from: PeerId, { key, providers }: Message): undefined | Promise<undefined> {
+  #addProvider(from: PeerId, address: string, { key, providers }: Message): undefined | Promise<undefined> {
     const { store, addresses } = this.#components
     const id = from.toString()
+    const idBytes = from.toMultihash().bytes
     const self = providers.find((provider) => {
       if (provider.multiaddrs.length === 0) return false
+      // The lookup of a name leaves garbage, which a flood turns into hundreds of MiB.
+      if (Buffer.compare(provider.id, idBytes) === 0) return true
       const name = parsed(() => addresses.nameOf(provider.id))
       if (name === undefined) throw new Error('a provider without a peer id')
       return name === id
     })
     if (self === undefined || key.length === 0) return undefined
-    store.addProvider(key, id)
+    store.addProvider(key, id, address)
     return addresses.learn(from, id, self.multiaddrs).then(() => undefined)
   }
 

@@ -157,7 +157,7 @@ export class KadRouter implements Router {
 
   /** Joins the swarm; finding the first peer goes on in the background. */
   static async start(config: KadRouterConfig, components: KadRouterComponents): Promise<KadRouter> {
-    const store = new ProviderStore(components.clock)
+    const store = new ProviderStore(components.clock, () => components.metrics.recordDrops.inc())
     const addresses = config.advertisedIps.map((ip) => toMultiaddr(ip, config.listen.port))
     const privateKey = await loadIdentity(config.dataDir)
     const node = await startSwarmNode({

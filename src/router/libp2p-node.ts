@@ -16,13 +16,17 @@ import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { createLibp2p } from 'libp2p'
+import { inBackground } from '../lib/background.ts'
 import {
   bootstrapRoundTimeoutMs,
   dhtStreamsPerPeerMax,
+  handshakeTimeoutMs,
+  libp2pConnectionsMax,
+  libp2pPendingHandshakesMax,
   replication,
   rpcTimeoutMs,
-  swarmConnectionsMax,
 } from '../limits.ts'
+import { ConnectionShares } from './connection-shares.ts'
 import { ownAgent } from './kinds.ts'
 import type { ProviderStore } from './provider-store.ts'
 import { reachable } from './reachable.ts'
@@ -59,6 +63,7 @@ export interface SwarmNodeInit {
 /** Creates and starts the node. */
 export async function startSwarmNode(init: SwarmNodeInit): Promise<SwarmNode> {
   sendWindowUpdatesRarely()
+  const shares = new ConnectionShares()
   const libp2p = await createLibp2p({
     privateKey: init.privateKey,
     nodeInfo: { name: 'spegel-ts', version: init.version, userAgent: `${ownAgent}${init.version}` },
@@ -80,12 +85,15 @@ export async function startSwarmNode(init: SwarmNodeInit): Promise<SwarmNode> {
     streamMuxers: [yamux()],
     // Go's nodes offer tls first and take noise; noise dials in half the time of tls in JavaScript (12 against 26 ms).
     connectionEncrypters: [noise()],
+    connectionGater: shares.gater,
     connectionManager: {
-      maxConnections: swarmConnectionsMax,
+      // Both are above our own bounds (connection-shares.ts), which close an old connection where these refuse a new one.
+      maxConnections: libp2pConnectionsMax,
+      maxIncomingPendingConnections: libp2pPendingHandshakesMax,
+      // Default 10 s.
+      inboundUpgradeTimeout: handshakeTimeoutMs,
       // Default 5 a second and per address: when a cluster boots, everybody dials at once.
       inboundConnectionThreshold: 1_000,
-      // Default 10.
-      maxIncomingPendingConnections: 200,
       // Defaults 10 s and 6 s: within a cluster an address that does not answer in 2 s is dead.
       dialTimeout: bootstrapRoundTimeoutMs,
       addressDialTimeout: 2_000,
@@ -118,7 +126,10 @@ export async function startSwarmNode(init: SwarmNodeInit): Promise<SwarmNode> {
       }),
     },
   })
-  return { libp2p, dht: internals(libp2p.services.dht) }
+  const dht = internals(libp2p.services.dht)
+  // A peer whose connection was closed for others does not keep its place in the routing table either.
+  shares.watch(libp2p, (peerId) => void inBackground('dht_stream', () => dht.routingTable.remove(peerId)))
+  return { libp2p, dht }
 }
 
 function internals(dht: KadDHT): DhtInternals {

@@ -3,6 +3,9 @@
  * datastore scans everything it holds for each question (8.7 ms at 7,000 records, 17 ms at 20,000; indexed 1.7 ms).
  * All other prefixes (peers) go to memory as they are.
  *
+ * Records of other nodes are bounded in bytes, with a share for each peer and each remote address (fair-share.ts): a flood from
+ * one of them evicts its own records. Each remote address has a share of the providers of a key, too.
+ *
  * Own records are not stored but derived from the keys that this node offers, so they cannot go stale. A walk over
  * all records, which only kad-dht's own re-provider does, finds nothing: announcing is the business of provide.ts.
  */
@@ -10,29 +13,58 @@ import { MemoryDatastore } from 'datastore-core'
 import { Key, type KeyQuery, type Pair, type Query } from 'interface-datastore'
 import { base32 } from 'multiformats/bases/base32'
 import type { Clock } from '../lib/clock.ts'
-import { peerRecordBytesMax, providersPerKeyMax, recordValidityMs, recordsMax } from '../limits.ts'
+import {
+  peerRecordBytesMax,
+  providersPerKeyAddressMax,
+  providersPerKeyMax,
+  recordBytes,
+  recordShares,
+  recordValidityMs,
+} from '../limits.ts'
+import { FairShare, type SharedItem } from './fair-share.ts'
 
 /** Where kad-dht keeps them: `/dht/provider/<base32 multihash>/<peer id>`. */
 const providerPrefix = '/dht/provider/'
 /** Where libp2p keeps what it knows of a peer: `/peers/<CID of the peer id>`. */
 const peerPrefix = '/peers/'
 
+/** A peer announced that it has a key. */
+interface ProviderRecord extends SharedItem<ProviderRecord> {
+  readonly index: string
+  readonly peerId: string
+  /** Where the announcement came from. */
+  readonly address: string
+  expiresMs: number
+}
+
 export class ProviderStore extends MemoryDatastore {
   readonly #clock: Clock
-  /** When they expire: by key, then by peer id. */
-  readonly #records = new Map<string, Map<string, number>>()
+  /** By key, the record that expires first comes first. */
+  readonly #records = new Map<string, ProviderRecord[]>()
+  readonly #shares: FairShare<ProviderRecord>
+  readonly #onDrop: () => void
   readonly #own = new Set<string>()
   #selfId = ''
-  #recordCount = 0
 
-  constructor(clock: Clock) {
+  /** `onDrop` is called for each record that is dropped before it expires, because a share is full. */
+  constructor(clock: Clock, onDrop: () => void = () => {}) {
     super()
     this.#clock = clock
+    this.#onDrop = onDrop
+    this.#shares = new FairShare(recordShares, (record) => {
+      this.#unlist(record)
+      onDrop()
+    })
   }
 
   /** Records of other nodes. */
   get recordCount(): number {
-    return this.#recordCount
+    return this.#shares.count
+  }
+
+  /** An estimate of the memory that they take. */
+  get recordBytes(): number {
+    return this.#shares.size
   }
 
   setSelf(peerId: string): void {
@@ -48,22 +80,41 @@ export class ProviderStore extends MemoryDatastore {
     return this.#own.has(toIndex(multihash))
   }
 
-  /** The peer says that it has the key. */
-  addProvider(multihash: Uint8Array, peerId: string): void {
-    if (peerId !== this.#selfId) this.#putRecord(toIndex(multihash), peerId)
+  /** The peer announces from this remote address that it has the key. */
+  addProvider(multihash: Uint8Array, peerId: string, address = ''): void {
+    if (peerId !== this.#selfId) this.#putRecord(toIndex(multihash), peerId, address)
   }
 
-  /** Ids of other nodes that said they have the key, the latest first. */
+  /**
+   * Ids of other nodes that announced the key, the latest first, in turns from each remote address: many identities of one
+   * address do not come before the only one of another address.
+   */
   providers(multihash: Uint8Array): string[] {
-    return [...this.#valid(toIndex(multihash))]
-      .filter(([peerId]) => peerId !== this.#selfId)
-      .sort(([, a], [, b]) => b - a)
-      .map(([peerId]) => peerId)
+    const byAddress = new Map<string, string[]>()
+    for (const { peerId, address } of this.#valid(toIndex(multihash)).toReversed()) {
+      if (peerId === this.#selfId) continue
+      const ids = byAddress.get(address)
+      if (ids === undefined) byAddress.set(address, [peerId])
+      else ids.push(peerId)
+    }
+    const found: string[] = []
+    for (let turn = 0; byAddress.size > 0; turn++) {
+      for (const [address, ids] of byAddress) {
+        const id = ids[turn]
+        if (id === undefined) byAddress.delete(address)
+        else found.push(id)
+      }
+    }
+    return found
   }
 
   /** Forgets what has expired; call it now and then. */
   removeExpired(): void {
-    for (const index of this.#records.keys()) this.#valid(index)
+    const nowMs = this.#clock.nowMs()
+    this.#shares.removeWhile(
+      ({ expiresMs }) => expiresMs <= nowMs,
+      (record) => this.#unlist(record),
+    )
   }
 
   override put(key: Key, value: Uint8Array): Key | Promise<Key> {
@@ -73,14 +124,15 @@ export class ProviderStore extends MemoryDatastore {
       const tooLarge = value.length > peerRecordBytesMax && key.toString().startsWith(peerPrefix)
       return tooLarge ? key : super.put(key, value)
     }
-    if (record.peerId !== this.#selfId) this.#putRecord(record.index, record.peerId)
+    if (record.peerId !== this.#selfId) this.#putRecord(record.index, record.peerId, '')
     return key
   }
 
   override delete(key: Key): void | Promise<void> {
     const record = parseProviderKey(key)
     if (record === undefined) return super.delete(key)
-    this.#removeRecord(record.index, record.peerId)
+    const listed = this.#records.get(record.index)?.find(({ peerId }) => peerId === record.peerId)
+    if (listed !== undefined) this.#removeRecord(listed)
   }
 
   override query(query: Query): AsyncGenerator<Pair> | Generator<Pair> {
@@ -96,41 +148,75 @@ export class ProviderStore extends MemoryDatastore {
     const text = prefix.slice(providerPrefix.length)
     if (text === '') return
     const index = toIndex(base32.baseDecode(text))
-    const peerIds = [...this.#valid(index).keys(), ...(this.#own.has(index) ? [this.#selfId] : [])]
+    const peerIds = [
+      ...this.#valid(index).map(({ peerId }) => peerId),
+      ...(this.#own.has(index) ? [this.#selfId] : []),
+    ]
     for (const peerId of peerIds) yield { key: new Key(`${prefix}/${peerId}`), value: presentTime() }
   }
 
-  #putRecord(index: string, peerId: string): void {
-    let providers = this.#records.get(index)
-    if (providers === undefined) {
-      if (this.#recordCount >= recordsMax) return
-      providers = new Map()
-      this.#records.set(index, providers)
+  #putRecord(index: string, peerId: string, address: string): void {
+    const nowMs = this.#clock.nowMs()
+    const before = this.#records.get(index)
+    const previous = before?.find((record) => record.peerId === peerId)
+    if (before !== undefined && previous?.address === address) {
+      // Most announcements repeat what is known: they leave no garbage.
+      before.push(...before.splice(before.indexOf(previous), 1))
+      previous.expiresMs = nowMs + recordValidityMs
+      this.#shares.refresh(previous)
+      return
     }
-    // Re-inserted at the end, so the first is the one that expires first.
-    if (providers.delete(peerId)) this.#recordCount -= 1
-    const full = providers.size >= providersPerKeyMax || this.#recordCount >= recordsMax
-    const oldest = full ? providers.keys().next() : undefined
-    if (oldest?.done === false) this.#removeRecord(index, oldest.value)
-    providers.set(peerId, this.#clock.nowMs() + recordValidityMs)
-    this.#recordCount += 1
+    const size = recordBytes + index.length
+    if (!this.#shares.admits(size, address, peerId, nowMs)) {
+      this.#onDrop()
+      return
+    }
+    const expiresMs = nowMs + recordValidityMs
+    const record: ProviderRecord = { index, peerId, address, expiresMs, size, share: undefined, node: undefined }
+    this.#shares.add(record, address, peerId)
+    if (previous !== undefined) this.#removeRecord(previous)
+    else if (before !== undefined) this.#makeRoom(before, address)
+    // The removal of the last record of a key removes the list. Most keys have one provider: no room is reserved for more.
+    const listed = this.#records.get(index)
+    if (listed === undefined) this.#records.set(index, [record])
+    else listed.push(record)
   }
 
-  #removeRecord(index: string, peerId: string): void {
-    const providers = this.#records.get(index)
-    if (providers?.delete(peerId) === true) this.#recordCount -= 1
-    if (providers?.size === 0) this.#records.delete(index)
+  /** For one more provider of a key. */
+  #makeRoom(listed: readonly ProviderRecord[], address: string): void {
+    const sameAddress = listed.filter((record) => record.address === address)
+    if (sameAddress.length >= providersPerKeyAddressMax) this.#removeRecord(sameAddress[0])
+    else if (listed.length >= providersPerKeyMax) this.#removeRecord(oldestOfLargestAddress(listed))
   }
 
-  #valid(index: string): Map<string, number> {
-    const providers = this.#records.get(index)
-    if (providers === undefined) return new Map()
-    for (const [peerId, expiresMs] of providers) {
-      if (expiresMs > this.#clock.nowMs()) break
-      this.#removeRecord(index, peerId)
-    }
-    return providers
+  #removeRecord(record: ProviderRecord | undefined): void {
+    if (record === undefined) return
+    this.#shares.remove(record)
+    this.#unlist(record)
   }
+
+  #unlist(record: ProviderRecord): void {
+    const listed = this.#records.get(record.index)
+    const at = listed?.indexOf(record) ?? -1
+    if (at >= 0) listed?.splice(at, 1)
+    if (listed?.length === 0) this.#records.delete(record.index)
+  }
+
+  #valid(index: string): readonly ProviderRecord[] {
+    const nowMs = this.#clock.nowMs()
+    for (let first = this.#records.get(index)?.[0]; first !== undefined && first.expiresMs <= nowMs;) {
+      this.#removeRecord(first)
+      first = this.#records.get(index)?.[0]
+    }
+    return this.#records.get(index) ?? []
+  }
+}
+
+function oldestOfLargestAddress(listed: readonly ProviderRecord[]): ProviderRecord | undefined {
+  const counts = new Map<string, number>()
+  for (const { address } of listed) counts.set(address, (counts.get(address) ?? 0) + 1)
+  const largest = Math.max(...counts.values())
+  return listed.find(({ address }) => counts.get(address) === largest)
 }
 
 /** Bytes as a string, since a Map compares objects by identity. */

@@ -128,6 +128,7 @@ describe('the dashboard', () => {
       'spegel_flights_coordinated',
       'spegel_provided_keys',
       'spegel_provider_records',
+      'spegel_ts_provider_record_drops_total',
       'spegel_provide_failures_total',
     ])
   })

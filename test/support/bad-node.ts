@@ -21,12 +21,19 @@ export class BadNode {
     this.#libp2p = libp2p
   }
 
-  /** `userAgent`: the agent version that identify sends; undefined: that of libp2p. */
-  static async start(ip: string, userAgent?: string): Promise<BadNode> {
+  /**
+   * Connects from its own address, as a node of a cluster does. Many identities of one address do not all listen. `userAgent`:
+   * the agent version that identify sends; undefined: that of libp2p.
+   */
+  static async start(
+    ip: string,
+    { listens = true, userAgent }: { listens?: boolean; userAgent?: string | undefined } = {},
+  ): Promise<BadNode> {
     const libp2p = await createLibp2p({
       ...(userAgent === undefined ? {} : { nodeInfo: { userAgent } }),
-      addresses: { listen: [`/ip4/${ip}/tcp/5001`] },
-      transports: [tcp()],
+      addresses: { listen: listens ? [`/ip4/${ip}/tcp/5001`] : [] },
+      // libp2p passes on all options of net.connect, though its types name a few.
+      transports: [tcp({ dialOpts: { localAddress: ip } as object })],
       streamMuxers: [yamux()],
       connectionEncrypters: [noise()],
       services: { identify: identify(), ping: ping() },

@@ -19,7 +19,7 @@ export class Stranger {
   }
 
   static async start(ip: string, agentVersion: string, script: PeerScript): Promise<Stranger> {
-    const node = await BadNode.start(ip, agentVersion)
+    const node = await BadNode.start(ip, { userAgent: agentVersion })
     const empty = { type: messageType.getProviders, key: Buffer.alloc(0), closer: [], providers: [] }
     node.answerWith(() => lengthPrefixed(Message.encode(empty).finish()))
     return new Stranger(ip, node, await ScriptedPeer.start(ip, 5000, script))
