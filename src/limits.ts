@@ -266,6 +266,18 @@ export const dhtMessageBytesMax = 64 * 1024
 export const addressesPerPeerMax = 8
 /** What is kept of one peer (addresses, protocols). Full: further changes are not taken. 8 addresses are under 1 KiB. */
 export const peerRecordBytesMax = 16 * 1024
+/**
+ * What is kept of all peers: 1 KiB each and 16,000 of them, 4,000 of one remote address. Full: the oldest record of the address
+ * with the most records makes room.
+ */
+export const peerRecordShares = {
+  totalMax: 16 * MiB,
+  addressMax: 4 * MiB,
+  peerMax: 64 * 1024,
+  peersPerAddressMax: 4_096,
+  holderSize: 512,
+  replacementMs: 0,
+} as const
 /** Our end closes an idle stream before Go (60 s) or we on the other side (65 s) reset it. */
 export const dhtStreamIdleMs = 30_000
 export const dhtServerStreamIdleMs = 65_000
@@ -273,6 +285,19 @@ export const dhtServerStreamIdleMs = 65_000
 export const dhtStreamsPerPeerMax = 256
 /** Peers whose addresses are kept ready. Above: the one used least recently is read again. */
 export const addressBookEntriesMax = 4_096
+/**
+ * An address at which a peer has proven its identity counts for this long after the end of the connection. It covers restarts of
+ * the network between nodes.
+ */
+export const addressProofMs = 3_600_000
+/** A dial for a proof. Within a cluster it takes some milliseconds. */
+export const addressProofTimeoutMs = 1_000
+/** A dial that did not prove the address is not repeated for this long. */
+export const addressProofRetryMs = 5_000
+/** Such dials at once. Above: the address is not used. */
+export const addressProofDialsMax = 32
+/** A lookup whose own records name no proven address waits this long for a proof before it requests records of others. */
+export const addressProofPatienceMs = 250
 /** Addresses that a peer repeats are written again this often; they expire after a day. */
 export const addressRefreshMs = 3_600_000
 /** Questions under way on one stream. Above: the question fails, and the look-up goes on elsewhere. */

@@ -16,7 +16,8 @@ import { ifUnknownPeer } from './unknown-peer.ts'
 export interface AddressBookEntry {
   /** As messages carry it; no multiaddrs: nobody knows where it is. */
   readonly message: PeerMessage
-  readonly ips: readonly string[]
+  /** As the peer or others claim them. */
+  readonly multiaddrs: readonly Multiaddr[]
 }
 
 /** What a peer announced of itself. */
@@ -89,7 +90,7 @@ export class AddressBook {
     const multiaddrs = reachable(peer?.addresses.map((address) => address.multiaddr) ?? [])
     return {
       message: { id: peerId.toMultihash().bytes, multiaddrs: multiaddrs.map(({ bytes }) => bytes) },
-      ips: ipsOf(multiaddrs),
+      multiaddrs,
     }
   }
 }

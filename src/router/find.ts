@@ -5,16 +5,28 @@
  * they know nobody either, and there are nodes
  * of Spegel in the swarm, the rest of the closest are asked, as Go does: our nodes hand their records to a node that
  * joins, Spegel's do so only at their next round, up to 15 minutes later, so the closest may be newer than the record.
+ *
+ * Providers are reported at addresses that they have proven (address-proofs.ts); others are dialled for a proof first.
  */
 import type { Libp2p } from '@libp2p/interface'
 import { peerIdFromMultihash } from '@libp2p/peer-id'
 import * as digest from 'multiformats/hashes/digest'
-import { surface } from '../lib/background.ts'
+import type { Multiaddr } from '@multiformats/multiaddr'
+import { inBackground, surface } from '../lib/background.ts'
 import type { Clock } from '../lib/clock.ts'
+import { expecting } from '../lib/errors.ts'
 import { parsed } from '../lib/foreign.ts'
 import { awakeTimeout } from '../lib/patience.ts'
-import { addressesPerPeerMax, lookupTimeoutMs, replication, rpcConcurrency } from '../limits.ts'
-import { type AddressBook, ipsOf } from './address-book.ts'
+import { raceAbort } from '../lib/race-abort.ts'
+import {
+  addressProofPatienceMs,
+  addressesPerPeerMax,
+  lookupTimeoutMs,
+  replication,
+  rpcConcurrency,
+} from '../limits.ts'
+import type { AddressBook } from './address-book.ts'
+import type { AddressProofs } from './address-proofs.ts'
 import { type DhtKey, kadId } from './content-cid.ts'
 import { compareDistance } from './distance.ts'
 import type { Message, Peer as PeerMessage } from './generated/kad-dht.ts'
@@ -36,6 +48,7 @@ export interface FindComponents {
   clock: Clock
   kinds: Pick<NodeKinds, 'mixed'>
   addresses: AddressBook
+  proofs: Pick<AddressProofs, 'proven' | 'prove'>
 }
 
 /**
@@ -58,9 +71,15 @@ export async function findProviders(
   const search = new Search(key, providersWanted, isOwnAnswer, components, onProvider, inTime)
   await search.readOwnRecords()
   const isEnough = search.foundCount > 0 || (depth === 'quick' && !components.kinds.mixed)
-  if (isOwnAnswer && isEnough) return
-  await search.askOthers()
+  if (!isOwnAnswer || !isEnough) await search.askOthers()
+  await search.proofsEnded()
   onClosest(search.closest)
+}
+
+interface Candidate extends TablePeer {
+  state: 'new' | 'asked' | 'answered' | 'failed'
+  /** As another peer named them. Undefined: those of the peer store. */
+  readonly addresses?: readonly Multiaddr[]
 }
 
 class Search {
@@ -75,7 +94,10 @@ class Search {
   /** Addresses of each provider that were reported. */
   readonly #found = new Map<string, Set<string>>()
   /** Everybody we heard of, by id. */
-  readonly #candidates = new Map<string, TablePeer & { state: 'new' | 'asked' | 'answered' | 'failed' }>()
+  readonly #candidates = new Map<string, Candidate>()
+
+  /** Dials that prove addresses of providers. */
+  readonly #proofs = new Set<Promise<void>>()
 
   constructor(
     key: DhtKey,
@@ -105,11 +127,22 @@ class Search {
   }
 
   async readOwnRecords(): Promise<void> {
-    const { store, addresses } = this.#components
+    const { store, addresses, clock } = this.#components
     const ids = store.providers(this.#key.multihash)
-    const ips = await Promise.all(ids.map(async (id) => (await addresses.get(id)).ips))
+    const entries = await Promise.all(ids.map(async (id) => addresses.get(id)))
     // All in one turn, so that whoever chooses among them sees them all.
-    for (const [index, id] of ids.entries()) this.#report(id, ips[index] ?? [])
+    for (const [index, id] of ids.entries()) this.#claim(id, entries[index]?.multiaddrs ?? [])
+    if (this.#found.size > 0 || this.#proofs.size === 0) return
+    using patience = awakeTimeout(clock, addressProofPatienceMs)
+    const inTime = AbortSignal.any([this.#signal, patience.signal])
+    while (this.#found.size === 0 && this.#proofs.size > 0 && !inTime.aborted) {
+      await raceAbort(Promise.race(this.#proofs), inTime).catch(expecting(() => inTime.aborted, undefined))
+    }
+  }
+
+  /** Resolves when no dial can bring a further provider. */
+  async proofsEnded(): Promise<void> {
+    await Promise.all(this.#proofs)
   }
 
   async askOthers(): Promise<void> {
@@ -124,7 +157,7 @@ class Search {
         const asking: Promise<void> = this.#ask(next).finally(() => running.delete(asking))
         running.add(asking)
       } else if (running.size > 0) {
-        await Promise.race(running)
+        await Promise.race([...running, ...this.#proofs])
       } else {
         return
       }
@@ -132,7 +165,7 @@ class Search {
   }
 
   /** The closest that was not asked yet, unless the closest ones have all answered and know somebody. */
-  #next(): (TablePeer & { state: string }) | undefined {
+  #next(): Candidate | undefined {
     const alive = [...this.#candidates.values()]
       .filter(({ state }) => state !== 'failed')
       .sort((a, b) => compareDistance(this.#key.kadId, a, b))
@@ -142,14 +175,14 @@ class Search {
     return (enough ? closest : alive.slice(0, replication)).find(({ state }) => state === 'new')
   }
 
-  async #ask(peer: TablePeer & { state: string }): Promise<void> {
+  async #ask(peer: Candidate): Promise<void> {
     peer.state = 'asked'
     try {
-      const answer = await this.#components.rpc.ask(peer.peerId, this.#question(), this.#signal)
+      const answer = await this.#components.rpc.ask(peer.peerId, this.#question(), this.#signal, peer.addresses)
       peer.state = 'answered'
       this.#components.table.noteAnswer(peer.id)
       for (const provider of answer.providers) this.#hearOfProvider(provider)
-      for (const closer of answer.closer.slice(0, replication)) await this.#consider(closer)
+      for (const closer of answer.closer.slice(0, replication)) this.#consider(closer)
     } catch (error) {
       surface('lookup', error)
       peer.state = 'failed'
@@ -165,27 +198,36 @@ class Search {
 
   #hearOfProvider(message: PeerMessage): void {
     const id = parsed(() => this.#components.addresses.nameOf(message.id))
-    if (id !== undefined) this.#report(id, ipsOf(readReachable(message.multiaddrs)))
+    if (id !== undefined) this.#claim(id, readReachable(message.multiaddrs))
   }
 
-  async #consider(message: PeerMessage): Promise<void> {
-    const { addresses, table, libp2p } = this.#components
+  #consider(message: PeerMessage): void {
+    const { addresses, table } = this.#components
     const id = parsed(() => addresses.nameOf(message.id))
     if (id === undefined || id === this.#selfId || this.#candidates.has(id) || table.isDead(id)) return
     const multiaddrs = readReachable(message.multiaddrs)
     const peerId = parsed(() => peerIdFromMultihash(digest.decode(message.id)))
     if (multiaddrs.length === 0 || peerId === undefined) return
-    this.#candidates.set(id, { peerId, id, kadId: kadId(message.id), state: 'new' })
-    try {
-      await libp2p.peerStore.merge(peerId, { multiaddrs })
-    } catch (error) {
-      surface('lookup', error)
+    // The addresses are for this lookup only: nothing is kept of a peer that may not exist.
+    this.#candidates.set(id, { peerId, id, kadId: kadId(message.id), state: 'new', addresses: multiaddrs })
+  }
+
+  /** Reports the proven ones of the addresses that a provider claims, or that others claim for it; all are dialled if none is. */
+  #claim(id: string, claimed: readonly Multiaddr[]): void {
+    if (id === this.#selfId || claimed.length === 0) return
+    const { proofs } = this.#components
+    const proven = proofs.proven(id, claimed)
+    if (proven.length > 0) {
+      this.#report(id, proven)
+      return
     }
+    const proof = inBackground('lookup', async () => this.#report(id, await proofs.prove(id, claimed, this.#signal)))
+    const ended: Promise<void> = proof.finally(() => this.#proofs.delete(ended))
+    this.#proofs.add(ended)
   }
 
   /** A provider may have moved: nodes that know it at another address may be right. */
   #report(id: string, ips: readonly string[]): void {
-    if (id === this.#selfId) return
     const known = this.#found.get(id) ?? new Set<string>()
     const addresses = ips.filter((ip) => !known.has(ip))
     if (addresses.length === 0 || known.size >= addressesPerPeerMax) return

@@ -9,6 +9,7 @@ import type { Random } from '../lib/random.ts'
 import type { Logger } from '../logger.ts'
 import type { Metrics } from '../metrics.ts'
 import { AddressBook } from './address-book.ts'
+import { AddressProofs } from './address-proofs.ts'
 import { Answerer } from './answer.ts'
 import { BootstrapLoop } from './bootstrap-loop.ts'
 import { CloneWatch } from './clone-watch.ts'
@@ -67,6 +68,7 @@ export class KadRouter implements Router {
   readonly #lookups: LookupCache
   readonly #kinds: NodeKinds
   readonly #addressBook: AddressBook
+  readonly #proofs: AddressProofs
   readonly #selfKadId: Uint8Array
   /** The closest nodes that look-ups of a key have met: in a large swarm the own table does not know them all. */
   readonly #closest = new BoundedMap<string, readonly TablePeer[]>(lookupCacheEntriesMax)
@@ -108,6 +110,9 @@ export class KadRouter implements Router {
     }
     this.#kinds = kinds
     this.#addressBook = addressBook
+    const proofs = new AddressProofs(libp2p, clock)
+    this.#proofs = proofs
+    store.setPeerAddresses((id) => proofs.latestIp(id) ?? '')
     this.#selfKadId = kadId(libp2p.peerId.toMultihash().bytes)
     this.#answerer = new Answerer({ libp2p, table, store, addresses: addressBook, clock }, self)
     this.#table = table
@@ -140,7 +145,7 @@ export class KadRouter implements Router {
       await findProviders(
         dhtKey(key),
         { providersWanted, depth },
-        { libp2p, table, store, rpc, kinds, clock, addresses: addressBook },
+        { libp2p, table, store, rpc, kinds, clock, addresses: addressBook, proofs },
         onProvider,
         this.#stop.signal,
         (peers) => this.#closest.set(key, peers),
@@ -204,10 +209,16 @@ export class KadRouter implements Router {
     const peers = await Promise.all(
       nearest.map(async ({ id }) => ({
         id,
-        addresses: id === this.id ? this.ips : (await this.#addressBook.get(id)).ips,
+        addresses: id === this.id ? this.ips : await this.#provenIps(id),
       })),
     )
     return peers.filter(({ addresses }) => addresses.length > 0)
+  }
+
+  async #provenIps(id: string): Promise<readonly string[]> {
+    const { multiaddrs } = await this.#addressBook.get(id)
+    const proven = this.#proofs.proven(id, multiaddrs)
+    return proven.length > 0 ? proven : this.#proofs.prove(id, multiaddrs, this.#stop.signal)
   }
 
   advertise(keys: readonly string[]): void {

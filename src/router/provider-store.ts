@@ -22,6 +22,7 @@ import {
   recordValidityMs,
 } from '../limits.ts'
 import { FairShare, type SharedItem } from './fair-share.ts'
+import { PeerRecords } from './peer-records.ts'
 
 /** Where kad-dht keeps them: `/dht/provider/<base32 multihash>/<peer id>`. */
 const providerPrefix = '/dht/provider/'
@@ -45,6 +46,8 @@ export class ProviderStore extends MemoryDatastore {
   readonly #onDrop: () => void
   readonly #own = new Set<string>()
   #selfId = ''
+  readonly #peers = new PeerRecords((name) => void super.delete(new Key(`${peerPrefix}${name}`)))
+  #ipOfPeer: (peerId: string) => string = () => ''
 
   /** `onDrop` is called for each record that is dropped before it expires, because a share is full. */
   constructor(clock: Clock, onDrop: () => void = () => {}) {
@@ -67,8 +70,19 @@ export class ProviderStore extends MemoryDatastore {
     return this.#shares.size
   }
 
+  /** Peers of which something is kept. */
+  get peerCount(): number {
+    return this.#peers.count
+  }
+
   setSelf(peerId: string): void {
     this.#selfId = peerId
+    this.#peers.setSelf(peerId)
+  }
+
+  /** `ipOfPeer` returns the address of the peer's latest connection, or an empty string. */
+  setPeerAddresses(ipOfPeer: (peerId: string) => string): void {
+    this.#ipOfPeer = ipOfPeer
   }
 
   setOwn(multihash: Uint8Array, offered: boolean): void {
@@ -120,9 +134,13 @@ export class ProviderStore extends MemoryDatastore {
   override put(key: Key, value: Uint8Array): Key | Promise<Key> {
     const record = parseProviderKey(key)
     if (record === undefined) {
-      // A peer adds addresses to what is known of it as long as it likes: then the older ones have to do.
-      const tooLarge = value.length > peerRecordBytesMax && key.toString().startsWith(peerPrefix)
-      return tooLarge ? key : super.put(key, value)
+      const text = key.toString()
+      if (text.startsWith(peerPrefix)) {
+        // A peer adds addresses to what is known of it as long as it likes: then the older ones have to do.
+        if (value.length > peerRecordBytesMax) return key
+        this.#peers.note(text.slice(peerPrefix.length), value.length, this.#ipOfPeer)
+      }
+      return super.put(key, value)
     }
     if (record.peerId !== this.#selfId) this.#putRecord(record.index, record.peerId, '')
     return key
@@ -130,7 +148,11 @@ export class ProviderStore extends MemoryDatastore {
 
   override delete(key: Key): void | Promise<void> {
     const record = parseProviderKey(key)
-    if (record === undefined) return super.delete(key)
+    if (record === undefined) {
+      const text = key.toString()
+      if (text.startsWith(peerPrefix)) this.#peers.remove(text.slice(peerPrefix.length))
+      return super.delete(key)
+    }
     const listed = this.#records.get(record.index)?.find(({ peerId }) => peerId === record.peerId)
     if (listed !== undefined) this.#removeRecord(listed)
   }

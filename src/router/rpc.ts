@@ -5,6 +5,7 @@
  * a stream of their own, so that questions do not wait behind them. The protocol does not acknowledge them.
  */
 import type { Connection, Libp2p, PeerId, Stream } from '@libp2p/interface'
+import { CODE_P2P as codeP2p, type Multiaddr } from '@multiformats/multiaddr'
 import { LengthPrefixedDecoder } from './length-prefixed.ts'
 import { inBackground } from '../lib/background.ts'
 import type { Clock } from '../lib/clock.ts'
@@ -36,10 +37,15 @@ export class DhtRpc {
     this.#clock = clock
   }
 
-  /** Asks one peer; rejects when it does not answer in time. */
-  async ask(peerId: PeerId, message: Message, signal: AbortSignal): Promise<Message> {
+  /** Asks one peer; rejects when it does not answer in time. Without a connection, these addresses or known ones are dialled. */
+  async ask(
+    peerId: PeerId,
+    message: Message,
+    signal: AbortSignal,
+    addresses?: readonly Multiaddr[],
+  ): Promise<Message> {
     // Opening the channel and waiting for the answer are bounded each by itself.
-    const channel = await raceAbort(this.#channel(peerId), signal)
+    const channel = await raceAbort(this.#channel(peerId, addresses), signal)
     return raceAbort(channel.ask(lengthPrefixed(Message.encode(message).finish())), signal)
   }
 
@@ -70,7 +76,7 @@ export class DhtRpc {
     this.#channels.clear()
   }
 
-  #channel(peerId: PeerId): Promise<Channel> {
+  #channel(peerId: PeerId, addresses?: readonly Multiaddr[]): Promise<Channel> {
     const id = peerId.toString()
     const connection = this.#newestConnection(peerId)
     const existing = this.#channels.get(id)
@@ -80,7 +86,7 @@ export class DhtRpc {
     const forget = () => {
       if (this.#channels.get(id) === entry) this.#channels.delete(id)
     }
-    const opening = this.#open(peerId).then((stream) => {
+    const opening = this.#open(peerId, undefined, addresses).then((stream) => {
       entry.connection = this.#newestConnection(peerId)
       return new Channel(stream, this.#clock, forget)
     })
@@ -90,12 +96,16 @@ export class DhtRpc {
     return opening
   }
 
-  async #open(peerId: PeerId, caller?: AbortSignal): Promise<Stream> {
+  async #open(peerId: PeerId, caller?: AbortSignal, addresses: readonly Multiaddr[] = []): Promise<Stream> {
     using patience = awakeTimeout(this.#clock, rpcTimeoutMs)
     const signal = caller === undefined ? patience.signal : AbortSignal.any([caller, patience.signal])
     const connection = this.#newestConnection(peerId)
+    // With the id that has to respond there.
+    const named = addresses.map((address) =>
+      address.decapsulateCode(codeP2p).encapsulate(`/p2p/${peerId.toString()}`),
+    )
     return await (connection?.newStream(dhtProtocol, { signal }) ??
-      this.#libp2p.dialProtocol(peerId, dhtProtocol, { signal }))
+      this.#libp2p.dialProtocol(named.length > 0 ? named : peerId, dhtProtocol, { signal }))
   }
 
   #newestConnection(peerId: PeerId): Connection | undefined {

@@ -3,12 +3,14 @@
  * connections. The daemons are processes of their own, and each stranger has an address of its own.
  */
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { type Socket, connect } from 'node:net'
+import { type Socket, connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { multiaddr } from '@multiformats/multiaddr'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { digestOf } from '../../src/oci/digest.ts'
 import { writeBlob } from '../../src/images/layout.ts'
 import { dhtKey } from '../../src/router/content-cid.ts'
 import { Message } from '../../src/router/generated/kad-dht.ts'
@@ -21,7 +23,6 @@ import { DaemonGroup, eventually } from '../support/daemons.ts'
 const floodRecords = 510_000
 const residentMiBMax = 200
 const silentConnections = 400
-const renewalMs = 250
 const blobsBefore = 50
 const blobsAfter = 50
 
@@ -31,44 +32,19 @@ function announcement(key: Uint8Array, peer: BadNode, address: string): Uint8Arr
   return lengthPrefixed(Message.encode({ type: messageType.addProvider, key, closer: [], providers }).finish())
 }
 
-/** TCP connections to the swarm port that send nothing. Those that the daemon closes are opened again. */
-class SilentConnections {
-  readonly #sockets = new Set<Socket>()
-  readonly #host: string
-  readonly #localAddress: string
-  #closed = 0
-  readonly #renewal: NodeJS.Timeout
-
-  constructor(host: string, localAddress: string) {
-    this.#host = host
-    this.#localAddress = localAddress
-    this.#renewal = setInterval(() => {
-      for (; this.#closed > 0; this.#closed--) void this.#connect()
-    }, renewalMs)
-  }
-
-  async open(count: number): Promise<void> {
-    await Promise.all(Array.from({ length: count }, () => this.#connect()))
-  }
-
-  close(): void {
-    clearInterval(this.#renewal)
-    for (const socket of this.#sockets) socket.destroy()
-  }
-
-  #connect(): Promise<void> {
-    const socket = connect({ host: this.#host, port: 5001, localAddress: this.#localAddress })
-    this.#sockets.add(socket)
-    socket.on('error', () => undefined)
-    socket.on('close', () => {
-      this.#sockets.delete(socket)
-      this.#closed += 1
-    })
-    return new Promise((resolve) => {
-      socket.on('connect', resolve)
-      socket.on('close', resolve)
-    })
-  }
+/** TCP connections to the swarm port that send nothing. Resolves when each is accepted or refused. */
+async function openSilent(count: number, host: string, localAddress: string): Promise<Socket[]> {
+  const sockets = Array.from({ length: count }, () => connect({ host, port: 5001, localAddress }))
+  const settled = sockets.map(
+    (socket) =>
+      new Promise((resolve) => {
+        socket.on('error', () => undefined)
+        socket.on('connect', resolve)
+        socket.on('close', resolve)
+      }),
+  )
+  await Promise.all(settled)
+  return sockets
 }
 
 describe('strangers in the swarm', () => {
@@ -112,17 +88,6 @@ describe('strangers in the swarm', () => {
     return found.flat()
   }
 
-  it(`cannot keep a new node out with ${silentConnections} silent connections`, async () => {
-    const silent = new SilentConnections(first.ip, strangerIp)
-    try {
-      await silent.open(silentConnections)
-      const third = await DaemonProcess.start(folder, group.address(3), first.ip, ['--flights=false'])
-      await third.stop()
-    } finally {
-      silent.close()
-    }
-  })
-
   it(`cannot use up the memory for records with ${floodRecords} records, nor displace those of others`, async () => {
     const before = await newBlobs(blobsBefore)
     await eventually(() => expectAllFound(before))
@@ -145,6 +110,29 @@ describe('strangers in the swarm', () => {
     expect(first.complaints()).toEqual([])
   })
 
+  it('cannot send the requests of a mirror to the address of a third party', async () => {
+    const digest = digestOf(randomBytes(100))
+    let connections = 0
+    const thirdParty = createServer((socket) => {
+      connections += 1
+      socket.destroy()
+    })
+    thirdParty.listen(5000, group.address(77))
+    await once(thirdParty, 'listening')
+    try {
+      for (const { ip } of [first, second]) {
+        await stranger.tell(ip, announcement(dhtKey(digest).multihash, stranger, group.address(77)))
+      }
+      await eventually(() => expectAllFound([digest]))
+      for (const { url } of [first, second]) {
+        expect((await fetch(`${url}/v2/app/blobs/${digest}`)).status).toBe(404)
+      }
+      expect(connections).toBe(0)
+    } finally {
+      thirdParty.close()
+    }
+  })
+
   it('cannot displace the holder of a key with 120 identities of one address', async () => {
     const [digest = ''] = await newBlobs(1)
     const [holder = ''] = await eventually(() => expectAllFound([digest]))
@@ -161,6 +149,19 @@ describe('strangers in the swarm', () => {
       expect(named.slice(0, 2)).toContain(holder)
     } finally {
       await Promise.all(identities.map((identity) => identity.close()))
+    }
+  })
+
+  it(`cannot keep a new node out with ${silentConnections} silent connections`, async () => {
+    const silent = await openSilent(silentConnections, first.ip, strangerIp)
+    const newcomer = await BadNode.start(group.address(3))
+    try {
+      const request = { type: messageType.ping, key: Buffer.alloc(0), closer: [], providers: [] }
+      const response = await newcomer.ask(first.ip, lengthPrefixed(Message.encode(request).finish()))
+      expect(Message.decode(response).type).toBe(messageType.ping)
+    } finally {
+      for (const socket of silent) socket.destroy()
+      await newcomer.close()
     }
   })
 })

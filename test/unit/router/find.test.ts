@@ -1,10 +1,11 @@
 /** With DOUBLES of the swarm: a real one does not say on command which of its nodes know what. */
 import { generateKeyPair } from '@libp2p/crypto/keys'
 import { peerIdFromMultihash, peerIdFromPrivateKey } from '@libp2p/peer-id'
-import { multiaddr } from '@multiformats/multiaddr'
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import * as digest from 'multiformats/hashes/digest'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { systemClock } from '../../../src/lib/clock.ts'
+import { ipsOf } from '../../../src/router/address-book.ts'
 import { dhtKey, kadId } from '../../../src/router/content-cid.ts'
 import { closest } from '../../../src/router/distance.ts'
 import { type FindComponents, findProviders } from '../../../src/router/find.ts'
@@ -32,6 +33,8 @@ interface SearchInit {
   depth?: LookupDepth
   /** This node is one of the closest, and has been for long enough. */
   holdsRecords?: boolean
+  /** Without it, all addresses are proven. */
+  proofs?: Partial<FindComponents['proofs']>
 }
 
 /**
@@ -40,7 +43,7 @@ interface SearchInit {
  */
 async function search(
   knowing: readonly number[],
-  { mixed = true, own = [], depth = 'usual', holdsRecords = true }: SearchInit = {},
+  { mixed = true, own = [], depth = 'usual', holdsRecords = true, proofs = {} }: SearchInit = {},
 ): Promise<{ found: Peer[]; asked: string[] }> {
   const holder = peers.at(-1) ?? expect.unreachable()
   const record = {
@@ -54,8 +57,13 @@ async function search(
     table: { closestToAsk: () => peers, noteAnswer: () => undefined, hasRecordsOf: () => holdsRecords },
     store: { providers: () => own },
     addresses: {
-      get: () => ({ ips: ['10.0.0.2'] }),
+      get: () => ({ multiaddrs: [multiaddr('/ip4/10.0.0.2/tcp/5001')] }),
       nameOf: (id: Uint8Array) => peerIdFromMultihash(digest.decode(id)).toString(),
+    },
+    proofs: {
+      proven: (_id: string, claimed: readonly Multiaddr[]) => ipsOf(claimed),
+      prove: () => expect.unreachable(),
+      ...proofs,
     },
     kinds: { mixed },
     clock: systemClock,
@@ -142,5 +150,31 @@ describe('a search', () => {
       { id: moved, addresses: ['10.0.0.2'] },
       { id: moved, addresses: ['10.0.0.1'] },
     ])
+  })
+
+  it('reports a provider at the address that it proved of those that it claims, without a dial', async () => {
+    const { found } = await search([1], { proofs: { proven: () => ['10.0.0.7'] } })
+    expect(found).toEqual([{ id: peers.at(-1)?.id, addresses: ['10.0.0.7'] }])
+  })
+
+  it('reports a provider whose address no connection proved only after a dial has', async () => {
+    const proved = Promise.withResolvers<string[]>()
+    const started = Promise.withResolvers<void>()
+    const prove = () => {
+      started.resolve()
+      return proved.promise
+    }
+    const searching = search([1], { proofs: { proven: () => [], prove } })
+    await started.promise
+    proved.resolve(['10.0.0.1'])
+    expect((await searching).found).toEqual([{ id: peers.at(-1)?.id, addresses: ['10.0.0.1'] }])
+  })
+
+  it('does not report a provider that did not prove the address that it claims', async () => {
+    const prove = () => Promise.resolve([])
+    const { found, asked } = await search([], { own: [peers[5]?.id ?? ''], proofs: { proven: () => [], prove } })
+    expect(found).toEqual([])
+    // Others are asked as if there were no record.
+    expect(asked.length).toBeGreaterThan(0)
   })
 })

@@ -1,6 +1,11 @@
 /** What a peer or a remote address can do to the records of others. */
 import { randomBytes } from 'node:crypto'
+import { generateKeyPair } from '@libp2p/crypto/keys'
+import type { PeerId } from '@libp2p/interface'
+import { peerIdFromPrivateKey } from '@libp2p/peer-id'
+import { Key } from 'interface-datastore'
 import { describe, expect, it } from 'vitest'
+import { peerRecordBytesMax, peerRecordShares } from '../../../src/limits.ts'
 import { dhtKey } from '../../../src/router/content-cid.ts'
 import { ProviderStore } from '../../../src/router/provider-store.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
@@ -52,5 +57,25 @@ describe('provider records', () => {
     store.addProvider(multihash, 'peer', 'fd00::1')
     expect(store.providers(multihash)).toEqual(['peer'])
     expect(store.recordCount).toBe(1)
+  })
+})
+
+describe('records of peers', () => {
+  const nameOf = (peerId: PeerId) => new Key(`/peers/${peerId.toCID().toString()}`)
+  const newPeer = async () => peerIdFromPrivateKey(await generateKeyPair('Ed25519'))
+
+  it('are bounded: many identities of one address displace neither other peers nor this node', async () => {
+    const store = new ProviderStore(new ManualClock())
+    const [self, honest] = [await newPeer(), await newPeer()]
+    store.setSelf(self.toString())
+    store.setPeerAddresses((id) => (id === honest.toString() ? '10.0.0.1' : '10.0.0.66'))
+    const record = new Uint8Array(peerRecordBytesMax)
+    for (const peerId of [self, honest]) await store.put(nameOf(peerId), record)
+    const identities = await Promise.all(Array.from({ length: 1_000 }, newPeer))
+    for (const peerId of identities) await store.put(nameOf(peerId), record)
+    expect(store.peerCount).toBeLessThanOrEqual(1 + peerRecordShares.addressMax / peerRecordBytesMax)
+    for (const peerId of [self, honest]) expect(await store.get(nameOf(peerId))).toBe(record)
+    expect(await store.get(nameOf(identities.at(-1) ?? expect.unreachable()))).toBe(record)
+    expect(await store.has(nameOf(identities[0] ?? expect.unreachable()))).toBe(false)
   })
 })
