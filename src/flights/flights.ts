@@ -28,10 +28,10 @@ import { Coordinator } from './coordinator.ts'
 import { Coordinators } from './coordinators.ts'
 import type { ImageRole, NodeLoad } from './flight.ts'
 import { FlightSource } from './flight-source.ts'
-import { type Answer, type FlightNode, type Join, parseMessage } from './protocol.ts'
+import { type Answer, type FlightNode, type Join, type Message, parseMessage } from './protocol.ts'
 
 export interface FlightsComponents {
-  router: Pick<Router, 'flightNodes'>
+  router: Pick<Router, 'flightNodes' | 'isPeerAt'>
   client: Pick<PeerClient, 'open' | 'post'>
   transfers: Transfers
   isStored: (digest: Digest) => boolean
@@ -221,9 +221,12 @@ export class Flights {
     this.#report(digest, 'left', 0, undefined)
   }
 
-  /** A message of another node. Undefined: nonsense. */
-  async answer(url: string, signal: AbortSignal): Promise<Answer | undefined> {
-    const message = parseMessage(url)
+  /**
+   * A message of another node, from this IP address. Undefined: it is malformed, or the node that it speaks about is not there.
+   * Of the addresses that it names, those count at which the node has proven its identity: followers are sent to them.
+   */
+  async answer(url: string, senderIp: string, signal: AbortSignal): Promise<Answer | undefined> {
+    const message = await this.#proven(parseMessage(url), senderIp)
     if (message === undefined) return undefined
     if (message.kind === 'alive') {
       this.#findOwnDownload(message.digest)
@@ -233,6 +236,27 @@ export class Flights {
     if (message.kind === 'join') return this.#own.join(message.digest, message.join, signal)
     this.#own.report(message.digest, message.report)
     return { kind: 'wait' }
+  }
+
+  async #proven(message: Message | undefined, senderIp: string): Promise<Message | undefined> {
+    if (message === undefined || message.kind === 'alive') return message
+    const claimed = message.kind === 'join' ? message.join.node : message.report.node
+    if (!(await this.#components.router.isPeerAt(claimed.id, senderIp))) return undefined
+    const node = await this.#provenNode(claimed)
+    if (node === undefined) return undefined
+    if (message.kind === 'report') return { ...message, report: { ...message.report, node } }
+    const { holder } = message.join
+    const holderNode = holder === undefined ? undefined : await this.#provenNode(holder.node)
+    const proven = holder === undefined || holderNode === undefined ? undefined : { ...holder, node: holderNode }
+    return { ...message, join: { ...message.join, node, holder: proven } }
+  }
+
+  /** Undefined: none of its addresses is proven. */
+  async #provenNode({ id, addresses }: FlightNode): Promise<FlightNode | undefined> {
+    const { router } = this.#components
+    const areProven = await Promise.all(addresses.map((address) => router.isPeerAt(id, address)))
+    const proven = addresses.filter((_address, index) => areProven[index] === true)
+    return proven.length === 0 ? undefined : { id, addresses: proven }
   }
 
   /** For metrics. */

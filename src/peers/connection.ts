@@ -22,6 +22,8 @@ const stallParts = 10
 export interface ConnectionInit {
   ip: string
   port: number
+  /** The address to connect from; undefined: the system chooses. */
+  localAddress: string | undefined
   stallTimeoutMs: number
   clock: Clock
 }
@@ -57,7 +59,7 @@ export class PeerConnection {
   #onClosed: () => void = () => {}
   #watch: StallWatch | undefined
 
-  private constructor({ ip, port, clock, stallTimeoutMs }: ConnectionInit) {
+  private constructor({ ip, port, localAddress, clock, stallTimeoutMs }: ConnectionInit) {
     this.ip = ip
     this.#clock = clock
     this.#stallTimeoutMs = stallTimeoutMs
@@ -65,6 +67,7 @@ export class PeerConnection {
     this.#socket = connect({
       host: ip,
       port,
+      ...(localAddress === undefined ? {} : { localAddress }),
       noDelay: true,
       onread: { buffer: () => this.#nextBuffer(), callback: (bytes, buffer) => this.#onRead(bytes, buffer) },
     })

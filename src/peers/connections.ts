@@ -1,4 +1,5 @@
 /** Connections to peers: opened, kept while idle for the next question, closed after a time. */
+import { isIP } from 'node:net'
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
 import {
@@ -16,6 +17,8 @@ import { PeerFailure } from './protocol.ts'
 export interface ConnectionsConfig {
   /** All nodes use the same. */
   registryPort: number
+  /** What this node listens on; empty: all addresses. */
+  listenHost?: string
   stallTimeoutMs: number
 }
 
@@ -60,7 +63,13 @@ export class Connections {
     const attempts = this.#reachableFirst(peer.addresses).map(async (ip, index) => {
       await this.#clock.sleep(index * peerAddressStaggerMs, others)
       const connection = await PeerConnection.open(
-        { ip, port: this.#config.registryPort, clock: this.#clock, stallTimeoutMs: this.#config.stallTimeoutMs },
+        {
+          ip,
+          port: this.#config.registryPort,
+          localAddress: localAddressTo(ip, this.#config.listenHost),
+          clock: this.#clock,
+          stallTimeoutMs: this.#config.stallTimeoutMs,
+        },
         others,
       ).catch((error: unknown) => {
         // Also when a later one was faster.
@@ -112,4 +121,18 @@ export class Connections {
 
 function noAddress(): PeerFailure {
   return new PeerFailure('connect', 'the peer has no address')
+}
+
+/**
+ * A node that listens on one address connects from it, too: others recognise a message by the address that it comes from.
+ * Not from loopback to another network, nor from one family to the other.
+ */
+function localAddressTo(ip: string, listenHost = ''): string | undefined {
+  const isSameKind = isIP(listenHost) === isIP(ip) && isLoopback(listenHost) === isLoopback(ip)
+  const isOneAddress = isIP(listenHost) !== 0 && listenHost !== '0.0.0.0' && listenHost !== '::'
+  return isOneAddress && isSameKind ? listenHost : undefined
+}
+
+function isLoopback(ip: string): boolean {
+  return ip === '::1' || ip.startsWith('127.')
 }

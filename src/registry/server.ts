@@ -11,6 +11,7 @@ import { noteSmallRequest } from '../lib/chunk-buffers.ts'
 import { reportInternalError } from '../lib/background.ts'
 import type { Clock } from '../lib/clock.ts'
 import { errorMessage, errorStack } from '../lib/errors.ts'
+import { plainIp } from '../lib/own-node.ts'
 import { IdleMemory } from '../lib/idle-memory.ts'
 import type { Random } from '../lib/random.ts'
 import {
@@ -110,7 +111,12 @@ export class RegistryServer {
     const { transfers: arriving } = components.flight ?? {}
     this.#local = new ServeLocal({ store, clock, metrics, shutdown, transfers: arriving, names: this.#names })
     this.#client = new PeerClient(
-      { registryPort: config.listen.port, stallTimeoutMs: config.stallTimeoutMs, credentials: auth?.credentials },
+      {
+        registryPort: config.listen.port,
+        listenHost: config.listen.host,
+        stallTimeoutMs: config.stallTimeoutMs,
+        credentials: auth?.credentials,
+      },
       clock,
     )
     const client = this.#client
@@ -263,7 +269,7 @@ export class RegistryServer {
     if (this.#isRefused(request, reply)) return
     const gone = new AbortController()
     reply.raw.once('close', () => gone.abort(new Error('the node has left')))
-    const answer = await this.#flight?.flights.answer(request.url, gone.signal)
+    const answer = await this.#flight?.flights.answer(request.url, plainIp(request.ip), gone.signal)
     if (answer === undefined) void reply.code(400).send()
     else void reply.type('application/json').send(answer)
   }

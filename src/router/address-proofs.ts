@@ -41,16 +41,21 @@ export class AddressProofs {
 
   /** The IP addresses of these that the peer has proven. */
   proven(id: string, addresses: readonly Multiaddr[]): string[] {
+    return ipsOf(addresses).filter((ip) => this.has(id, ip))
+  }
+
+  /** Whether the peer has proven that it is at this IP address. */
+  has(id: string, ip: string): boolean {
     const seen = this.#proven.get(id)
-    if (seen === undefined) return []
+    if (seen === undefined) return false
     const sinceMs = this.#clock.nowMs() - addressProofMs
-    if (Math.min(...seen.values()) < sinceMs) {
+    if ((seen.get(ip) ?? -Infinity) < sinceMs) {
       // A connection that is still open counts from now on.
       for (const connection of this.#libp2p.getConnections(peerIdFromString(id))) {
         if (connection.status === 'open') this.#note(connection)
       }
     }
-    return ipsOf(addresses).filter((ip) => (seen.get(ip) ?? -Infinity) >= sinceMs)
+    return (seen.get(ip) ?? -Infinity) >= sinceMs
   }
 
   /** The IP address of the peer's latest connection. */

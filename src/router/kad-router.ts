@@ -1,14 +1,16 @@
 /** Router over the DHT: puts the parts of this folder together. */
 import type { PrivateKey } from '@libp2p/interface'
+import { peerIdFromString } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
 import { type Bootstrapper, toMultiaddr } from '../bootstrap/bootstrapper.ts'
 import { type HostPort, formatHostPort } from '../lib/address.ts'
 import { UserError } from '../lib/errors.ts'
 import type { Clock } from '../lib/clock.ts'
+import { parsed } from '../lib/foreign.ts'
 import type { Random } from '../lib/random.ts'
 import type { Logger } from '../logger.ts'
 import type { Metrics } from '../metrics.ts'
-import { AddressBook } from './address-book.ts'
+import { AddressBook, ipOf } from './address-book.ts'
 import { AddressProofs } from './address-proofs.ts'
 import { Answerer } from './answer.ts'
 import { BootstrapLoop } from './bootstrap-loop.ts'
@@ -219,6 +221,20 @@ export class KadRouter implements Router {
     const { multiaddrs } = await this.#addressBook.get(id)
     const proven = this.#proofs.proven(id, multiaddrs)
     return proven.length > 0 ? proven : this.#proofs.prove(id, multiaddrs, this.#stop.signal)
+  }
+
+  async isPeerAt(id: string, ip: string): Promise<boolean> {
+    if (id === this.id) return this.ips.includes(ip)
+    if (this.#proofs.has(id, ip)) return true
+    // A stranger sends any text as an id.
+    if (parsed(() => peerIdFromString(id)) === undefined) return false
+    const { multiaddrs } = await this.#addressBook.get(id)
+    const proven = await this.#proofs.prove(
+      id,
+      multiaddrs.filter((address) => ipOf(address) === ip),
+      this.#stop.signal,
+    )
+    return proven.includes(ip)
   }
 
   advertise(keys: readonly string[]): void {

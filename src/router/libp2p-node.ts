@@ -78,7 +78,7 @@ export async function startSwarmNode(init: SwarmNodeInit): Promise<SwarmNode> {
     transports: [
       tcp({
         // A look-up is a few hundred bytes each way: Nagle would add 40 ms.
-        dialOpts: { noDelay: true },
+        dialOpts: { noDelay: true, ...localAddressOf(init.listen) },
         listenOpts: { noDelay: true },
       }),
     ],
@@ -155,4 +155,14 @@ const silentLogger: ComponentLogger = {
     })
     return log
   },
+}
+
+/**
+ * A swarm on loopback addresses, as the demo has it: the system would connect from 127.0.0.1, which no node listens on, so the
+ * address of a node would need a second connection for its proof. libp2p passes on all options of net.connect, though its types
+ * name a few.
+ */
+function localAddressOf(listen: readonly string[]): object {
+  const localAddress = /^\/ip4\/(127\.[\d.]+)\//.exec(listen[0] ?? '')?.[1]
+  return localAddress === undefined ? {} : { localAddress }
 }

@@ -76,6 +76,10 @@ export class RenewableRouter implements Router {
     return this.#current.flightNodes(key, count)
   }
 
+  isPeerAt(id: string, ip: string): Promise<boolean> {
+    return this.#current.isPeerAt(id, ip)
+  }
+
   advertise(keys: readonly string[]): void {
     this.#current.advertise(keys)
   }

@@ -25,6 +25,11 @@ export interface Router {
    * those. All nodes see nearly the same.
    */
   flightNodes(key: string, count: number): Promise<Peer[]>
+  /**
+   * Whether an authenticated connection has shown the peer at this IP address, lately. Dials the peer there if none has; resolves
+   * within a few seconds.
+   */
+  isPeerAt(id: string, ip: string): Promise<boolean>
   /** From now on this node offers these keys. Returns at once; announcing goes on in the background. */
   advertise(keys: readonly string[]): void
   /** No longer. Other nodes may believe otherwise until their record expires. */

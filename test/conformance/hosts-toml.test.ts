@@ -1,7 +1,7 @@
 /**
  * Whatever is in certs.d, containerd is never worse off with our configuration, and gets everything back. See
  * `test/support/hosts-scenario.ts` for what is checked. HOSTS_TREES: number of trees (default: 500, or as many
- * as 90 s allow), HOSTS_SEED repeats a run, HOSTS_SCENARIO plays one scenario: the JSON that a failure prints.
+ * as 60 s allow), HOSTS_SEED repeats a run, HOSTS_SCENARIO plays one scenario: the JSON that a failure prints.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
@@ -24,7 +24,7 @@ const regressions = readFileSync(new URL('./hosts-regressions.json', import.meta
 const examples = (JSON.parse(regressions) as Scenario[]).map((scenario): [Scenario] => [scenario])
 const trees = Number(process.env['HOSTS_TREES'] ?? 500)
 /** In CI; a run for figures takes as long as it takes. */
-const timeLimitMs = process.env['HOSTS_TREES'] === undefined ? 90_000 : 7_200_000
+const timeLimitMs = process.env['HOSTS_TREES'] === undefined ? 60_000 : 7_200_000
 
 describe('certs.d with the mirror', () => {
   let judges: HostsJudge[] = []

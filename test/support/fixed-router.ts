@@ -13,6 +13,10 @@ export class FixedRouter implements Router {
     return Promise.resolve([])
   }
 
+  isPeerAt(): Promise<boolean> {
+    return Promise.resolve(true)
+  }
+
   advertise(): void {}
 
   withdraw(): void {}

@@ -101,8 +101,9 @@ export class FlightWorld {
     const asked = [this.nodes.get(leader)?.askForOther(other) ?? Promise.resolve()]
     await this.runUntil(() => false, 100)
     for (const node of this.nodes.values()) {
-      const query = `node=${leader}&at=10.0.0.1&have=1&size=1`
-      await node.flights.answer(`/spegel-ts/flights/v1/${other}/complete?${query}`, new AbortController().signal)
+      const ip = this.nodes.get(leader)?.self.addresses[0] ?? ''
+      const path = `/spegel-ts/flights/v1/${other}/complete?node=${leader}&at=${ip}&have=1&size=1`
+      await node.flights.answer(path, ip, new AbortController().signal)
       if (node.id !== leader) asked.push(node.askForOther(other))
     }
     await this.runUntil(() => false, 400)
@@ -309,6 +310,9 @@ export class SimulatedNode {
       isLeftOut: () => false,
     } as unknown as PeerClient
     const router = {
+      // A liar is a node that this world does not know; it has an address, too.
+      isPeerAt: (other: string, ip: string) =>
+        Promise.resolve(world.nodes.get(other)?.self.addresses.includes(ip) ?? true),
       flightNodes: () =>
         Promise.resolve(world.coordinatorsOf(id).map((other) => world.nodes.get(other)?.self ?? this.self)),
       lookup: () => this.#lookup(),
@@ -582,7 +586,7 @@ export class SimulatedNode {
         return
       }
       if (!this.#reaches(target) || world.chance(faults.lost)) return
-      const answer = await target.flights.answer(path, left.signal)
+      const answer = await target.flights.answer(path, this.self.addresses[0] ?? '', left.signal)
       await clock.sleep(world.delayMs())
       if (answer === undefined) reject(new PeerFailure('status', '400'))
       else if (this.#reaches(target) && !world.chance(faults.lost)) resolve(JSON.stringify(answer))

@@ -19,7 +19,7 @@ class Script {
   transfer: Transfer | undefined
   #listener: (event: TransferEvent) => void = () => {}
   readonly flights = new Flights({
-    router: { flightNodes: () => Promise.resolve([coordinator]) },
+    router: { flightNodes: () => Promise.resolve([coordinator]), isPeerAt: () => Promise.resolve(true) },
     client: {
       post: (_peer, path) => {
         const message = parseMessage(path)
@@ -135,7 +135,7 @@ describe('reports', () => {
 
 describe('who asks whether we are there', () => {
   const ask = (script: Script) =>
-    script.flights.answer(`/spegel-ts/flights/v1/${digest}/alive`, new AbortController().signal)
+    script.flights.answer(`/spegel-ts/flights/v1/${digest}/alive`, '10.0.0.1', new AbortController().signal)
 
   it('is told yes by who takes part, and no by who does not', async () => {
     const script = new Script()

@@ -271,7 +271,11 @@ async function playSchedule(seed: number): Promise<void> {
           const query = `node=liar&at=10.9.9.9&have=${size}&size=${size}`
           void world.nodes
             .get(other)
-            ?.flights.answer(`/spegel-ts/flights/v1/${digest}/complete?${query}`, new AbortController().signal)
+            ?.flights.answer(
+              `/spegel-ts/flights/v1/${digest}/complete?${query}`,
+              '10.9.9.9',
+              new AbortController().signal,
+            )
         }
       }
     })
