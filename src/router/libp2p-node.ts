@@ -158,11 +158,11 @@ const silentLogger: ComponentLogger = {
 }
 
 /**
- * A swarm on loopback addresses, as the demo has it: the system would connect from 127.0.0.1, which no node listens on, so the
- * address of a node would need a second connection for its proof. libp2p passes on all options of net.connect, though its types
+ * A node that listens on one address connects from it, too: others see there at once that the node is at the address that it
+ * announces, and need no connection of their own for the proof. libp2p passes on all options of net.connect, though its types
  * name a few.
  */
 function localAddressOf(listen: readonly string[]): object {
-  const localAddress = /^\/ip4\/(127\.[\d.]+)\//.exec(listen[0] ?? '')?.[1]
-  return localAddress === undefined ? {} : { localAddress }
+  const localAddress = /^\/ip[46]\/([^/]+)\//.exec(listen[0] ?? '')?.[1] ?? '::'
+  return ['0.0.0.0', '::'].includes(localAddress) ? {} : { localAddress }
 }
