@@ -97,7 +97,7 @@ describe('benchmark measure', () => {
     // In the middle of the first round that counts.
     child.kill('SIGINT')
     const { code, stderr } = await ended(child)
-    expect(code).toBe(1)
+    expect(code).toBe(130)
     expect(stderr).toContain('broken off: the same command goes on')
     expect(leftovers()).toEqual([])
     expect((await result()).rounds).toHaveLength(2)
