@@ -1,4 +1,7 @@
-/** With real nodes of the swarm: only they prove anything. On loopback, inbound connections come from 127.0.0.1. */
+/**
+ * With real nodes of the swarm: only they prove anything. A node connects from the address that it listens on; one that listens on
+ * all addresses connects from 127.0.0.1 here.
+ */
 import { generateKeyPair } from '@libp2p/crypto/keys'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
@@ -23,16 +26,17 @@ describe('an address of a peer', () => {
     await Promise.all(nodes.splice(0).map(async ({ libp2p }) => libp2p.stop()))
   })
 
-  async function start(number: number): Promise<TestNode> {
+  async function start(number: number, { listensOnAll = false } = {}): Promise<TestNode> {
     const privateKey = await generateKeyPair('Ed25519')
     const id = peerIdFromPrivateKey(privateKey).toString()
     const datastore = new ProviderStore(systemClock)
     datastore.setSelf(id)
     const ip = `127.12.8.${number}`
-    const address = `/ip4/${ip}/tcp/5001`
+    const port = listensOnAll ? 5002 : 5001
+    const address = `/ip4/${ip}/tcp/${port}`
     const started = await startSwarmNode({
       privateKey,
-      listen: [address],
+      listen: [listensOnAll ? `/ip4/0.0.0.0/tcp/${port}` : address],
       announce: [address],
       datastore,
       version: 'test',
@@ -59,7 +63,7 @@ describe('an address of a peer', () => {
   })
 
   it('is proven by a connection from it, as that address only', async () => {
-    const [node, peer] = [await start(1), await start(2)]
+    const [node, peer] = [await start(1), await start(2, { listensOnAll: true })]
     const proofs = new AddressProofs(node.libp2p, systemClock)
     const connected = new Promise((resolve) => node.libp2p.addEventListener('connection:open', resolve))
     await peer.libp2p.dial(node.address)
@@ -67,8 +71,17 @@ describe('an address of a peer', () => {
     expect(proofs.proven(peer.id, [multiaddr('/ip4/127.0.0.1/tcp/5001'), peer.address])).toEqual(['127.0.0.1'])
   })
 
-  it('is proven by a dial when the peer is connected from another one', async () => {
+  it('is proven without a connection of its own where the peer listens on that address only', async () => {
     const [node, peer] = [await start(1), await start(2)]
+    const proofs = new AddressProofs(node.libp2p, systemClock)
+    const connected = new Promise((resolve) => node.libp2p.addEventListener('connection:open', resolve))
+    await peer.libp2p.dial(node.address)
+    await connected
+    expect(proofs.proven(peer.id, [peer.address])).toEqual([peer.ip])
+  })
+
+  it('is proven by a dial when the peer is connected from another one', async () => {
+    const [node, peer] = [await start(1), await start(2, { listensOnAll: true })]
     const proofs = new AddressProofs(node.libp2p, systemClock)
     await peer.libp2p.dial(node.address)
     const both = await Promise.all([
