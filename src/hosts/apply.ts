@@ -242,6 +242,8 @@ async function restore(directory: string, name: string): Promise<void> {
   const keptDirectory = await lstatOrUndefined(kept)
   const isOurs = (await markedFile(file)) !== undefined
   if (keptDirectory === undefined) {
+    // Not written by this program: the user's, whatever the backup says.
+    if (!isOurs) return
     // One rename: an empty directory would hide _default.
     const temporary = join(directory, temporaryName(name))
     await rename(path, temporary)
