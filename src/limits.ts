@@ -17,8 +17,8 @@ export const requestHeadersTimeoutMs = 10_000
 export const keepAliveTimeoutMs = 75_000
 
 /**
- * Open connections to the registry port, from one address, and reserved for this node. Above: the client that holds most loses
- * its oldest idle connection. A node keeps about one connection to a peer for each of its running downloads there.
+ * Open connections to the registry port: in total, from one address, and reserved for this node. Full: the client with the most
+ * connections loses its oldest idle one. A node keeps about one connection to a peer for each of its running downloads there.
  */
 export const registryConnectionsMax = 2048
 export const registryConnectionsPerAddressMax = 256
@@ -34,7 +34,7 @@ export const pipelinedRequestsMax = 16
 
 /** A client that takes no byte for this long is gone (containerd itself gives up after 5 minutes). */
 export const clientStallTimeoutMs = 300_000
-/** The same for a client on another node. Peers of ours give up sooner. */
+/** The same for a client at another address than this node's. Our own nodes give up sooner. */
 export const peerStallTimeoutMs = 30_000
 
 /** Time for a client to close its side after our FIN, before the socket is destroyed. */
@@ -47,7 +47,7 @@ export const headersAloneMs = 5
 
 /**
  * containerd refuses larger manifests. Above: the manifest counts as missing. Parsing one takes up to 25 times its size in
- * memory and a second of CPU, so the daemon parses one of its own at a time.
+ * memory and a second of CPU, so the daemon parses one manifest of its store at a time.
  */
 export const manifestBytesMax = 4 * MiB
 /** Digests whose media type is known, or that are known to be no manifest. Full: the least recent is forgotten. */
@@ -74,9 +74,9 @@ export const streamsWithLargeBuffers = 16
  * containerd goes to its next host, and a peer to another.
  */
 export const streamsMax = 128
-/** Of these only for this node: a node that serves many peers must not send its own containerd upstream. */
+/** Reserved for this node: a node that serves many peers must not send its own containerd upstream. */
 export const streamsReserved = 16
-/** Of these for one address other than this node's. Above: 503, and the peer requests the blob elsewhere. */
+/** Requests for content from one address other than this node's. Above: 503, and the peer requests the blob elsewhere. */
 export const streamsPerAddressMax = 32
 /** Buffers of each size kept for reuse; the others are left to the garbage collector. */
 export const buffersKeptMax = 32
@@ -247,7 +247,7 @@ export const recordsCompleteAfterMs = 30_000
 export const recordKeyBytesMax = 66
 /** Providers kept per key. Full: the oldest record of the remote address with the most records of the key makes room. */
 export const providersPerKeyMax = 100
-/** Of these, from one remote address. Full: its oldest record makes room. */
+/** Providers of one key from one remote address. Full: its oldest record makes room. */
 export const providersPerKeyAddressMax = 25
 
 /** Found providers, and the knowledge that there are none. A miss must not hide a node that just got the content. */
@@ -267,8 +267,8 @@ export const addressesPerPeerMax = 8
 /** What is kept of one peer (addresses, protocols). Full: further changes are not taken. 8 addresses are under 1 KiB. */
 export const peerRecordBytesMax = 16 * 1024
 /**
- * What is kept of all peers: 1 KiB each and 16,000 of them, 4,000 of one remote address. Full: the oldest record of the address
- * with the most records makes room.
+ * libp2p's records of peers (addresses, protocols): 16,000 records of 1 KiB, 4,000 from one remote address. Full: the oldest record
+ * of the address with the most records is dropped.
  */
 export const peerRecordShares = {
   totalMax: 16 * MiB,

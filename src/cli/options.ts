@@ -53,7 +53,7 @@ const basicAuthFolder = textOption({
   env: 'BASIC_AUTH_DIR',
   placeholder: '<folder>',
   default: '/etc/secrets/basic-auth',
-  help: 'Folder with files username and password, which requests to the mirror require. Without the files: no authentication.',
+  help: 'Directory with the files username and password. Requests to the mirror must send them. Without the files: no authentication.',
 })
 
 const mirroredRegistries = mapOption(
@@ -261,7 +261,7 @@ export const registryOptions: OptionTable<RegistryOptions> = {
       flag: '--node-ip',
       env: 'NODE_IP',
       placeholder: '<ip...>',
-      help: "Further IP addresses that this node's containerd connects from. Known without it: loopback, this network namespace's own addresses and its gateway.",
+      help: "IP addresses that this node's containerd connects from, in addition to loopback, the addresses of this network namespace and its gateway.",
     }),
     (values, flag) => values.map((value) => parsePeerIp(value, flag)),
   ),

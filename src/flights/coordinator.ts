@@ -47,7 +47,7 @@ export class Coordinator {
   readonly #components: CoordinatorComponents
   /** In the order of use, the least recent first. */
   readonly #entries = new Map<Digest, Entry>()
-  /** Nodes of all flights were added since they were counted: there may be fewer. */
+  /** An upper bound of the nodes of all flights: nodes that left are subtracted when the bound reaches the limit. */
   #nodesAtMost = 0
 
   constructor(components: CoordinatorComponents) {
@@ -76,7 +76,7 @@ export class Coordinator {
     }
     this.#addNode(entry, node)
     const nowMs = this.#clock.nowMs()
-    // This node serves it, but not to the follower, which has to help itself. Nothing changes for the others.
+    // The follower cannot use this node as its source, so it fetches upstream. Nothing changes for other members.
     if (gone === this.#components.self.id && gone !== node.id) return Promise.resolve({ kind: 'lease' })
     if (gone !== undefined && gone !== node.id) {
       entry.flight.sourceFailed(node.id, gone, nowMs)
@@ -183,7 +183,7 @@ export class Coordinator {
     flight.hearsay(node.id, feeds, nowMs)
   }
 
-  /** Over all flights there is a limit, too: at about 4 KiB each, nodes of many flights would fill the memory. */
+  /** The limit over all flights: at about 4 KiB each, the nodes of many flights would fill the memory. */
   #addNode(entry: Entry, node: FlightNode): void {
     if (!entry.nodes.has(node.id)) {
       this.#nodesAtMost += 1
@@ -240,27 +240,27 @@ export class Coordinator {
   }
 
   async #askLeader(digest: Digest, entry: Entry, id: NodeId): Promise<void> {
-    const isThere = await this.#isThere(digest, entry, id)
-    if (isThere === undefined || this.#entries.get(digest) !== entry) return
+    const isNodeAlive = await this.#isNodeAlive(digest, entry, id)
+    if (isNodeAlive === undefined || this.#entries.get(digest) !== entry) return
     const nowMs = this.#clock.nowMs()
     // It may have spoken meanwhile.
-    if (isThere || !entry.flight.quietLeaders(nowMs).includes(id)) entry.flight.heard(id, nowMs)
+    if (isNodeAlive || !entry.flight.quietLeaders(nowMs).includes(id)) entry.flight.heard(id, nowMs)
     else entry.flight.vanished(id, nowMs)
     this.#decide(digest, entry)
   }
 
-  /** A follower reports that a node is gone. The node loses its place and its lease only if this coordinator finds it gone, too. */
+  /** Verifies a follower's report that a node is gone. Only then does the node lose its place and its lease. */
   async #checkGone(digest: Digest, entry: Entry, id: NodeId): Promise<void> {
-    const isThere = await this.#isThere(digest, entry, id)
-    if (isThere !== false || this.#entries.get(digest) !== entry) return
+    const isNodeAlive = await this.#isNodeAlive(digest, entry, id)
+    if (isNodeAlive !== false || this.#entries.get(digest) !== entry) return
     const nowMs = this.#clock.nowMs()
     entry.flight.vanished(id, nowMs)
     entry.goneUntilMs.set(id, nowMs + flightFailedSourceMs)
     this.#decide(digest, entry)
   }
 
-  /** Undefined: not known here, or being checked already. */
-  async #isThere(digest: Digest, { nodes, asked }: Entry, id: NodeId): Promise<boolean | undefined> {
+  /** Undefined: the node is unknown here, or another check is running. */
+  async #isNodeAlive(digest: Digest, { nodes, asked }: Entry, id: NodeId): Promise<boolean | undefined> {
     const { self, isAlive } = this.#components
     const node = nodes.get(id)
     if (node === undefined || asked.has(id)) return undefined

@@ -222,8 +222,8 @@ export class Flights {
   }
 
   /**
-   * A message of another node, from this IP address. Undefined: it is malformed, or the node that it speaks about is not there.
-   * Of the addresses that it names, those count at which the node has proven its identity: followers are sent to them.
+   * Handles a message that another node sent from this IP address. Undefined: the message is malformed, or its node has not proven
+   * that it is at this address. Followers are sent only to addresses that the node has proven, so the others are dropped.
    */
   async answer(url: string, senderIp: string, signal: AbortSignal): Promise<Answer | undefined> {
     const message = await this.#proven(parseMessage(url), senderIp)
@@ -238,6 +238,7 @@ export class Flights {
     return { kind: 'wait' }
   }
 
+  /** The message with proven addresses only. Undefined: the sender is not the node that the message names. */
   async #proven(message: Message | undefined, senderIp: string): Promise<Message | undefined> {
     if (message === undefined || message.kind === 'alive') return message
     const claimed = message.kind === 'join' ? message.join.node : message.report.node

@@ -242,7 +242,7 @@ async function restore(directory: string, name: string): Promise<void> {
   const keptDirectory = await lstatOrUndefined(kept)
   const isOurs = (await markedFile(file)) !== undefined
   if (keptDirectory === undefined) {
-    // Not written by this program: the user's, whatever the backup says.
+    // A directory without our mark belongs to the user, even if the backup lacks it.
     if (!isOurs) return
     // One rename: an empty directory would hide _default.
     const temporary = join(directory, temporaryName(name))

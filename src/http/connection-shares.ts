@@ -1,16 +1,16 @@
 /**
  * Divides a server's connections among its clients by address, so that no client keeps the others out. A client over its share
- * loses its oldest idle connection, or the new one if none is idle. A full server takes from the client that holds most. The
- * clients that count as this node itself have a reserve, and no share.
+ * loses its oldest idle connection, or the new one if none is idle. On a full server, the client with the most connections loses
+ * its oldest idle one. This node itself has a reserve instead of a share.
  */
 import type { Socket } from 'node:net'
-import { plainIp } from '../lib/own-node.ts'
+import { canonicalIp } from '../lib/address.ts'
 
 export interface ConnectionLimits {
   connectionsMax: number
-  /** Of one address other than this node's. */
+  /** Connections from one address other than this node's. */
   perAddressMax: number
-  /** Of `connectionsMax`: only for this node. */
+  /** The part of `connectionsMax` that only this node may use. */
   reserved: number
   isOwnNode: (remoteAddress: string | undefined) => boolean
 }
@@ -34,7 +34,7 @@ export class ConnectionShares {
   /** False: the connection is refused, and closed. */
   admit(socket: Socket): boolean {
     const isOwn = this.#limits.isOwnNode(socket.remoteAddress)
-    const address = plainIp(socket.remoteAddress ?? '')
+    const address = canonicalIp(socket.remoteAddress ?? '')
     if (!(isOwn ? this.#makeRoomForOwn() : this.#makeRoomFor(address))) {
       socket.destroy()
       return false
@@ -72,7 +72,7 @@ export class ConnectionShares {
     return this.#closeOldest(largest, this.#isIdle) || this.#closeOldest(largest, () => true)
   }
 
-  /** Other than this node. */
+  /** The client with the most connections, other than this node. */
   #largestClient(): Client | undefined {
     let largest: Client | undefined
     for (const [address, client] of this.#clients) {

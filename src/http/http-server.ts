@@ -3,8 +3,8 @@
  * - Pipelining. Node starts all requests of a connection at once, and a response that has not had its turn when the
  *   connection breaks is never closed: what was opened for it stays open. Here one request runs at a time, few wait.
  * - Bodies. Nobody has a reason to send one. Node would read it to its end, however long, to keep the connection.
- * - Clients. Each has a share of the connections (`connection-shares.ts`), and one that takes no byte is closed, sooner if it
- *   is not on this node.
+ * - Clients. Each address has a share of the connections (`connection-shares.ts`). A client that reads nothing is disconnected,
+ *   after a shorter time if it is not on this node.
  * - Garbage behind a request. The answer to it would be written into the body that is being sent.
  */
 import {

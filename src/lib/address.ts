@@ -46,6 +46,11 @@ export function formatHostPort(host: string, port: number): string {
   return isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`
 }
 
+/** The host if it is one IP address; undefined for all addresses, and for a name. */
+export function oneIp(host: string): string | undefined {
+  return isIP(host) === 0 || host === '0.0.0.0' || host === '::' ? undefined : host
+}
+
 /** One spelling for each IP address: IPv4-mapped addresses as IPv4, IPv6 compressed, without a zone. */
 export function canonicalIp(ip: string): string {
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(ip)?.[1]

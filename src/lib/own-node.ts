@@ -5,14 +5,14 @@
  * address, though, and cannot be told apart.
  */
 import { readFileSync } from 'node:fs'
-import { isIPv4 } from 'node:net'
 import { networkInterfaces } from 'node:os'
+import { canonicalIp } from './address.ts'
 import { isSystemError } from './errors.ts'
 
 export interface OwnNodeSources {
-  /** Of all interfaces that this process sees. */
+  /** The addresses of all interfaces that this process sees. */
   interfaceIps: () => string[]
-  /** Of the default routes. */
+  /** The gateways of the default routes. */
   gatewayIps: () => string[]
 }
 
@@ -22,21 +22,15 @@ export type ReadRoutes = (path: '/proc/net/route' | '/proc/net/ipv6_route') => s
 export class OwnNode {
   readonly #ips: ReadonlySet<string>
 
-  /** `nodeIps`: what the operator named. The addresses are read once: those of a pod do not change. */
+  /** `nodeIps`: named by the operator. All addresses are read once: those of a pod do not change. */
   constructor(nodeIps: readonly string[], { interfaceIps, gatewayIps }: OwnNodeSources = systemSources()) {
-    this.#ips = new Set(['127.0.0.1', '::1', ...interfaceIps(), ...gatewayIps(), ...nodeIps])
+    this.#ips = new Set(['127.0.0.1', '::1', ...interfaceIps(), ...gatewayIps(), ...nodeIps].map(canonicalIp))
   }
 
-  /** `remoteAddress`: of a socket; undefined when it was closed before it was looked at. */
+  /** `remoteAddress`: that of a socket; undefined once the socket is closed. */
   has(remoteAddress: string | undefined): boolean {
-    return remoteAddress !== undefined && this.#ips.has(plainIp(remoteAddress))
+    return remoteAddress !== undefined && this.#ips.has(canonicalIp(remoteAddress))
   }
-}
-
-/** Without the prefix of an IPv4 address on an IPv6 socket. */
-export function plainIp(remoteAddress: string): string {
-  const mapped = remoteAddress.replace(/^::ffff:/i, '')
-  return isIPv4(mapped) ? mapped : remoteAddress
 }
 
 export function systemSources(readRoutes: ReadRoutes = readFileOrNothing): OwnNodeSources {
@@ -58,14 +52,7 @@ function gatewaysV4(text: string): string[] {
   return rows.flatMap(([, destination, gateway = '', ...rest]) => {
     const isDefault = destination === '00000000' && rest[4] === '00000000'
     if (!isDefault || !/^[0-9a-f]{8}$/i.test(gateway) || gateway === '00000000') return []
-    return [
-      gateway
-        .replace(/../g, (byte) => `${Number.parseInt(byte, 16)}.`)
-        .replace(/\.$/, '')
-        .split('.')
-        .toReversed()
-        .join('.'),
-    ]
+    return [[...Buffer.from(gateway, 'hex')].toReversed().join('.')]
   })
 }
 
@@ -75,8 +62,7 @@ function gatewaysV6(text: string): string[] {
   return rows.flatMap(([destination, prefixLength, , , gateway = '']) => {
     const isDefault = /^0{32}$/.test(destination ?? '') && prefixLength === '00'
     if (!isDefault || !/^[0-9a-f]{32}$/i.test(gateway) || /^0{32}$/.test(gateway)) return []
-    const groups = gateway.match(/.{4}/g) ?? []
-    return [URL.parse(`http://[${groups.join(':')}]`)?.hostname.slice(1, -1) ?? '']
+    return [gateway.match(/.{4}/g)?.join(':') ?? '']
   })
 }
 

@@ -1,5 +1,6 @@
 /** Connections to peers: opened, kept while idle for the next question, closed after a time. */
 import { isIP } from 'node:net'
+import { oneIp } from '../lib/address.ts'
 import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
 import {
@@ -129,8 +130,7 @@ function noAddress(): PeerFailure {
  */
 function localAddressTo(ip: string, listenHost = ''): string | undefined {
   const isSameKind = isIP(listenHost) === isIP(ip) && isLoopback(listenHost) === isLoopback(ip)
-  const isOneAddress = isIP(listenHost) !== 0 && listenHost !== '0.0.0.0' && listenHost !== '::'
-  return isOneAddress && isSameKind ? listenHost : undefined
+  return isSameKind ? oneIp(listenHost) : undefined
 }
 
 function isLoopback(ip: string): boolean {

@@ -22,7 +22,7 @@ import { type ContentStore, isContentNotFound } from '../store/store.ts'
 
 export interface Deliverer {
   peer: Peer
-  /** By its own word: it was still receiving the blob itself. */
+  /** The peer reported that it was still receiving the blob itself. */
   isRelay: boolean
 }
 

@@ -1,8 +1,5 @@
-/**
- * Divides the requests for content that are answered at the same time among the clients by address: this node has a reserve, every
- * other address a share.
- */
-import { plainIp } from '../lib/own-node.ts'
+/** Limits concurrent requests for content: this node has a reserve, every other address a share. */
+import { canonicalIp } from '../lib/address.ts'
 import { streamsMax, streamsPerAddressMax, streamsReserved } from '../limits.ts'
 
 export class BodyShares {
@@ -28,7 +25,7 @@ export class BodyShares {
         this.#total -= 1
       }
     }
-    const address = plainIp(remoteAddress ?? '')
+    const address = canonicalIp(remoteAddress ?? '')
     const running = this.#running.get(address) ?? 0
     if (this.#total >= streamsMax - streamsReserved || running >= streamsPerAddressMax) return undefined
     this.#total += 1

@@ -16,7 +16,7 @@ const noManifest = ''
 export class ManifestTypes {
   readonly #store: Pick<ContentStore, 'open' | 'facts'>
   readonly #clock: Clock
-  /** By digest, which never changes its meaning. */
+  /** By digest; `noManifest` for a blob that is none. */
   readonly #known = new BoundedMap<Digest, string>(manifestTypesRememberedMax)
   /** Reads that run or wait. No more than requests that are being answered. */
   readonly #reads = new Map<Digest, Promise<string>>()
@@ -39,13 +39,16 @@ export class ManifestTypes {
   #read(digest: Digest): Promise<string> {
     const running = this.#reads.get(digest)
     if (running !== undefined) return running
-    const read = this.#latestRead.then(() => this.#readNow(digest)).finally(() => this.#reads.delete(digest))
+    const untilMs = this.#clock.nowMs() + manifestReadTimeoutMs
+    const read = this.#latestRead.then(() => this.#readNow(digest, untilMs)).finally(() => this.#reads.delete(digest))
     this.#reads.set(digest, read)
     this.#latestRead = settled(read)
     return read
   }
 
-  async #readNow(digest: Digest): Promise<string> {
+  /** `untilMs`: a read that waited longer for its turn does not start. */
+  async #readNow(digest: Digest, untilMs: number): Promise<string> {
+    if (this.#clock.nowMs() > untilMs) throw new ContentNotFound(`${digest}: reads of other manifests take too long`)
     // Not remembered: containerd may label the blob in a moment.
     if (!(await this.#store.facts(digest)).isManifest) return noManifest
     using timeout = awakeTimeout(this.#clock, manifestReadTimeoutMs)

@@ -6,12 +6,11 @@ import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify }
 import { type HealthExtras, addHealthRoutes } from '../http/health.ts'
 import { createHttpServer, leaveClientError } from '../http/http-server.ts'
 import { listen } from '../http/listen.ts'
-import type { HostPort } from '../lib/address.ts'
+import { type HostPort, canonicalIp } from '../lib/address.ts'
 import { noteSmallRequest } from '../lib/chunk-buffers.ts'
 import { reportInternalError } from '../lib/background.ts'
 import type { Clock } from '../lib/clock.ts'
 import { errorMessage, errorStack } from '../lib/errors.ts'
-import { plainIp } from '../lib/own-node.ts'
 import { IdleMemory } from '../lib/idle-memory.ts'
 import type { Random } from '../lib/random.ts'
 import {
@@ -269,7 +268,7 @@ export class RegistryServer {
     if (this.#isRefused(request, reply)) return
     const gone = new AbortController()
     reply.raw.once('close', () => gone.abort(new Error('the node has left')))
-    const answer = await this.#flight?.flights.answer(request.url, plainIp(request.ip), gone.signal)
+    const answer = await this.#flight?.flights.answer(request.url, canonicalIp(request.ip), gone.signal)
     if (answer === undefined) void reply.code(400).send()
     else void reply.type('application/json').send(answer)
   }

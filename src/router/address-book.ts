@@ -7,6 +7,7 @@ import { peerIdFromMultihash, peerIdFromString } from '@libp2p/peer-id'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import * as digest from 'multiformats/hashes/digest'
 import { BoundedMap } from '../lib/bounded-map.ts'
+import { canonicalIp } from '../lib/address.ts'
 import type { Clock } from '../lib/clock.ts'
 import { addressBookEntriesMax, addressRefreshMs } from '../limits.ts'
 import type { Peer as PeerMessage } from './generated/kad-dht.ts'
@@ -100,9 +101,9 @@ export function ipsOf(addresses: readonly Multiaddr[]): string[] {
   return [...new Set(addresses.flatMap((address) => ipOf(address) ?? []))]
 }
 
-/** The IP address; IPv4 in an IPv6 address, as a socket for both reports it, as IPv4. */
+/** The IP address in its canonical spelling. Undefined for a name. */
 export function ipOf(address: Multiaddr): string | undefined {
   const [host] = address.getComponents()
   if (host?.value === undefined || (host.name !== 'ip4' && host.name !== 'ip6')) return undefined
-  return /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(host.value)?.[1] ?? host.value
+  return canonicalIp(host.value)
 }

@@ -1,7 +1,8 @@
 /**
- * A resource that peers fill, divided among them. Each peer and each remote address has a share of it, in bytes or whatever the
- * owner counts, and each address a share in peers. A new item is always taken: when a share or the whole is full, the oldest item of the largest holder is
- * evicted, by address first and then by peer of that address. No operation scans all items.
+ * Divides a bounded resource among the peers that fill it. Each peer and each remote address has a share, in the unit of the
+ * owner (bytes, connections), and each address a limit of peers. A new item is always taken. When a share or the whole is full,
+ * the oldest item of the largest holder is evicted: of the largest address, and there of the largest peer. No operation scans all
+ * items.
  */
 import { LinkedList, type ListNode } from './linked-list.ts'
 import { type Ranked, SizeRanking } from './size-ranking.ts'
@@ -15,7 +16,7 @@ export interface ShareLimits {
   peerMax: number
   /** Peers of one remote address. Full: the items of the peer that was silent for the longest time are evicted. */
   peersPerAddressMax: number
-  /** What a peer with its address costs, items apart. */
+  /** The size of a peer with its address, without items. */
   holderSize: number
   /**
    * A peer that is full, or the largest holder while all is full, replaces its own oldest item at most this often. Its items
@@ -168,7 +169,7 @@ export class FairShare<Item extends SharedItem<Item>> {
     this.#size += size
   }
 
-  /** The peer that has to give way where the peer of this share adds so much. Undefined: there is room. */
+  /** The peer whose item is evicted when the peer of this share adds this size. Undefined: there is room. */
   #victim(share: PeerShare<Item>, size: number): PeerShare<Item> | undefined {
     const { totalMax, addressMax, peerMax } = this.#limits
     if (share.size + size > peerMax) return share

@@ -16,6 +16,7 @@ import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { createLibp2p } from 'libp2p'
+import { oneIp } from '../lib/address.ts'
 import { inBackground } from '../lib/background.ts'
 import {
   bootstrapRoundTimeoutMs,
@@ -163,6 +164,6 @@ const silentLogger: ComponentLogger = {
  * name a few.
  */
 function localAddressOf(listen: readonly string[]): object {
-  const localAddress = /^\/ip[46]\/([^/]+)\//.exec(listen[0] ?? '')?.[1] ?? '::'
-  return ['0.0.0.0', '::'].includes(localAddress) ? {} : { localAddress }
+  const localAddress = oneIp(/^\/ip[46]\/([^/]+)\//.exec(listen[0] ?? '')?.[1] ?? '')
+  return localAddress === undefined ? {} : { localAddress }
 }

@@ -26,7 +26,7 @@ export interface StoreChange {
   removed: readonly string[]
 }
 
-/** What a store knows of a blob without reading it. */
+/** Facts about a blob that a store knows without reading it. */
 export interface ContentFacts {
   /** False only when the store knows that the blob is neither a manifest nor an index. */
   isManifest: boolean

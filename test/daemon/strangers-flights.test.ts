@@ -1,4 +1,4 @@
-/** What a program can do that sends messages of flights in the name of other nodes. */
+/** Attacks of a program that sends flight messages in the name of other nodes. */
 import { once } from 'node:events'
 import { type IncomingMessage, request } from 'node:http'
 import { afterEach, beforeEach, expect, it } from 'vitest'

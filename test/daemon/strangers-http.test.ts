@@ -1,6 +1,6 @@
 /**
- * What a program can do that reaches the registry port without being a node of the cluster. Each attack worked once. The daemons
- * are processes of their own, so that their memory can be measured.
+ * Attacks of a program that reaches the registry port and is not a node of the cluster. Each attack worked before its fix. Each
+ * daemon is a process of its own, so that its memory can be measured.
  */
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'

@@ -279,7 +279,7 @@ describe.each(roundNumbers)('faults, round %i', { retry: 0 }, (round) => {
       const second = await bed.pull(node, published)
       protocol.note('one of two holders wrong, second pull', puller, second)
       expect(second.error).toBeUndefined()
-      // Only what was wrong, and whoever has it.
+      // The wrong layer is not mirrored, although the other holder has the right bytes.
       const layerPath = `/v2/${published.repository}/blobs/${layerOf(published.image).digest}`
       expect(new Set(second.upstreamPaths)).toEqual(new Set([layerPath]))
     },

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { OwnNode, plainIp, systemSources } from '../../../src/lib/own-node.ts'
+import { canonicalIp } from '../../../src/lib/address.ts'
+import { OwnNode, systemSources } from '../../../src/lib/own-node.ts'
 
 const routes = {
   '/proc/net/route': [
@@ -40,7 +41,7 @@ describe('a connection comes from this node', () => {
 })
 
 it('an IPv4 address on an IPv6 socket is written as one', () => {
-  expect([plainIp('::ffff:10.0.0.1'), plainIp('10.0.0.1'), plainIp('fd00::1')]).toEqual([
+  expect([canonicalIp('::ffff:10.0.0.1'), canonicalIp('10.0.0.1'), canonicalIp('fd00::1')]).toEqual([
     '10.0.0.1',
     '10.0.0.1',
     'fd00::1',
